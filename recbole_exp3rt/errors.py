@@ -1,0 +1,16 @@
+"""What goes wrong because of what the user gave us: one line, exit code 2."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UsageError(ValueError):
+    """Names the thing, the value and the remedy, in one line. The command line exits with 2."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """' (did you mean X?)', or nothing where no known name is near."""
+    found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f" (did you mean {found[0]}?)" if found else ""
