@@ -22,6 +22,11 @@ class Message:
     content: str
 
 
+def text_of(messages: Sequence[Message]) -> str:
+    """All that is said, run together: what token budgets are counted on."""
+    return "".join(message.content for message in messages)
+
+
 @dataclass(frozen=True, slots=True)
 class Readout:
     """Labels to score where `cue` ends.

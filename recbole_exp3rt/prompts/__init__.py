@@ -67,7 +67,12 @@ def load_prompt(name: str, prompt_dir: Path | None = None) -> Prompt:
     if "user" not in dict(sections):
         raise UsageError(f"{where} has no '=== user ===' section")
     try:
-        found = {f for _, body in sections for _, f, _, _ in string.Formatter().parse(body) if f is not None}
+        found = {
+            f
+            for _, body in sections
+            for _, f, _, _ in string.Formatter().parse(body)
+            if f is not None
+        }
     except ValueError as error:
         raise UsageError(f"{where}: {error}; write a literal brace twice") from None
     known = FIELDS[name]

@@ -1,0 +1,192 @@
+"""Flat RecBole keys -> frozen settings, read once at the door.
+
+RecBole answers None for a misspelt key; these settings answer with the key, the value and what is
+allowed. The defaults stand in `properties/`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from recbole_exp3rt.errors import UsageError, nearest
+from recbole_exp3rt.scale import RatingScale
+from recbole_exp3rt.stages.run import StageSettings
+
+TASKS = ("rating", "rerank")
+
+
+class Lookup(Protocol):
+    """A RecBole config or a mapping: answers None for what it does not know."""
+
+    def __getitem__(self, key: str) -> Any: ...
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All that a run of ours reads from its config."""
+
+    stages: StageSettings
+    tasks: tuple[str, ...]
+    preference_model: str
+    profile_model: str
+    rating_model: str
+    store_path: str
+    prompt_dir: str | None
+    adapter: str | None
+    batch_tokens: int | None
+    threads: int | None
+    description_fields: Mapping[str, str]
+    review_file: str | None
+    generators: tuple[str, ...]
+    rerank_depth: int
+    relevant_from: float | None
+    eval_pairs: int | None
+    rerank_users: int | None
+    baselines: tuple[str, ...]
+    refit: bool
+    trust_checkpoint: bool
+    result_file: str | None
+    explanations: int
+    shown_extractions: int
+    seed: int
+
+    @classmethod
+    def from_config(cls, config: Lookup) -> Settings:
+        """Read and check everything. Raises: UsageError with the key, the value, the remedy."""
+        read = _Reader(config)
+        student = read.text("student")
+        scale = read_scale(config)
+        topk = read.whole_list("topk")
+        settings = cls(
+            stages=StageSettings(
+                scale=scale,
+                item_word=read.text("item_word"),
+                use_reasoning=read.flag("use_reasoning"),
+                use_bias=read.flag("use_bias"),
+                max_prompt_tokens=read.whole("max_prompt_tokens", least=64),
+                max_new_tokens=read.whole("max_new_tokens"),
+                preference_new_tokens=read.whole("preference_new_tokens"),
+                profile_new_tokens=read.whole("profile_new_tokens"),
+                max_review_tokens=read.whole_or_none("max_review_tokens", least=16),
+                profile_reviews=read.whole_or_none("profile_reviews"),
+            ),
+            tasks=read.tasks(),
+            preference_model=read.text_or_none("preference_model") or student,
+            profile_model=read.text_or_none("profile_model") or student,
+            rating_model=read.text_or_none("rating_model") or student,
+            store_path=read.text("store_path"),
+            prompt_dir=read.text_or_none("prompt_dir"),
+            adapter=read.text_or_none("adapter"),
+            batch_tokens=read.whole_or_none("batch_tokens", least=256),
+            threads=read.whole_or_none("threads"),
+            description_fields=read.names("description_fields"),
+            review_file=read.text_or_none("review_file"),
+            generators=read.text_list("generator"),
+            rerank_depth=read.whole("rerank_depth"),
+            relevant_from=read.number_or_none("relevant_from"),
+            eval_pairs=read.whole_or_none("eval_pairs"),
+            rerank_users=read.whole_or_none("rerank_users"),
+            baselines=read.text_list("baselines"),
+            refit=read.flag("refit"),
+            trust_checkpoint=read.flag("trust_checkpoint"),
+            result_file=read.text_or_none("result_file"),
+            explanations=read.whole("explanations", least=0),
+            shown_extractions=read.whole("shown_extractions", least=0),
+            seed=read.whole("seed", least=0),
+        )
+        if "rerank" in settings.tasks and settings.rerank_depth < max(topk):
+            raise UsageError(
+                f"rerank_depth={settings.rerank_depth} is below max(topk)={max(topk)}; "
+                "rerank deeper or ask for a smaller topk"
+            )
+        relevant = settings.relevant_from
+        if relevant is not None and not scale.lowest <= relevant <= scale.highest:
+            raise UsageError(
+                f"relevant_from={relevant:g} is outside the scale {scale.lowest}–{scale.highest}"
+            )
+        return settings
+
+
+def read_scale(config: Lookup) -> RatingScale:
+    """`rating_scale: [lowest, highest]` as whole numbers."""
+    value = config["rating_scale"]
+    if (
+        not isinstance(value, (list, tuple))
+        or len(value) != 2
+        or not all(isinstance(v, int) and not isinstance(v, bool) for v in value)
+        or not value[0] < value[1]
+    ):
+        raise UsageError(
+            f"rating_scale={value!r} is not [lowest, highest] in whole numbers, such as [1, 5]"
+        )
+    return RatingScale.between(value[0], value[1])
+
+
+class _Reader:
+    """Reads one key at a time; every complaint has the same form."""
+
+    def __init__(self, config: Lookup) -> None:
+        self.config = config
+
+    def _take(self, key: str, fits: Callable[[Any], bool], allowed: str) -> Any:
+        value = self.config[key]
+        if not fits(value):
+            raise UsageError(f"{key}={value!r} is not {allowed}")
+        return value
+
+    def text(self, key: str) -> str:
+        return str(self._take(key, lambda v: isinstance(v, str) and v != "", "a text"))
+
+    def text_or_none(self, key: str) -> str | None:
+        return None if self.config[key] is None else self.text(key)
+
+    def flag(self, key: str) -> bool:
+        return bool(self._take(key, lambda v: isinstance(v, bool), "True or False"))
+
+    def whole(self, key: str, least: int = 1) -> int:
+        def fits(value: Any) -> bool:
+            return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+        return int(self._take(key, fits, f"a whole number from {least} on"))
+
+    def whole_or_none(self, key: str, least: int = 1) -> int | None:
+        return None if self.config[key] is None else self.whole(key, least)
+
+    def whole_list(self, key: str) -> tuple[int, ...]:
+        value = self.config[key]
+        values = value if isinstance(value, (list, tuple)) else [value]
+        if not values or not all(isinstance(v, int) and v > 0 for v in values):
+            raise UsageError(f"{key}={value!r} is not a list of whole numbers from 1 on")
+        return tuple(values)
+
+    def number_or_none(self, key: str) -> float | None:
+        if self.config[key] is None:
+            return None
+        value = self._take(
+            key, lambda v: isinstance(v, (int, float)) and not isinstance(v, bool), "a number"
+        )
+        return float(value)
+
+    def text_list(self, key: str) -> tuple[str, ...]:
+        value = self.config[key]
+        values = [] if value is None else value if isinstance(value, (list, tuple)) else [value]
+        if not all(isinstance(v, str) and v for v in values):
+            raise UsageError(f"{key}={value!r} is not a name or a list of names")
+        return tuple(values)
+
+    def names(self, key: str) -> dict[str, str]:
+        value = self.config[key] or {}
+        if not isinstance(value, Mapping) or not all(isinstance(v, str) for v in value.values()):
+            raise UsageError(f"{key}={value!r} does not map columns of the .item file to labels")
+        return {str(column): label for column, label in value.items()}
+
+    def tasks(self) -> tuple[str, ...]:
+        value = self.config["task"]
+        if value is None:
+            return TASKS
+        if value not in TASKS:
+            hint = nearest(str(value), TASKS)
+            raise UsageError(f"task={value!r} is not one of {', '.join(TASKS)}{hint}")
+        return (str(value),)

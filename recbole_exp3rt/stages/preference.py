@@ -1,0 +1,33 @@
+"""Step 1: the likes and dislikes of one review (paper, section 3.2, Table 8)."""
+
+from __future__ import annotations
+
+from recbole_exp3rt.llm.base import Request, text_of
+from recbole_exp3rt.prompts import Prompt
+from recbole_exp3rt.records import Preference, Review
+from recbole_exp3rt.stages.lists import Count, parse_lists, shorten
+
+
+def request(
+    review: Review,
+    prompt: Prompt,
+    *,
+    item_word: str,
+    max_prompt_tokens: int,
+    max_new_tokens: int,
+    max_review_tokens: int | None,
+    count: Count,
+) -> Request:
+    """Ask for the preferences of `review`; a review over the budget loses sentences inside."""
+    text = f"{review.title}\n{review.text}".strip()
+    frame = count(text_of(prompt.render(item_word=item_word, review="")))
+    room = min(max_prompt_tokens - frame, max_review_tokens or max_prompt_tokens)
+    text = shorten(text, room, count)
+    messages = prompt.render(item_word=item_word, review=text)
+    return Request(messages, max_new_tokens=max_new_tokens, prefill="[Like]\n")
+
+
+def parse(text: str, review: Review) -> Preference:
+    """The answer goes on where the prefill `[Like]` ends. Raises: Unreadable."""
+    likes, dislikes = parse_lists("[Like]\n" + text)
+    return Preference(review.user, review.item, likes, dislikes)

@@ -1,0 +1,150 @@
+"""Step 3: reason about a user and an item, and rate (paper, sections 3.4, 3.5.2 and 3.5.3)."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+
+from recbole_exp3rt.llm.base import Completion, Message, Readout, Request, text_of
+from recbole_exp3rt.prompts import Prompts
+from recbole_exp3rt.records import Description, Profile, RatingPrediction
+from recbole_exp3rt.scale import (
+    RatingScale,
+    expected_rating,
+    label_probabilities,
+    modal_rating,
+)
+from recbole_exp3rt.stages.lists import Count, Unreadable, render_lists, shorten
+
+REASONING = "Reasoning:"
+CUE = "Predicted User Rating:"
+BIAS_HINT = " Take the average ratings into account."
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """All that the model is told about a user and an item. Averages are in rating units."""
+
+    user: Profile
+    item: Profile
+    description: Description
+    user_average: float | None = None
+    item_average: float | None = None
+
+
+def render_profile(profile: Profile, average: float | None, scale: RatingScale) -> str:
+    """A profile as the rating prompt shows it; the average is left out where it is None."""
+    text = render_lists(profile.likes, profile.dislikes)
+    if average is None:
+        return text
+    return f"{text}\n\n[{profile.subject.title()} Average Rating]\n{scale.show_average(average)}"
+
+
+def render_description(description: Description) -> str:
+    return "\n".join(f"{label}: {value}" for label, value in description.lines)
+
+
+def messages(
+    pair: Pair, prompts: Prompts, scale: RatingScale, *, item_word: str, use_reasoning: bool
+) -> tuple[Message, ...]:
+    prompt = prompts.rating if use_reasoning else prompts.rating_direct
+    biased = pair.user_average is not None or pair.item_average is not None
+    return prompt.render(
+        item_word=item_word,
+        lowest=scale.labels[0],
+        highest=scale.labels[-1],
+        bias_hint=BIAS_HINT if biased else "",
+        user_profile=render_profile(pair.user, pair.user_average, scale),
+        item_description=render_description(pair.description),
+        item_profile=render_profile(pair.item, pair.item_average, scale),
+    )
+
+
+def request(
+    pair: Pair,
+    prompts: Prompts,
+    scale: RatingScale,
+    *,
+    item_word: str,
+    use_reasoning: bool,
+    max_prompt_tokens: int,
+    max_new_tokens: int,
+    count: Count,
+) -> Request:
+    """Ask for reasoning and, at the forced cue, for the probability of every label.
+
+    Without reasoning nothing is generated: the cue opens the answer.
+    Raises: Unreadable if the instructions alone are over the budget.
+    """
+
+    def told(candidate: Pair) -> tuple[Message, ...]:
+        return messages(candidate, prompts, scale, item_word=item_word, use_reasoning=use_reasoning)
+
+    asked = told(pair)
+    while (over := count(text_of(asked)) - max_prompt_tokens) > 0:
+        pair = trimmed(pair, over, count)
+        asked = told(pair)
+    if not use_reasoning:
+        return Request(asked, max_new_tokens=0, readout=Readout(f"{CUE} ", scale.labels))
+    return Request(
+        asked,
+        max_new_tokens=max_new_tokens,
+        prefill=REASONING,
+        stop=(CUE,),
+        readout=Readout(f"\n{CUE} ", scale.labels),
+    )
+
+
+def trimmed(pair: Pair, over: int, count: Count) -> Pair:
+    """`pair` with one bullet less, or a shorter plot once no list has more than one bullet.
+
+    The last bullet of the longest list goes first; profiles name what matters most first.
+    """
+    longest = max(
+        len(side)
+        for profile in (pair.user, pair.item)
+        for side in (profile.likes, profile.dislikes)
+    )
+    if longest > 1:
+        user = _without_last(pair.user, longest)
+        item = pair.item if user is not pair.user else _without_last(pair.item, longest)
+        return replace(pair, user=user, item=item)
+    lines = list(pair.description.lines)
+    sizes = [count(value) for _, value in lines]
+    if not sizes or max(sizes) == 0:
+        raise Unreadable("the rating prompt is over max_prompt_tokens even with nothing left in it")
+    k = sizes.index(max(sizes))
+    label, value = lines[k]
+    shorter = shorten(value, max(sizes[k] - over, 0), count)
+    lines[k] = (label, shorter if count(shorter) < sizes[k] else "")
+    return replace(pair, description=replace(pair.description, lines=tuple(lines)))
+
+
+def _without_last(profile: Profile, size: int) -> Profile:
+    """The profile without the last bullet of its list of `size` bullets, if it has one."""
+    if len(profile.dislikes) == size:
+        return replace(profile, dislikes=profile.dislikes[:-1])
+    if len(profile.likes) == size:
+        return replace(profile, likes=profile.likes[:-1])
+    return profile
+
+
+def parse(completion: Completion, pair: Pair, scale: RatingScale) -> RatingPrediction:
+    """Expected rating over all labels (equation 2), and the rationale as it was written.
+
+    Raises: Unreadable if no label was scored.
+    """
+    if completion.label_logp is None:
+        raise Unreadable("the model gave no label probabilities")
+    logp = dict(zip(scale.labels, completion.label_logp, strict=True))
+    rationale = re.sub(r"\s+", " ", completion.text).strip()
+    return RatingPrediction(
+        user=pair.user.key,
+        item=pair.item.key,
+        rationale=rationale.removeprefix(REASONING).strip(),
+        expected=expected_rating(logp, scale),
+        modal=modal_rating(logp, scale),
+        probabilities=label_probabilities(logp, scale),
+        prompt_tokens=completion.prompt_tokens,
+        new_tokens=completion.new_tokens,
+    )

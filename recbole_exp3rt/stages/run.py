@@ -1,0 +1,250 @@
+"""The only loop: which questions a set of pairs needs, asked in order, each once.
+
+Preferences of the reviews, profiles of the users and items, then the ratings. What the pairs do
+not need is never asked; an unreadable answer is counted and left out, never replaced by a number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
+
+from recbole_exp3rt.corpus import Corpus
+from recbole_exp3rt.llm.base import LLM, Answer, Completion, Failure, LLMError, Request
+from recbole_exp3rt.prompts import Prompts
+from recbole_exp3rt.records import Preference, Profile, RatingPrediction, Review, Subject
+from recbole_exp3rt.scale import RatingScale
+from recbole_exp3rt.stages import preference, profile, rating
+from recbole_exp3rt.stages.lists import Unreadable
+
+Key = TypeVar("Key")
+Record = TypeVar("Record")
+
+
+class Progress(Protocol):
+    """Shows one step: wraps answers as they arrive."""
+
+    def __call__(
+        self, answers: Iterable[tuple[int, Answer]], total: int, title: str
+    ) -> Iterable[tuple[int, Answer]]: ...
+
+
+def silent(
+    answers: Iterable[tuple[int, Answer]], total: int, title: str
+) -> Iterable[tuple[int, Answer]]:
+    return answers
+
+
+@dataclass(frozen=True)
+class Models:
+    """Who does which step."""
+
+    preference: LLM
+    profile: LLM
+    rating: LLM
+
+
+@dataclass(frozen=True)
+class StageSettings:
+    """Knobs of the three steps. Token budgets count the words of a prompt in the step's model."""
+
+    scale: RatingScale
+    item_word: str = "item"
+    use_reasoning: bool = True
+    use_bias: bool = True
+    max_prompt_tokens: int = 1200
+    max_new_tokens: int = 512
+    preference_new_tokens: int = 256
+    profile_new_tokens: int = 256
+    max_review_tokens: int | None = None  # None: as far as max_prompt_tokens goes
+    profile_reviews: int | None = None  # newest reviews a profile is made of; None: all
+
+
+@dataclass
+class StepCount:
+    """What one step asked for and what came back readable."""
+
+    asked: int = 0
+    readable: int = 0
+    prompt_tokens: int = 0
+    new_tokens: int = 0
+    reasons: dict[str, int] = field(default_factory=dict)
+
+    def missed(self, reason: str) -> None:
+        self.reasons[reason] = self.reasons.get(reason, 0) + 1
+
+    @property
+    def coverage(self) -> float:
+        return self.readable / self.asked if self.asked else 1.0
+
+
+class Pipeline:
+    """Rates pairs of raw tokens out of a corpus. Remembers what it has read during a run."""
+
+    def __init__(
+        self,
+        corpus: Corpus,
+        models: Models,
+        prompts: Prompts,
+        settings: StageSettings,
+        progress: Progress = silent,
+    ) -> None:
+        self.corpus = corpus
+        self.models = models
+        self.prompts = prompts
+        self.settings = settings
+        self.progress = progress
+        self.counts = {"preference": StepCount(), "profile": StepCount(), "rating": StepCount()}
+        self._preferences: dict[tuple[str, str], Preference | None] = {}
+        self._profiles: dict[tuple[Subject, str], Profile] = {}
+        self._ratings: dict[tuple[str, str], RatingPrediction | None] = {}
+
+    def preferences(self, reviews: Sequence[Review]) -> list[Preference | None]:
+        """Likes and dislikes of each review; None where the answer could not be read."""
+        config = self.settings
+
+        def ask(review: Review) -> Request:
+            return preference.request(
+                review,
+                self.prompts.preference,
+                item_word=config.item_word,
+                max_prompt_tokens=config.max_prompt_tokens,
+                max_new_tokens=config.preference_new_tokens,
+                max_review_tokens=config.max_review_tokens,
+                count=self.models.preference.count_tokens,
+            )
+
+        known = self._preferences
+        new = {(r.user, r.item): r for r in reviews if (r.user, r.item) not in known}
+        texts = {key: r for key, r in new.items() if (r.title + r.text).strip()}
+        known.update({key: None for key in new.keys() - texts.keys()})
+        known.update(
+            self._step(
+                "preference",
+                "Reading reviews",
+                self.models.preference,
+                {key: ask(review) for key, review in texts.items()},
+                lambda key, answer: preference.parse(answer.text, texts[key]),
+            )
+        )
+        return [known[(review.user, review.item)] for review in reviews]
+
+    def profiles(self, wanted: Sequence[tuple[Subject, str]]) -> list[Profile]:
+        """Profiles of users and items; an empty one where nothing readable was written."""
+        config = self.settings
+        new = [key for key in dict.fromkeys(wanted) if key not in self._profiles]
+        reviews = {key: self._reviews(*key) for key in new}
+        self.preferences([review for rows in reviews.values() for review in rows])
+        found = {key: [p for p in self.preferences(rows) if p] for key, rows in reviews.items()}
+
+        def ask(subject: Subject, preferences: Sequence[Preference]) -> Request:
+            prompts = self.prompts
+            return profile.request(
+                preferences,
+                prompts.user_profile if subject == "user" else prompts.item_profile,
+                item_word=config.item_word,
+                max_prompt_tokens=config.max_prompt_tokens,
+                max_new_tokens=config.profile_new_tokens,
+                count=self.models.profile.count_tokens,
+            )
+
+        made = self._step(
+            "profile",
+            "Writing profiles",
+            self.models.profile,
+            {key: ask(key[0], rows) for key, rows in found.items() if rows},
+            lambda key, answer: profile.parse(answer.text, *key),
+        )
+        for key in new:
+            self._profiles[key] = made.get(key) or Profile(*key)
+        return [self._profiles[key] for key in wanted]
+
+    def pair(self, user: str, item: str) -> rating.Pair:
+        """What the model is told about a pair."""
+        user_profile, item_profile = self.profiles([("user", user), ("item", item)])
+        biased = self.settings.use_bias
+        return rating.Pair(
+            user=user_profile,
+            item=item_profile,
+            description=self.corpus.description(item),
+            user_average=self.corpus.user_average(user) if biased else None,
+            item_average=self.corpus.item_average(item) if biased else None,
+        )
+
+    def request(self, pair: rating.Pair) -> Request:
+        config = self.settings
+        return rating.request(
+            pair,
+            self.prompts,
+            config.scale,
+            item_word=config.item_word,
+            use_reasoning=config.use_reasoning,
+            max_prompt_tokens=config.max_prompt_tokens,
+            max_new_tokens=config.max_new_tokens,
+            count=self.models.rating.count_tokens,
+        )
+
+    def rate(self, pairs: Sequence[tuple[str, str]]) -> list[RatingPrediction | None]:
+        """A prediction for each (user, item); None where the answer could not be read.
+
+        Raises: LLMError if not a single answer could be read.
+        """
+        new = [key for key in dict.fromkeys(pairs) if key not in self._ratings]
+        self.profiles([("user", user) for user, _ in new] + [("item", item) for _, item in new])
+        told = {key: self.pair(*key) for key in new}
+        asked: dict[tuple[str, str], Request] = {}
+        for key, pair in told.items():
+            try:
+                asked[key] = self.request(pair)
+            except Unreadable as error:
+                self.counts["rating"].asked += 1
+                self.counts["rating"].missed(str(error))
+        made = self._step(
+            "rating",
+            "Rating pairs",
+            self.models.rating,
+            asked,
+            lambda key, answer: rating.parse(answer, told[key], self.settings.scale),
+        )
+        self._ratings.update({key: made.get(key) for key in new})
+        if new and not any(made.values()):
+            reason = next(iter(self.counts["rating"].reasons), "no answer")
+            raise LLMError(f"not one of {len(new)} pairs was rated: {reason}")
+        return [self._ratings[pair] for pair in pairs]
+
+    def _reviews(self, subject: Subject, key: str) -> list[Review]:
+        corpus = self.corpus
+        reviews = corpus.user_reviews(key) if subject == "user" else corpus.item_reviews(key)
+        return (
+            reviews[-self.settings.profile_reviews :] if self.settings.profile_reviews else reviews
+        )
+
+    def _step(
+        self,
+        name: str,
+        title: str,
+        llm: LLM,
+        requests: dict[Key, Request],
+        parse: Callable[[Key, Completion], Record],
+    ) -> dict[Key, Record | None]:
+        """Ask all `requests`, read each answer, count what came back."""
+        keys = list(requests)
+        count = self.counts[name]
+        count.asked += len(keys)
+        read: dict[Key, Record | None] = dict.fromkeys(keys)
+        if not keys:
+            return read
+        answers = llm.generate([requests[key] for key in keys])
+        for position, answer in self.progress(answers, len(keys), title):
+            if isinstance(answer, Failure):
+                count.missed(answer.reason)
+                continue
+            count.prompt_tokens += answer.prompt_tokens
+            count.new_tokens += answer.new_tokens
+            try:
+                read[keys[position]] = parse(keys[position], answer)
+                count.readable += 1
+            except Unreadable as error:
+                count.missed(str(error))
+        return read
