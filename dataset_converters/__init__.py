@@ -1,0 +1,1 @@
+"""Raw reviews in, RecBole atomic files with a review sidecar out."""

@@ -1,0 +1,158 @@
+"""What the paper's authors released, as data sets whose split is fixed (`benchmark_filename`).
+
+`topk`: train.txt and test.txt in LightGCN's text form (a user, then items, as numbers), with
+user_list.txt and item_list.txt (org_id remap_id). There are no ratings and no times.
+`aligned`: interactions.jsonl, a row with `exp3rt_test_score` being a test row, and
+item_descriptions.jsonl.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from collections.abc import Set as AbstractSet
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from dataset_converters.base import (
+    Dropped,
+    drop_lines,
+    k_core_of,
+    part_lines,
+    table_2,
+    unusable_id,
+)
+from dataset_converters.imdb import review_of
+from dataset_converters.write import write_dataset
+from recbole_exp3rt.errors import UsageError
+from recbole_exp3rt.records import Review
+
+SEED = 2024
+
+
+class AlignedSource:
+    """Reviews matched with the authors' split. `test_pairs` fills while the reviews are read."""
+
+    def __init__(self, input_path: Path, labels: Mapping[str, str]) -> None:
+        """`labels`: column -> label, as in `Genres: Drama`, of the description lines."""
+        self.interactions = _file(input_path / "interactions.jsonl")
+        self.descriptions = _file(input_path / "item_descriptions.jsonl")
+        self.columns = {label: column for column, label in labels.items()}
+        self.test_pairs: set[tuple[str, str]] = set()
+
+    def reviews(self) -> Iterator[Review | Dropped]:
+        for row in _rows(self.interactions):
+            review = review_of(row, row.get("user_id"), row.get("item_id")) if row else None
+            if isinstance(review, Review) and row.get("exp3rt_test_score") is not None:
+                self.test_pairs.add((review.user, review.item))
+            yield review or Dropped("malformed")
+
+    def items(self, wanted: AbstractSet[str]) -> Iterator[tuple[str, Mapping[str, str]]]:
+        for row in _rows(self.descriptions):
+            if row.get("item_id") in wanted:
+                yield row["item_id"], self._description(row)
+
+    def _description(self, row: Mapping[str, Any]) -> dict[str, str]:
+        """The authors' lines where they gave some, else the metadata."""
+        values: dict[str, str] = {}
+        column = ""
+        for line in str(row.get("exp3rt_item_description") or "").splitlines():
+            label, colon, value = line.partition(":")
+            if colon and label in self.columns:
+                column = self.columns[label]
+                values[column] = value
+            elif column:
+                values[column] += " " + line
+        if values:
+            return values
+        movie = row.get("metadata") or {}
+        year = f" ({movie['year']})" if movie.get("year") else ""
+        texts = {column: str(movie.get(column) or "") for column in self.columns.values()}
+        return texts | {
+            "title": f"{movie.get('title') or Path(str(row.get('file') or '')).stem}{year}",
+            "description": str(movie.get("plot") or ""),
+        }
+
+    def split(self, rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
+        """Test as the authors have it; of the rest, each user's last row by time, then item, is
+        validation, unless it is the user's only one."""
+        pairs = pd.Series(zip(rows["user_id"], rows["item_id"], strict=True), index=rows.index)
+        is_test = pairs.isin(self.test_pairs)
+        rest = rows[~is_test].sort_values(["user_id", "timestamp", "item_id"])
+        groups = rest.groupby("user_id")
+        is_last = (groups.cumcount(ascending=False) == 0) & (groups["row"].transform("size") > 1)
+        return {"train": rest[~is_last], "valid": rest[is_last], "test": rows[is_test]}
+
+
+def convert_topk(
+    input_path: Path, output_path: Path, properties: Mapping[str, Any], k_core: int = 0
+) -> str:
+    """Write the authors' top-k split; return the statistics as printable lines.
+
+    Train and validation together are the authors' train, test is theirs. About one row in ten of
+    each user's train is drawn for validation; a user with fewer than 5 rows keeps them all.
+    """
+    users = _remap(_file(input_path / "user_list.txt"))
+    items = _remap(_file(input_path / "item_list.txt"))
+    dropped: Counter[str] = Counter()
+    train = _pairs(_file(input_path / "train.txt"), users, items, "train", dropped)
+    test = _pairs(_file(input_path / "test.txt"), users, items, "test", dropped)
+    chance = random.Random(SEED)
+    for _, rows in train.groupby("user_id", sort=False):
+        drawn = chance.sample(list(rows.index), (len(rows) + 5) // 10)
+        train.loc[drawn, "part"] = "valid"
+    rows = pd.concat([train, test], ignore_index=True)
+    rows = k_core_of(rows, k_core, dropped)
+    if rows.empty:
+        raise UsageError(f"input_path={input_path}: no row is left; check k_core={k_core}")
+    parts = {name: rows[rows["part"] == name] for name in ("train", "valid", "test")}
+    tables = {name: part[["user_id", "item_id"]] for name, part in parts.items()}
+    write_dataset(output_path, tables, None, None, properties)
+    return "\n".join([table_2(output_path.name, rows), *part_lines(parts), *drop_lines(dropped)])
+
+
+def _pairs(
+    path: Path, users: Mapping[str, str], items: Mapping[str, str], part: str, dropped: Counter[str]
+) -> pd.DataFrame:
+    """The lines `user item item …` as rows of raw ids. A number outside the lists is malformed."""
+    rows = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        user, *written = line.split() or [""]
+        for item in written:
+            if user in users and item in items:
+                rows.append((users[user], items[item], part))
+            else:
+                dropped["malformed"] += 1
+    if not rows:
+        raise UsageError(f"{path} has no readable line 'user item item …'; check the input")
+    table = pd.DataFrame(rows, columns=["user_id", "item_id", "part"])
+    unique = table.drop_duplicates(["user_id", "item_id"], ignore_index=True)
+    dropped["duplicate (user, item), an earlier one"] += len(table) - len(unique)
+    return unique
+
+
+def _remap(path: Path) -> dict[str, str]:
+    """Number -> raw id, of the lines 'org_id remap_id'."""
+    lines = [line.split() for line in path.read_text(encoding="utf-8").splitlines()[1:]]
+    return {line[1]: line[0] for line in lines if len(line) == 2 and not unusable_id(line[0])}
+
+
+def _file(path: Path) -> Path:
+    if not path.is_file():
+        raise UsageError(f"{path} does not exist; name the folder that holds it as --input_path")
+    return path
+
+
+def _rows(path: Path) -> Iterator[dict[str, Any]]:
+    """The JSON objects of `path`, one a line; an unreadable line is an empty object."""
+    with path.open(encoding="utf-8", errors="replace") as file:
+        for line in file:
+            try:
+                row = json.loads(line)
+            except ValueError:
+                row = {}
+            yield row if isinstance(row, dict) else {}

@@ -1,0 +1,100 @@
+"""Atomic files, review sidecar and properties of a data set, all written or none."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from recbole_exp3rt.errors import UsageError
+from recbole_exp3rt.paths import properties_dir
+from recbole_exp3rt.records import Review
+
+Sidecar = Iterable[Review]
+
+TYPES = {"rating": "float", "timestamp": "float", "helpful": "float"}  # all others are tokens
+
+
+def load_properties(name: str, item_word: str | None = None) -> dict[str, Any]:
+    """The values of `properties/dataset/<name>.yaml`; `item_word` replaces theirs."""
+    text = (properties_dir() / "dataset" / f"{name}.yaml").read_text(encoding="utf-8")
+    properties: dict[str, Any] = yaml.safe_load(text)
+    return properties | ({"item_word": item_word} if item_word else {})
+
+
+def data_set_name(output_path: Path) -> str:
+    """The name that the files carry: the folder's. Raises: UsageError if it is no folder."""
+    if output_path.exists() and not output_path.is_dir():
+        raise UsageError(f"output_path={output_path} is a file; name a folder")
+    return output_path.resolve().name
+
+
+def write_dataset(
+    output_path: Path,
+    parts: Mapping[str, pd.DataFrame],
+    items: pd.DataFrame | None,
+    reviews: Sidecar | None,
+    properties: Mapping[str, Any],
+) -> None:
+    """Write `<name>[.part].inter`, `.item`, `.reviews.jsonl` and `.yaml` into `output_path`.
+
+    Everything is written into a folder beside it first; an error leaves `output_path` as it was.
+    """
+    name = data_set_name(output_path)
+    output_path = output_path.resolve()
+    partial = output_path.parent / f".{name}.{os.getpid()}.partial"
+    try:
+        partial.mkdir(parents=True)
+        for part, rows in parts.items():
+            _write_table(rows, partial / (f"{name}.{part}.inter" if part else f"{name}.inter"))
+        if items is not None:
+            _write_table(items, partial / f"{name}.item")
+        if reviews is not None:
+            _write_sidecar(reviews, partial / f"{name}.reviews.jsonl")
+        (partial / f"{name}.yaml").write_text(
+            "# Written by dataset_converters; read as a layer of the configuration.\n"
+            + yaml.safe_dump(dict(properties), sort_keys=False, allow_unicode=True),
+            encoding="utf-8",
+        )
+        _put_in_place(partial, output_path, name)
+    except OSError as error:
+        raise UsageError(
+            f"output_path={output_path}: {error.strerror}; name a folder that can be written"
+        ) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _write_table(table: pd.DataFrame, path: Path) -> None:
+    header = {column: f"{column}:{TYPES.get(column, 'token')}" for column in table}
+    # Quoted by pandas, read by pandas: quotes and tabs come back as they were.
+    table.rename(columns=header).to_csv(path, sep="\t", index=False, lineterminator="\n")
+
+
+def _write_sidecar(reviews: Sidecar, path: Path) -> None:
+    with path.open("w", encoding="utf-8", newline="\n") as file:
+        for review in reviews:
+            entry = {
+                "user_id": review.user,
+                "item_id": review.item,
+                "title": review.title,
+                "text": review.text,
+            }
+            file.write(json.dumps(entry, ensure_ascii=False) + "\n")
+
+
+def _put_in_place(partial: Path, output_path: Path, name: str) -> None:
+    if not output_path.exists():
+        partial.rename(output_path)
+        return
+    for stale in (*output_path.glob(f"{name}.*inter"), *output_path.glob(f"{name}.reviews.jsonl")):
+        if not (partial / stale.name).exists():
+            stale.unlink()  # of an earlier conversion with another split
+    for file in partial.iterdir():
+        os.replace(file, output_path / file.name)
