@@ -24,21 +24,12 @@ class Lookup(Protocol):
 
 
 @dataclass(frozen=True)
-class Settings:
-    """All that a run of ours reads from its config."""
+class RunSettings:
+    """What any run reads, whatever its model: tasks, rows, generators, results."""
 
-    stages: StageSettings
-    tasks: tuple[str, ...]
-    preference_model: str
-    profile_model: str
-    rating_model: str
-    store_path: str
-    prompt_dir: str | None
-    adapter: str | None
-    batch_tokens: int | None
-    threads: int | None
-    description_fields: Mapping[str, str]
-    review_file: str | None
+    tasks: tuple[str, ...] | None  # None: what the model can do
+    scale: RatingScale
+    topk: tuple[int, ...]
     generators: tuple[str, ...]
     rerank_depth: int
     relevant_from: float | None
@@ -49,40 +40,16 @@ class Settings:
     trust_checkpoint: bool
     result_file: str | None
     explanations: int
-    shown_extractions: int
     seed: int
 
     @classmethod
-    def from_config(cls, config: Lookup) -> Settings:
-        """Read and check everything. Raises: UsageError with the key, the value, the remedy."""
+    def from_config(cls, config: Lookup) -> RunSettings:
+        """Read and check. Raises: UsageError with the key, the value, the remedy."""
         read = _Reader(config)
-        student = read.text("student")
-        scale = read_scale(config)
-        topk = read.whole_list("topk")
-        settings = cls(
-            stages=StageSettings(
-                scale=scale,
-                item_word=read.text("item_word"),
-                use_reasoning=read.flag("use_reasoning"),
-                use_bias=read.flag("use_bias"),
-                max_prompt_tokens=read.whole("max_prompt_tokens", least=64),
-                max_new_tokens=read.whole("max_new_tokens"),
-                preference_new_tokens=read.whole("preference_new_tokens"),
-                profile_new_tokens=read.whole("profile_new_tokens"),
-                max_review_tokens=read.whole_or_none("max_review_tokens", least=16),
-                profile_reviews=read.whole_or_none("profile_reviews"),
-            ),
+        run = cls(
             tasks=read.tasks(),
-            preference_model=read.text_or_none("preference_model") or student,
-            profile_model=read.text_or_none("profile_model") or student,
-            rating_model=read.text_or_none("rating_model") or student,
-            store_path=read.text("store_path"),
-            prompt_dir=read.text_or_none("prompt_dir"),
-            adapter=read.text_or_none("adapter"),
-            batch_tokens=read.whole_or_none("batch_tokens", least=256),
-            threads=read.whole_or_none("threads"),
-            description_fields=read.names("description_fields"),
-            review_file=read.text_or_none("review_file"),
+            scale=read_scale(config),
+            topk=read.whole_list("topk"),
             generators=read.text_list("generator"),
             rerank_depth=read.whole("rerank_depth"),
             relevant_from=read.number_or_none("relevant_from"),
@@ -93,20 +60,70 @@ class Settings:
             trust_checkpoint=read.flag("trust_checkpoint"),
             result_file=read.text_or_none("result_file"),
             explanations=read.whole("explanations", least=0),
-            shown_extractions=read.whole("shown_extractions", least=0),
             seed=read.whole("seed", least=0),
         )
-        if "rerank" in settings.tasks and settings.rerank_depth < max(topk):
+        if run.rerank_depth < max(run.topk):
             raise UsageError(
-                f"rerank_depth={settings.rerank_depth} is below max(topk)={max(topk)}; "
+                f"rerank_depth={run.rerank_depth} is below max(topk)={max(run.topk)}; "
                 "rerank deeper or ask for a smaller topk"
             )
-        relevant = settings.relevant_from
+        relevant, scale = run.relevant_from, run.scale
         if relevant is not None and not scale.lowest <= relevant <= scale.highest:
             raise UsageError(
                 f"relevant_from={relevant:g} is outside the scale {scale.lowest}–{scale.highest}"
             )
-        return settings
+        return run
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What EXP3RT reads: who does which step, and how."""
+
+    stages: StageSettings
+    student: str
+    preference_model: str
+    profile_model: str
+    rating_model: str
+    adapter: str | None
+    prompt_dir: str | None
+    store_path: str
+    batch_tokens: int | None
+    threads: int | None
+    description_fields: Mapping[str, str]
+    review_file: str | None
+    shown_extractions: int
+
+    @classmethod
+    def from_config(cls, config: Lookup) -> Settings:
+        """Read and check. Raises: UsageError with the key, the value, the remedy."""
+        read = _Reader(config)
+        student = read.text("student")
+        return cls(
+            stages=StageSettings(
+                scale=read_scale(config),
+                item_word=read.text("item_word"),
+                use_reasoning=read.flag("use_reasoning"),
+                use_bias=read.flag("use_bias"),
+                max_prompt_tokens=read.whole("max_prompt_tokens", least=64),
+                max_new_tokens=read.whole("max_new_tokens"),
+                preference_new_tokens=read.whole("preference_new_tokens"),
+                profile_new_tokens=read.whole("profile_new_tokens"),
+                max_review_tokens=read.whole_or_none("max_review_tokens", least=16),
+                profile_reviews=read.whole_or_none("profile_reviews"),
+            ),
+            student=student,
+            preference_model=read.text_or_none("preference_model") or student,
+            profile_model=read.text_or_none("profile_model") or student,
+            rating_model=read.text_or_none("rating_model") or student,
+            adapter=read.text_or_none("adapter"),
+            prompt_dir=read.text_or_none("prompt_dir"),
+            store_path=read.text("store_path"),
+            batch_tokens=read.whole_or_none("batch_tokens", least=256),
+            threads=read.whole_or_none("threads"),
+            description_fields=read.names("description_fields"),
+            review_file=read.text_or_none("review_file"),
+            shown_extractions=read.whole("shown_extractions", least=0),
+        )
 
 
 def read_scale(config: Lookup) -> RatingScale:
@@ -182,10 +199,10 @@ class _Reader:
             raise UsageError(f"{key}={value!r} does not map columns of the .item file to labels")
         return {str(column): label for column, label in value.items()}
 
-    def tasks(self) -> tuple[str, ...]:
+    def tasks(self) -> tuple[str, ...] | None:
         value = self.config["task"]
         if value is None:
-            return TASKS
+            return None
         if value not in TASKS:
             hint = nearest(str(value), TASKS)
             raise UsageError(f"task={value!r} is not one of {', '.join(TASKS)}{hint}")

@@ -1,0 +1,119 @@
+"""Cuts a corpus out of a RecBole data set: its rows, joined with the review sidecar by raw tokens.
+
+A model of RecBole is only given the train part, so what is built from `model`'s data set can hold
+nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from recbole_exp3rt.corpus import Corpus
+from recbole_exp3rt.errors import UsageError
+from recbole_exp3rt.records import Description, Review
+
+Text = tuple[str, str]  # title, text
+
+
+def corpus_of(
+    dataset: Any, description_fields: Mapping[str, str], review_file: str | None
+) -> Corpus:
+    """The corpus of all rows of `dataset` (a RecBole data set, already remapped).
+
+    Raises: UsageError if the review sidecar or the ratings are missing.
+    """
+    folder = Path(dataset.dataset_path)
+    sidecar = Path(review_file) if review_file else folder / f"{dataset.dataset_name}.reviews.jsonl"
+    if not sidecar.exists():
+        raise UsageError(
+            f"no reviews at {sidecar}: EXP3RT reads texts; convert the data with "
+            "`python -m dataset_converters` or give review_file=PATH"
+        )
+    rating_field = dataset.config["RATING_FIELD"]
+    if rating_field is None or rating_field not in dataset.inter_feat:
+        raise UsageError(
+            f"data set {dataset.dataset_name} has no ratings (RATING_FIELD={rating_field}): "
+            "EXP3RT shows average ratings and predicts ratings; use a rated data set"
+        )
+    users = dataset.id2token(dataset.uid_field, column(dataset, dataset.uid_field).astype(int))
+    items = dataset.id2token(dataset.iid_field, column(dataset, dataset.iid_field).astype(int))
+    pairs = list(zip(map(str, users), map(str, items), strict=True))
+    texts = read_sidecar(sidecar, set(pairs))
+    zeros = np.zeros(len(pairs))
+    times = column(dataset, dataset.time_field) if dataset.time_field else None
+    votes = column(dataset, "helpful")
+    rows = zip(
+        pairs,
+        column(dataset, rating_field).tolist(),
+        (zeros if times is None else times).tolist(),
+        (zeros if votes is None else votes).tolist(),
+        strict=True,
+    )
+    reviews = [
+        Review(user, item, rating, text, title, time, int(helpful))
+        for (user, item), rating, time, helpful in rows
+        for title, text in [texts.get((user, item), ("", ""))]
+    ]
+    item_file = folder / f"{dataset.dataset_name}.item"
+    return Corpus(reviews, read_descriptions(item_file, description_fields))
+
+
+def column(dataset: Any, field: str | None) -> Any:
+    """A column of the interactions as an array [n_rows]; None where it is not loaded."""
+    if field is None or field not in dataset.inter_feat:
+        return None
+    return np.asarray(dataset.inter_feat[field])
+
+
+def read_sidecar(path: Path, wanted: set[tuple[str, str]]) -> dict[tuple[str, str], Text]:
+    """Titles and texts of the wanted (user, item) pairs; others are never kept."""
+    found: dict[tuple[str, str], Text] = {}
+    for number, row in _json_lines(path):
+        try:
+            key = (str(row["user_id"]), str(row["item_id"]))
+        except (KeyError, TypeError):
+            raise UsageError(
+                f"{path} line {number}: no user_id and item_id; run the converter again"
+            ) from None
+        if key in wanted:
+            found[key] = (str(row.get("title") or ""), str(row.get("text") or ""))
+    return found
+
+
+def _json_lines(path: Path) -> Iterator[tuple[int, Any]]:
+    with path.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, 1):
+            if line.strip():
+                try:
+                    yield number, json.loads(line)
+                except ValueError:
+                    raise UsageError(
+                        f"{path} line {number} is not JSON; run the converter again"
+                    ) from None
+
+
+def read_descriptions(path: Path, fields: Mapping[str, str]) -> dict[str, Description]:
+    """Descriptions out of the `.item` file: its columns in the order of `fields` (column: label).
+
+    An empty value leaves its line out; a missing file leaves items undescribed.
+    """
+    if not path.exists():
+        return {}
+    table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False, encoding="utf-8")
+    table.columns = [str(name).split(":")[0] for name in table.columns]
+    columns = [(name, label) for name, label in fields.items() if name in table.columns]
+    keys = table[table.columns[0]].tolist() if "item_id" not in table else table["item_id"].tolist()
+    return {
+        key: Description(key, _lines(zip(columns, values, strict=True)))
+        for key, *values in zip(keys, *(table[name] for name, _ in columns), strict=True)
+    }
+
+
+def _lines(values: Iterable[tuple[tuple[str, str], str]]) -> tuple[tuple[str, str], ...]:
+    return tuple((label, " ".join(value.split())) for (_, label), value in values if value.strip())

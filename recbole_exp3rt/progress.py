@@ -1,0 +1,54 @@
+"""Progress of long steps: a bar with time left on a terminal, a line now and then elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from datetime import timedelta
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from recbole_exp3rt.llm.base import Answer
+
+EVERY = 15.0  # seconds between two lines where there is no terminal
+
+
+class ConsoleProgress:
+    """Wraps the answers of a step as they arrive; see `stages.run.Progress`."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+
+    def __call__(
+        self, answers: Iterable[tuple[int, Answer]], total: int, title: str
+    ) -> Iterator[tuple[int, Answer]]:
+        if self.console.is_terminal:
+            yield from self._bar(answers, total, title)
+        else:
+            yield from self._lines(answers, total, title)
+
+    def _bar(
+        self, answers: Iterable[tuple[int, Answer]], total: int, title: str
+    ) -> Iterator[tuple[int, Answer]]:
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+        with Progress(*columns, TimeRemainingColumn(), console=self.console) as bar:
+            task = bar.add_task(title, total=total)
+            for answer in answers:
+                bar.advance(task)
+                yield answer
+
+    def _lines(
+        self, answers: Iterable[tuple[int, Answer]], total: int, title: str
+    ) -> Iterator[tuple[int, Answer]]:
+        start = said = time.monotonic()
+        done = 0
+        for done, answer in enumerate(answers, 1):
+            yield answer
+            now = time.monotonic()
+            if now - said >= EVERY and done < total:
+                left = timedelta(seconds=round((now - start) / done * (total - done)))
+                self.console.print(f"{title}: {done:,} of {total:,}, about {left} left")
+                said = now
+        took = timedelta(seconds=round(time.monotonic() - start))
+        self.console.print(f"{title}: {done:,} of {total:,} in {took}")

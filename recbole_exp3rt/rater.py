@@ -1,0 +1,83 @@
+"""A plain rater: pairs of raw tokens in, predictions out. What EXP3RT holds instead of an LLM."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from recbole_exp3rt.corpus import Corpus
+from recbole_exp3rt.llm.base import LLM
+from recbole_exp3rt.llm.cached import CachedLLM
+from recbole_exp3rt.llm.load import load_llm
+from recbole_exp3rt.llm.store import Store
+from recbole_exp3rt.prompts import load_prompts
+from recbole_exp3rt.records import RatingPrediction
+from recbole_exp3rt.settings import Settings
+from recbole_exp3rt.stages.run import Models, Pipeline, Progress, silent
+
+Pairs = Sequence[tuple[str, str]]
+
+
+@dataclass
+class Rater:
+    """Rates pairs. A copy is the rater itself: RecBole copies models to count flops."""
+
+    pipeline: Pipeline
+    models: dict[str, CachedLLM] = field(default_factory=dict)
+
+    def rate(self, pairs: Pairs) -> list[RatingPrediction | None]:
+        return self.pipeline.rate(pairs)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Rater:
+        return self
+
+    @property
+    def calls(self) -> int:
+        """Requests that a model answered in this run; answers out of the store are not calls."""
+        return sum(model.calls for model in self.models.values())
+
+    @property
+    def tokens(self) -> int:
+        """Prompt and new tokens of those calls."""
+        return sum(model.prompt_tokens + model.new_tokens for model in self.models.values())
+
+    def who(self) -> dict[str, str]:
+        """Step -> identity of the model that does it."""
+        steps = self.pipeline.models
+        return {
+            "preferences": steps.preference.identity,
+            "profiles": steps.profile.identity,
+            "reasoning and rating": steps.rating.identity,
+        }
+
+
+def make_rater(
+    settings: Settings,
+    corpus: Corpus,
+    progress: Progress = silent,
+    load: Callable[..., LLM] = load_llm,
+) -> Rater:
+    """A rater over `corpus`; each model is loaded once, behind the store of answers.
+
+    Raises: LLMError or UsageError for a model that cannot be loaded, a prompt that is wrong.
+    """
+    prompts = load_prompts(settings.prompt_dir)
+    path = Path(settings.store_path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    store = Store(path)
+    models: dict[str, CachedLLM] = {}
+    for name in (settings.preference_model, settings.profile_model, settings.rating_model):
+        if name not in models:
+            options = {"adapter": settings.adapter} if name == settings.rating_model else {}
+            models[name] = CachedLLM(
+                load(name, batch_tokens=settings.batch_tokens, threads=settings.threads, **options),
+                store,
+            )
+    steps = Models(
+        preference=models[settings.preference_model],
+        profile=models[settings.profile_model],
+        rating=models[settings.rating_model],
+    )
+    return Rater(Pipeline(corpus, steps, prompts, settings.stages, progress), models)

@@ -1,0 +1,102 @@
+"""Imports run one way, and heavy libraries stay where they belong (ARCHITECTURE.md)."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "recbole_exp3rt"
+
+# From the plain core up. A module imports from its own layer or from those before it.
+LAYERS = [
+    {"errors", "paths", "records", "scale"},
+    {"corpus", "prompts", "llm.base"},
+    {"sample", "llm"},
+    {"stages"},
+    {"settings", "results", "progress", "rater"},
+    {"compat", "config", "data", "model", "trainer", "evaluator", "rerank"},
+    {"fitting", "generators", "register"},
+    {"quick_start"},
+]
+RECBOLE = {layer for layers in LAYERS[5:] for layer in layers}
+TRANSFORMERS = {"llm.transformers_local", "llm.smollm2", "llm.labels"}
+
+
+def modules() -> dict[str, set[str]]:
+    """Module name below the package -> all names it imports, wherever in the file."""
+    found = {}
+    for file in PACKAGE.rglob("*.py"):
+        parts = file.relative_to(PACKAGE).with_suffix("").parts
+        name = ".".join(part for part in parts if part != "__init__")
+        names: set[str] = set()
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                names |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                names |= {node.module} | {f"{node.module}.{a.name}" for a in node.names}
+        found[name] = names
+    return found
+
+
+MODULES = modules()
+
+
+def layer(name: str) -> int:
+    for rank, names in reversed(list(enumerate(LAYERS))):
+        if name in names:
+            return rank
+    head = name.split(".")[0]
+    return next(rank for rank, names in enumerate(LAYERS) if head in names)
+
+
+@pytest.mark.parametrize("name", sorted(name for name in MODULES if name))
+def test_a_module_imports_only_from_its_layer_or_below(name):
+    own = {n.removeprefix("recbole_exp3rt.") for n in MODULES[name] if n.startswith("recbole_exp3rt.")}
+    known = {n for n in own if n in MODULES and n}
+    above = {n for n in known if layer(n) > layer(name)}
+    assert not above, f"{name} reaches up to {sorted(above)}"
+
+
+@pytest.mark.parametrize(
+    ("library", "allowed"),
+    [("recbole", RECBOLE), ("transformers", TRANSFORMERS), ("peft", TRANSFORMERS)],
+)
+def test_a_heavy_library_is_imported_only_where_it_belongs(library, allowed):
+    users = {
+        name
+        for name, names in MODULES.items()
+        if any(n == library or n.startswith(library + ".") for n in names)
+    }
+    outside = {name for name in users if name not in allowed and name.split(".")[0] not in allowed}
+    assert users and not outside
+
+
+def test_recboles_own_quick_start_is_never_imported():
+    for name, names in MODULES.items():
+        assert not any(n.startswith("recbole.quick_start") for n in names), name
+
+
+def test_importing_the_package_takes_a_blink_and_nothing_heavy():
+    code = (
+        "import sys, time; start = time.perf_counter(); import recbole_exp3rt;"
+        "print(time.perf_counter() - start);"
+        "print(sorted({'torch', 'transformers', 'recbole', 'pandas'} & set(sys.modules)))"
+    )
+    out = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    ).stdout.splitlines()
+    assert float(out[0]) < 0.5
+    assert out[1] == "[]"
+
+
+def test_the_plain_core_runs_without_torch_or_recbole():
+    code = (
+        "import sys\n"
+        "for name in ('torch', 'transformers', 'recbole', 'pandas', 'numpy'): sys.modules[name] = None\n"
+        "import recbole_exp3rt.settings, recbole_exp3rt.stages.run, recbole_exp3rt.llm.cached\n"
+        "import recbole_exp3rt.llm.store, recbole_exp3rt.llm.scripted, recbole_exp3rt.sample.oracle\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)

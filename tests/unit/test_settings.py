@@ -1,0 +1,68 @@
+"""Settings answer a wrong value with the key, the value and what is allowed."""
+
+import pytest
+import yaml
+
+from recbole_exp3rt.errors import UsageError
+from recbole_exp3rt.paths import properties_dir
+from recbole_exp3rt.settings import RunSettings, Settings
+
+
+def config(**changes):
+    """The defaults as they stand in `properties/`, over them `changes`; a mapping like RecBole's."""
+    values = {"seed": 2020}
+    for name in ("overall.yaml", "model/EXP3RT.yaml", "dataset/imdb.yaml"):
+        values |= yaml.safe_load((properties_dir() / name).read_text(encoding="utf-8"))
+    return Answers(values | changes)
+
+
+class Answers(dict):
+    def __missing__(self, key):  # as RecBole's config does
+        return None
+
+
+def test_the_shipped_defaults_are_valid_and_the_papers():
+    settings, run = Settings.from_config(config()), RunSettings.from_config(config())
+    assert settings.stages.use_reasoning and settings.stages.use_bias
+    assert (settings.stages.max_prompt_tokens, settings.stages.max_new_tokens) == (1200, 512)
+    assert settings.preference_model == settings.profile_model == settings.rating_model == "smollm2"
+    assert run.tasks is None and run.rerank_depth == 20 and run.topk == (5, 10, 15, 20)
+    assert run.scale.levels == tuple(range(1, 11)) and run.relevant_from == 6
+
+
+def test_a_step_can_be_given_to_another_model():
+    settings = Settings.from_config(config(preference_model="oracle", student="llama3-8b"))
+    assert settings.preference_model == "oracle" and settings.rating_model == "llama3-8b"
+
+
+def test_one_or_several_generators_are_read_alike():
+    assert RunSettings.from_config(config(generator="BPR")).generators == ("BPR",)
+    assert RunSettings.from_config(config(generator=["BPR", "LightGCN"])).generators == (
+        "BPR",
+        "LightGCN",
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"rerank_depth": 5, "topk": [10]}, r"rerank_depth=5 is below max\(topk\)=10"),
+        ({"task": "rerankk"}, r"task='rerankk' is not one of rating, rerank \(did you mean rerank"),
+        ({"eval_pairs": 0}, "eval_pairs=0 is not a whole number from 1 on"),
+        ({"eval_pairs": -3}, "eval_pairs=-3 is not"),
+        ({"rating_scale": [10, 1]}, r"rating_scale=\[10, 1\] is not \[lowest, highest\]"),
+        ({"rating_scale": None}, "rating_scale=None is not"),
+        ({"relevant_from": 60}, "relevant_from=60 is outside the scale 1–10"),
+        ({"use_bias": "yes"}, "use_bias='yes' is not True or False"),
+        ({"max_new_tokens": 0}, "max_new_tokens=0 is not a whole number from 1 on"),
+        ({"student": ""}, "student='' is not a text"),
+        ({"topk": []}, r"topk=\[\] is not a list of whole numbers"),
+        ({"generator": [3]}, r"generator=\[3\] is not a name"),
+        ({"description_fields": ["title"]}, "does not map columns"),
+    ],
+)
+def test_an_impossible_value_is_one_clear_line(changes, complaint):
+    with pytest.raises(UsageError, match=complaint) as error:
+        RunSettings.from_config(config(**changes))
+        Settings.from_config(config(**changes))
+    assert "\n" not in str(error.value)
