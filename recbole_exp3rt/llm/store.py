@@ -1,0 +1,145 @@
+"""Answers on disk, found again by the content of the question.
+
+One SQLite file. Beside each raw answer stand the identity and the request, so that an answer can
+be looked at. What the store does not know: which model is asked, or what an answer means.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import cast
+
+from recbole_exp3rt.errors import UsageError
+from recbole_exp3rt.llm.base import Completion, Request
+
+APPLICATION_ID = 0x45585033  # "EXP3": tells our files from other SQLite files
+VERSION = 1
+IN_ONE_QUERY = 500  # SQLite binds at least 999 values
+WAIT_SECONDS = 60.0  # for another process's commit
+
+SCHEMA = f"""
+BEGIN IMMEDIATE;
+CREATE TABLE IF NOT EXISTS answers (
+    key TEXT PRIMARY KEY,
+    text TEXT NOT NULL,
+    finish TEXT NOT NULL,
+    prompt_tokens INTEGER NOT NULL,
+    new_tokens INTEGER NOT NULL,
+    label_logp TEXT
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS requests (
+    key TEXT PRIMARY KEY,
+    identity TEXT NOT NULL,
+    request TEXT NOT NULL
+) WITHOUT ROWID;
+PRAGMA application_id = {APPLICATION_ID};
+PRAGMA user_version = {VERSION};
+COMMIT;
+"""
+
+
+class Store:
+    """Completions by `Request.key(identity)`. Two processes may share one file.
+
+    A committed answer survives `kill -9` of the process; the first answer to a question stays.
+    Raises: UsageError if the file is not such a store, or cannot be opened.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._db = sqlite3.connect(self.path, timeout=WAIT_SECONDS, isolation_level=None)
+            self._open()
+        except (sqlite3.Error, OSError) as error:
+            raise self._unusable(str(error)) from error
+
+    def _open(self) -> None:
+        (application,) = self._db.execute("PRAGMA application_id").fetchone()
+        (version,) = self._db.execute("PRAGMA user_version").fetchone()
+        if (application, version) != (APPLICATION_ID, VERSION):
+            (tables,) = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            # another process may have made the file while we looked
+            if tables and application != APPLICATION_ID:
+                raise self._unusable("it holds something else")
+            if version > VERSION:
+                raise self._unusable(f"it was written by a newer version ({version})")
+        # Readers and a writer at once; no disk flush at each commit. A power cut may lose the
+        # last commits, a killed process none.
+        self._db.execute("PRAGMA journal_mode = WAL")
+        self._db.execute("PRAGMA synchronous = NORMAL")
+        if version < VERSION:
+            self._db.executescript(SCHEMA)
+
+    def _unusable(self, reason: str) -> UsageError:
+        return UsageError(
+            f"store {self.path} is not a readable answer store ({reason}): "
+            "move it away, or name another file"
+        )
+
+    def get_many(self, keys: Sequence[str]) -> dict[str, Completion]:
+        """The completions that are there, by key."""
+        found: dict[str, Completion] = {}
+        try:
+            for start in range(0, len(keys), IN_ONE_QUERY):
+                some = keys[start : start + IN_ONE_QUERY]
+                query = f"SELECT * FROM answers WHERE key IN ({','.join('?' * len(some))})"
+                for key, text, finish, prompt_tokens, new_tokens, logp in self._db.execute(
+                    query, some
+                ):
+                    label_logp = None if logp is None else tuple(json.loads(logp))
+                    found[key] = Completion(text, finish, prompt_tokens, new_tokens, label_logp)
+        except sqlite3.Error as error:
+            raise self._unusable(str(error)) from error
+        return found
+
+    def put_many(self, identity: str, answers: Mapping[str, tuple[Request, Completion]]) -> None:
+        """Keep all answers in one commit. An answer that is there already stays as it is."""
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                self._db.executemany(
+                    "INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?, ?, ?)",
+                    [
+                        (
+                            key,
+                            answer.text,
+                            answer.finish,
+                            answer.prompt_tokens,
+                            answer.new_tokens,
+                            None if answer.label_logp is None else json.dumps(answer.label_logp),
+                        )
+                        for key, (_, answer) in answers.items()
+                    ],
+                )
+                self._db.executemany(
+                    "INSERT OR IGNORE INTO requests VALUES (?, ?, ?)",
+                    [
+                        (key, identity, json.dumps(asdict(request), ensure_ascii=False))
+                        for key, (request, _) in answers.items()
+                    ],
+                )
+                self._db.execute("COMMIT")
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                raise
+        except sqlite3.Error as error:
+            raise self._unusable(str(error)) from error
+
+    def asked(self, key: str) -> tuple[str, str] | None:
+        """Identity of the model and the request as JSON, for somebody who looks at an answer."""
+        row = self._db.execute(
+            "SELECT identity, request FROM requests WHERE key = ?", (key,)
+        ).fetchone()
+        return cast("tuple[str, str] | None", row)
+
+    def __len__(self) -> int:
+        (count,) = self._db.execute("SELECT count(*) FROM answers").fetchone()
+        return int(count)
+
+    def close(self) -> None:
+        self._db.close()
