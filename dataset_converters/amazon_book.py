@@ -72,14 +72,15 @@ def _open(path: Path) -> IO[str]:
 
 def _record(value: object) -> dict[str, Any]:
     """A record, written as JSON or as a Python literal; empty where there is none."""
-    if isinstance(value, str):
-        for parse in (json.loads, ast.literal_eval):
-            try:
-                value = parse(value)
-                break
-            except (ValueError, SyntaxError, MemoryError, RecursionError):
-                continue
-    return value if isinstance(value, dict) else {}
+    if not isinstance(value, str):
+        return value if isinstance(value, dict) else {}
+    for parse in (json.loads, ast.literal_eval):
+        try:
+            found = parse(value)
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            continue
+        return found if isinstance(found, dict) else {}
+    return {}
 
 
 def _review_2014(row: Mapping[str, Any]) -> Review | Dropped:

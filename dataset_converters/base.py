@@ -26,8 +26,27 @@ from recbole_exp3rt.records import Review
 
 # What pandas, and so RecBole's reader, takes for a missing value.
 READS_AS_MISSING = frozenset(
-    "|#N/A|#N/A N/A|#NA|-1.#IND|-1.#QNAN|-NaN|-nan|1.#IND|1.#QNAN|<NA>|N/A|NA|NULL|NaN|None|n/a|"
-    "nan|null".split("|")
+    [
+        "",
+        "#N/A",
+        "#N/A N/A",
+        "#NA",
+        "-1.#IND",
+        "-1.#QNAN",
+        "-NaN",
+        "-nan",
+        "1.#IND",
+        "1.#QNAN",
+        "<NA>",
+        "N/A",
+        "NA",
+        "NULL",
+        "NaN",
+        "None",
+        "n/a",
+        "nan",
+        "null",
+    ]
 )
 _BREAK = re.compile(r"<br\s*/?>", re.IGNORECASE)
 _LONGEST_VALUE = 100_000  # RecBole's reader refuses a field beyond 131,072 characters
@@ -163,8 +182,8 @@ def _item_table(source: Source, wanted: AbstractSet[str], columns: list[str]) ->
         found.setdefault(item, values)
     lines = []
     for item in sorted(wanted):
-        values = [one_line(found.get(item, {}).get(column, "")) for column in columns]
-        lines.append([item, values[0] or item, *values[1:]])
+        cells = [one_line(found.get(item, {}).get(column, "")) for column in columns]
+        lines.append([item, cells[0] or item, *cells[1:]])
     return pd.DataFrame(lines, columns=["item_id", *columns])
 
 
@@ -186,9 +205,11 @@ def plain_text(text: str) -> str:
 
 
 def whole_number(value: object) -> int:
-    """A count such as 3, "1,204" or "Null" (0)."""
-    digits = str(value).replace(",", "").strip()
-    return int(digits) if digits.isdecimal() else 0
+    """A count such as 3, 3.0, "1,204" or "Null" (0)."""
+    try:
+        return max(int(float(str(value).replace(",", ""))), 0)
+    except (ValueError, OverflowError):
+        return 0
 
 
 def table_2(name: str, rows: pd.DataFrame) -> str:

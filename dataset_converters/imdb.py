@@ -23,9 +23,20 @@ from recbole_exp3rt.records import Review
 
 COLUMNS = ("username", "rating", "helpful", "date", "title", "review")
 METADATA = "movie_metadata.jsonl"
-_MONTHS = (
-    "January February March April May June July August September October November December"
-).split()
+_MONTHS = [
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
+]
 _TITLE_YEAR = re.compile(r"(?P<title>.*\S)\s+(?P<year>\d{4})")
 
 

@@ -1,0 +1,84 @@
+"""Command line: `python -m dataset_converters SOURCE … --output_path DIR`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from dataset_converters.amazon_book import AmazonSource
+from dataset_converters.base import convert
+from dataset_converters.exp3rt import AlignedSource, convert_topk
+from dataset_converters.imdb import ImdbSource
+from dataset_converters.sample import make_sample
+from dataset_converters.write import load_properties
+from recbole_exp3rt.errors import UsageError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Convert; print the statistics. Returns 0, or 2 with one line on stderr for a bad input."""
+    options = _parser().parse_args(argv)
+    try:
+        print(_run(options))
+    except UsageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _run(options: argparse.Namespace) -> str:
+    output, k_core = options.output_path, options.k_core
+    if options.source == "sample":
+        return make_sample(output, k_core)
+    if options.source == "exp3rt":
+        properties = load_properties(f"exp3rt-{options.part}", options.item_word)
+        if options.part == "topk":
+            return convert_topk(options.input_path, output, properties, k_core)
+        aligned = AlignedSource(options.input_path, properties["description_fields"])
+        return convert(aligned, output, properties, k_core, split=aligned.split)
+    properties = load_properties(options.source, options.item_word)
+    if options.source == "imdb":
+        return convert(ImdbSource(options.input_path, options.metadata), output, properties, k_core)
+    return convert(AmazonSource(options.reviews, options.meta), output, properties, k_core)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="exp3rt-convert", description="Raw reviews in, RecBole atomic files out."
+    )
+    sources = parser.add_subparsers(dest="source", required=True, metavar="SOURCE")
+
+    imdb = sources.add_parser("imdb", help="IMDb Movie Reviews Dataset, one CSV file a movie")
+    imdb.add_argument("--input_path", type=Path, required=True, help="folder of the CSV files")
+    imdb.add_argument("--metadata", type=Path, help="JSONL file (default: movie_metadata.jsonl)")
+
+    amazon = sources.add_parser("amazon-book", help="Amazon reviews of 2014, 2018 or 2023")
+    amazon.add_argument("--reviews", type=Path, required=True, help="JSON lines, plain or .gz")
+    amazon.add_argument("--meta", type=Path, help="metadata lines, plain or .gz")
+
+    exp3rt = sources.add_parser("exp3rt", help="the data that the paper's authors released")
+    exp3rt.add_argument("--input_path", type=Path, required=True)
+    exp3rt.add_argument("--part", choices=["topk", "aligned"], required=True)
+
+    sample = sources.add_parser("sample", help="the synthetic sample")
+    for source in (imdb, amazon, exp3rt, sample):
+        source.add_argument("--output_path", type=Path, required=True, help="the data set's folder")
+        default = 0 if source is exp3rt else 5
+        source.add_argument(
+            "--k_core", type=_count, default=default, help=f"0 for none (default {default})"
+        )
+        if source is not sample:
+            source.add_argument("--item_word", help="what the prompts call an item")
+    return parser
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"{number} is negative; take 0 for no k-core")
+    return number
+
+
+if __name__ == "__main__":
+    sys.exit(main())

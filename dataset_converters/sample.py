@@ -1,0 +1,18 @@
+"""The synthetic sample: generated in the IMDB source form, then converted like any other."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from dataset_converters.base import convert
+from dataset_converters.imdb import ImdbSource
+from dataset_converters.write import load_properties
+from recbole_exp3rt.sample.world import make_world, write_world
+
+
+def make_sample(output_path: Path, k_core: int = 5) -> str:
+    """Write the sample data set at `output_path`; return its statistics as printable lines."""
+    with tempfile.TemporaryDirectory() as folder:
+        write_world(make_world(), Path(folder))
+        return convert(ImdbSource(Path(folder)), output_path, load_properties("sample"), k_core)

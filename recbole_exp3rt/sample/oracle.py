@@ -1,0 +1,189 @@
+"""The sample's synthetic teacher: it knows the lexicon, and nothing but the text it is shown.
+
+It answers the three questions of the paper by looking phrases up and counting. It has no access
+to viewers, movies, latent tastes, or ratings that are not in the prompt; the constants below
+belong to the world's design, not to anyone in it.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+
+from recbole_exp3rt.llm.base import Answer, Completion, Failure, Readout, Request
+from recbole_exp3rt.sample.lexicon import TASTES, mentions
+
+A_SIDE = 3  # bullets of a profile's side, at most
+# On a scale of ten levels, as shown (0..9): the usual rating, how far an average away from it is
+# to be believed, what a matching taste is worth, and how sure the teacher is.
+USUAL = 5.0
+TRUST_USER, TRUST_ITEM = 0.4, 0.6
+PER_MATCH = 1.3
+SPREAD = 1.2
+
+_TAG = re.compile(r"\[\s*(dis)?likes?\s*\]", re.IGNORECASE)
+_AVERAGE = re.compile(r"\[(User|Item) Average Rating\]\s*([0-9.]+)")
+_RANGE = re.compile(r"from (\d+)\b.*? to (\d+)\b")
+_TOKEN = re.compile(r"\w+|[^\w\s]")
+
+Sides = tuple[list[str], list[str]]  # taste names: likes, dislikes
+
+
+class OracleTeacher:
+    """An `LLM` whose answers are a pure function of the request."""
+
+    identity = "sample-oracle (synthetic)"
+
+    def generate(self, requests: Sequence[Request]) -> Iterator[tuple[int, Answer]]:
+        for position, request in enumerate(requests):
+            yield position, self._answer(request)
+
+    def count_tokens(self, text: str) -> int:
+        return len(_TOKEN.findall(text))
+
+    def _answer(self, request: Request) -> Answer:
+        asked = [m.content for m in request.messages if m.role == "user"]
+        question = asked[-1] if asked else ""
+        prompt = "\n".join(message.content for message in request.messages)
+        label_logp = None
+        if "<User Profile>" in question and "<Item Profile>" in question:
+            labels = _levels(request.readout, prompt)
+            if labels is None:
+                return Failure(f"{self.identity}: the labels are not whole numbers")
+            rating, reasons = _rate(question, min(labels), max(labels))
+            told = f"Reasoning: {reasons}\n" if "Reasoning:" in prompt else ""
+            nearest = min(labels, key=lambda level: abs(level - rating))
+            text = f"{told}Predicted User Rating: {nearest}"
+            if request.readout:
+                label_logp = _log_gaussian(labels, rating)
+        elif request.readout:
+            return Failure(f"{self.identity}: scores labels for ratings only")
+        elif (preferences := _between(question, "Preferences")) is not None:
+            text = _lists(_profile(preferences, of_user="one user" in question))
+        elif (review := _between(question, "Review")) is not None:
+            text = _lists(_preferences(review))
+        else:
+            return Failure(f"{self.identity}: no tag that it knows in the prompt")
+        return self._completion(request, text, prompt, label_logp)
+
+    def _completion(
+        self, request: Request, text: str, prompt: str, label_logp: tuple[float, ...] | None
+    ) -> Completion:
+        """`text` as a model would give it: after the prefill, before a stop, within the limit."""
+        text = text.removeprefix(request.prefill.rstrip())
+        for stop in request.stop:
+            text = text.split(stop, 1)[0]
+        tokens = list(_TOKEN.finditer(text))
+        cut = len(tokens) > request.max_new_tokens
+        if cut:
+            text = text[: tokens[request.max_new_tokens].start()]
+        return Completion(
+            text=text.strip(),
+            finish="length" if cut else "stop",
+            prompt_tokens=self.count_tokens(prompt),
+            new_tokens=self.count_tokens(text),
+            label_logp=label_logp,
+        )
+
+
+def _between(text: str, tag: str) -> str | None:
+    found = re.search(rf"<{tag}>(.*)</{tag}>", text, re.DOTALL)
+    return found.group(1) if found else None
+
+
+def _preferences(review: str) -> Sides:
+    """Tastes that the review's phrases stand for, in the order of the text."""
+    found = sorted(mentions(review), key=lambda mention: mention[0])
+    likes = dict.fromkeys(taste.name for _, taste, liked in found if liked)
+    dislikes = dict.fromkeys(taste.name for _, taste, liked in found if not liked)
+    return list(likes), list(dislikes)
+
+
+def _profile(preferences: str, of_user: bool) -> Sides:
+    """The most frequent tastes of each side, ties by first appearance.
+
+    A user's likes and dislikes of one taste are weighed against each other: a preference has to
+    hold beyond a single movie. An audience may well be divided, so an item shows both.
+    """
+    likes, dislikes = (Counter(side) for side in _sides(preferences))
+    if of_user:
+        likes, dislikes = (
+            Counter({k: n for k, n in likes.items() if n > dislikes[k]}),
+            Counter({k: n for k, n in dislikes.items() if n > likes[k]}),
+        )
+    return _most_frequent(likes), _most_frequent(dislikes)
+
+
+def _most_frequent(side: Counter[str]) -> list[str]:
+    return [name for name, _ in side.most_common(A_SIDE)]
+
+
+def _sides(text: str) -> Sides:
+    """Taste names below the [Like] and [Dislike] tags, as often as they appear."""
+    sides: Sides = ([], [])
+    tags = list(_TAG.finditer(text))
+    ends = [tag.start() for tag in tags[1:]] + [len(text)]
+    for tag, end in zip(tags, ends, strict=True):
+        for line in text[tag.end() : end].splitlines():
+            sides[1 if tag.group(1) else 0].extend(_named(line))
+    return sides
+
+
+def _named(line: str) -> Iterable[str]:
+    return (taste.name for taste in TASTES if taste.name in line.lower())
+
+
+def _lists(sides: Sides) -> str:
+    likes, dislikes = ("\n".join(f"- {name}" for name in side) or "None." for side in sides)
+    return f"[Like]\n{likes}\n\n[Dislike]\n{dislikes}"
+
+
+def _levels(readout: Readout | None, prompt: str) -> list[int] | None:
+    """The scale as shown: the labels, or else the range that the instructions name."""
+    if readout:
+        written = [label.strip() for label in readout.labels]
+        return [int(w) for w in written] if all(w.isdecimal() for w in written) else None
+    found = _RANGE.search(prompt)
+    return list(range(int(found[1]), int(found[2]) + 1)) if found else list(range(10))
+
+
+def _rate(question: str, lowest: int, highest: int) -> tuple[float, str]:
+    """(expected rating as shown, why), from the averages and the tastes of both profiles."""
+    of_user, of_item = question.split("<Item Description>")[0], question.split("<Item Profile>")[1]
+    likes, dislikes = _sides(of_user)
+    praised, blamed = _sides(of_item)
+    features = list(dict.fromkeys(praised + blamed))
+    suits = [name for name in features if name in likes]
+    offends = [name for name in features if name in dislikes]
+    averages = {who: float(value.rstrip(".")) for who, value in _AVERAGE.findall(question)}
+
+    step = (highest - lowest) / 9
+    usual = lowest + USUAL * step
+    rating = usual + PER_MATCH * step * (len(suits) - len(offends))
+    for who, trust in (("User", TRUST_USER), ("Item", TRUST_ITEM)):
+        rating += trust * (averages.get(who, usual) - usual)
+    return min(max(rating, lowest), highest), _reasons(suits, offends, praised, rating > usual)
+
+
+def _reasons(suits: list[str], offends: list[str], praised: list[str], high: bool) -> str:
+    """At least three points, in a few words."""
+    points = [f"The {name} is something this user looks for." for name in suits]
+    points += [f"The {name} is likely to bother this user." for name in offends]
+    others = [name for name in praised if name not in suits + offends]
+    points += [f"Others praise the {name}, which matters less here." for name in others]
+    if not suits:
+        points.append("None of the user's favourite qualities stands out.")
+    if not offends:
+        points.append("Nothing that the user avoids is prominent.")
+    points.append(f"Taken together, a {'favourable' if high else 'reserved'} verdict is likely.")
+    return " ".join(points)
+
+
+def _log_gaussian(levels: Sequence[int], mean: float) -> tuple[float, ...]:
+    """Natural-log probabilities of the levels under a Gaussian cut to them; they sum to one."""
+    spread = SPREAD * (max(levels) - min(levels)) / 9
+    exponents = [-((level - mean) ** 2) / (2 * spread**2) for level in levels]
+    total = math.log(sum(math.exp(exponent) for exponent in exponents))
+    return tuple(exponent - total for exponent in exponents)
