@@ -1,0 +1,36 @@
+"""Which rows and users are looked at: fixed random samples; warm, cold and unseen users."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+SLICES = ("warm", "cold", "unseen")
+
+
+def sample_rows(n_rows: int, n: int | None, seed: int) -> np.ndarray:
+    """`n` of the rows 0..n_rows-1 at random, ascending; all where `n` is None or too large.
+
+    The same arguments give the same rows, and a larger `n` keeps the rows of a smaller one.
+    """
+    order = np.random.default_rng(seed).permutation(n_rows)
+    return np.sort(order if n is None else order[:n])
+
+
+def sample_users(users: Sequence[str], n: int | None, seed: int) -> list[str]:
+    """`n` of the different `users` at random, sorted; whatever order and repeats they come in."""
+    different = sorted(set(users))
+    return [different[row] for row in sample_rows(len(different), n, seed)]
+
+
+def user_slices(train_users: np.ndarray, test_users: np.ndarray) -> dict[str, np.ndarray]:
+    """A boolean mask over the test rows for each slice: {slice: [n_test_rows]}.
+
+    By the number of train rows of the row's user: warm has more than 3, cold 1 to 3, unseen none.
+    Each row is in exactly one. Paper: section 4.2.
+    """
+    known, counts = np.unique(train_users, return_counts=True)
+    rows_of = dict(zip(known.tolist(), counts.tolist(), strict=True))
+    seen = np.array([rows_of.get(user, 0) for user in test_users.tolist()], dtype=np.int64)
+    return {"warm": seen > 3, "cold": (seen >= 1) & (seen <= 3), "unseen": seen == 0}

@@ -1,0 +1,190 @@
+"""A data set split once: RecBole's train, valid and test parts, by rows and by raw tokens.
+
+Every model of a run, rating or ranking, is trained and measured on the same Split.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import logging
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from recbole_exp3rt.config import Config
+from recbole_exp3rt.errors import UsageError
+
+Part = Literal["train", "valid", "test"]
+PARTS: tuple[Part, ...] = ("train", "valid", "test")
+Pair = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Split:
+    """`dataset` is whole, `train`, `valid` and `test` are data sets of RecBole with its rows.
+
+    The order of the rows is fixed: row k of a part is the same pair for every reader.
+    """
+
+    config: Config
+    dataset: Any
+    train: Any
+    valid: Any
+    test: Any
+
+    def part(self, name: Part) -> Any:
+        """A part, copied so that RecBole's loaders may sort it and add fields of their own."""
+        return self.rows(name, slice(None))
+
+    def rows(self, name: Part, index: Any) -> Any:
+        """The rows `index` of a part, as a RecBole data set."""
+        source = getattr(self, name)
+        taken = copy.copy(source)
+        taken.inter_feat = copy.deepcopy(source.inter_feat)[index]
+        for table in ("field2type", "field2source", "field2seqlen", "field2bucketnum"):
+            setattr(taken, table, dict(getattr(source, table)))
+        for table in ("field2id_token", "field2token_id", "alias"):
+            setattr(taken, table, dict(getattr(source, table)))
+        return taken
+
+    def size(self, name: Part) -> int:
+        return len(getattr(self, name))
+
+    def column(self, name: Part, field: str) -> np.ndarray:
+        """A field of a part: [n_rows]."""
+        return np.asarray(getattr(self, name).inter_feat[field].numpy())
+
+    def users(self, name: Part) -> np.ndarray:
+        """Inner user ids: [n_rows]."""
+        return self.column(name, self.dataset.uid_field)
+
+    def items(self, name: Part) -> np.ndarray:
+        """Inner item ids: [n_rows]."""
+        return self.column(name, self.dataset.iid_field)
+
+    @property
+    def has_ratings(self) -> bool:
+        return self.config["RATING_FIELD"] in self.train.inter_feat
+
+    def ratings(self, name: Part) -> np.ndarray:
+        """Ratings in rating units: [n_rows]. Raises: UsageError if the data set has none."""
+        if not self.has_ratings:
+            raise UsageError(
+                f"data set {self.config.dataset} has no ratings "
+                f"(RATING_FIELD={self.config['RATING_FIELD']}); rank with it, or use a rated one"
+            )
+        return self.column(name, self.config["RATING_FIELD"]).astype(np.float64)
+
+    @cached_property
+    def user_tokens(self) -> tuple[str, ...]:
+        """Raw token of each inner user id; the first is padding."""
+        return tuple(map(str, self.dataset.field2id_token[self.dataset.uid_field]))
+
+    @cached_property
+    def item_tokens(self) -> tuple[str, ...]:
+        """Raw token of each inner item id; the first is padding."""
+        return tuple(map(str, self.dataset.field2id_token[self.dataset.iid_field]))
+
+    @cached_property
+    def user_ids(self) -> dict[str, int]:
+        return {token: index for index, token in enumerate(self.user_tokens)}
+
+    @cached_property
+    def item_ids(self) -> dict[str, int]:
+        return {token: index for index, token in enumerate(self.item_tokens)}
+
+    def pairs(self, name: Part) -> list[Pair]:
+        """Raw (user, item) tokens of each row."""
+        rows = zip(self.users(name), self.items(name), strict=True)
+        return [(self.user_tokens[user], self.item_tokens[item]) for user, item in rows]
+
+    @cached_property
+    def digest(self) -> str:
+        """sha256, in hex, over the sorted raw pairs of each part."""
+        digest = hashlib.sha256()
+        for name in PARTS:
+            digest.update(f"\x00{name}\n".encode())
+            for user, item in sorted(self.pairs(name)):
+                digest.update(f"{user}\t{item}\n".encode())
+        return digest.hexdigest()
+
+    def merged(self) -> Split:
+        """Train and valid as train, and an empty valid: what a refit learns from."""
+        from recbole.data.interaction import cat_interactions
+
+        train, valid = self.part("train"), self.part("valid")
+        if len(valid):
+            train.inter_feat = cat_interactions([train.inter_feat, valid.inter_feat])
+        return replace(self, train=train, valid=self.rows("valid", []))
+
+    def with_validation(self, share: float = 0.1, seed: int = 2020) -> Split:
+        """A valid part out of train: of each user a random `share`, of 5 rows or more at least one.
+
+        For data sets that come without one. The test part is untouched. Users with fewer than
+        five train rows keep them all.
+        """
+        if not 0 < share < 1:
+            raise ValueError(f"share {share} is not between 0 and 1")
+        random = np.random.default_rng(seed)
+        users = self.users("train")
+        order = np.lexsort((random.random(len(users)), users))  # users together, rows shuffled
+        _, starts, counts = np.unique(users[order], return_index=True, return_counts=True)
+        held = [
+            order[start : start + max(1, int(count * share))]
+            for start, count in zip(starts, counts, strict=True)
+            if count >= 5
+        ]
+        valid = np.sort(np.concatenate(held)) if held else np.array([], dtype=np.int64)
+        train = np.setdiff1d(np.arange(len(users)), valid)
+        return replace(self, train=self.rows("train", train), valid=self.rows("train", valid))
+
+
+def load_split(config: Config) -> Split:
+    """Load the data set of `config` and split it as its `eval_args` or benchmark files say.
+
+    Raises: UsageError if the files do not hold what the settings name.
+    """
+    from recbole.data import create_dataset
+    from recbole.utils import init_seed
+
+    logging.getLogger("recbole").setLevel(logging.WARNING)
+    parts = config["benchmark_filename"]
+    folder = Path(config["data_path"])
+    if parts is not None and len(parts) == 3:
+        middle = folder / f"{config.dataset}.{parts[1]}.inter"
+        if not middle.is_file():  # a missing validation part counts as an empty one
+            config["benchmark_filename"] = [parts[0], parts[2]]
+    init_seed(config["seed"], config["reproducibility"])
+    try:
+        dataset = create_dataset(config)
+        times = dataset.time_field
+        if (
+            parts is None
+            and config["eval_args"]["order"] == "TO"
+            and times not in dataset.inter_feat
+        ):
+            raise UsageError(
+                f"data set {config.dataset} has no times (TIME_FIELD={times}) to be split by; "
+                "load that column, or set eval_args={'order': 'RO'}"
+            )
+        built = dataset.build()
+    except UsageError:
+        raise
+    except (ValueError, KeyError, TypeError, NotImplementedError, AssertionError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UsageError(f"data set {config.dataset} in {folder}: {reason}") from error
+    if len(built) == 2:
+        train, test = built
+        built = [train, train.copy(train.inter_feat[[]]), test]
+    split = Split(config, dataset, *built)
+    for name in ("train", "test"):
+        if not split.size(name):
+            raise UsageError(
+                f"data set {config.dataset}: its {name} part has no rows; "
+                "check its files and eval_args"
+            )
+    return split

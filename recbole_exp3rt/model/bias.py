@@ -1,0 +1,88 @@
+"""Koren's baseline, mu + b_u + b_i, solved exactly: the row no rating table may lack."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from recbole.model.abstract_recommender import GeneralRecommender
+from recbole.utils import InputType, ModelType
+from scipy.sparse.linalg import LinearOperator, cg
+
+from recbole_exp3rt.model.scale import clip_to, rating_range
+
+
+def solve_biases(
+    users: np.ndarray,
+    items: np.ndarray,
+    ratings: np.ndarray,
+    shape: tuple[int, int],
+    reg_weight: float,
+) -> tuple[float, np.ndarray, np.ndarray]:
+    """mu, b_u: [n_users], b_i: [n_items], of the ridge problem over all given rows.
+
+    min over b of  sum (r - mu - b_u - b_i)^2 + reg_weight * (sum b_u^2 + sum b_i^2),
+    with mu the mean rating. Whoever has no row gets 0. The normal equations are solved by
+    preconditioned conjugate gradients down to rounding error; reg_weight > 0 makes them definite.
+    """
+    n_users, n_items = shape
+    rows = np.arange(len(ratings))
+    ones = np.ones(len(ratings))
+    design = sp.hstack(
+        [
+            sp.csr_matrix((ones, (rows, users)), shape=(len(rows), n_users)),
+            sp.csr_matrix((ones, (rows, items)), shape=(len(rows), n_items)),
+        ]
+    ).tocsr()
+    mean = float(ratings.mean())
+    normal = (design.T @ design + reg_weight * sp.identity(n_users + n_items)).tocsr()
+    diagonal = normal.diagonal()
+    precondition = LinearOperator(normal.shape, matvec=lambda vector: vector / diagonal)
+    biases, info = cg(
+        normal, design.T @ (ratings - mean), rtol=1e-12, atol=0.0, maxiter=10_000, M=precondition
+    )
+    if info != 0:
+        raise ArithmeticError(f"biases did not converge with reg_weight={reg_weight:g}")
+    return mean, biases[:n_users], biases[n_users:]
+
+
+class Bias(GeneralRecommender):
+    """mu + b_u + b_i with ridge-regularised biases (Koren et al. 2009), clipped to the scale.
+
+    Fitted when it is made; nothing is left to train. The one parameter is there because a
+    RecBole trainer wants something to optimise.
+    """
+
+    type = ModelType.TRADITIONAL  # one epoch is enough
+    input_type = InputType.POINTWISE
+    mean: torch.Tensor
+    user_bias: torch.Tensor
+    item_bias: torch.Tensor
+
+    def __init__(self, config: Any, dataset: Any) -> None:
+        super().__init__(config, dataset)
+        rows = dataset.inter_feat
+        ratings = rows[config["RATING_FIELD"]].numpy().astype(np.float64)
+        mean, user_bias, item_bias = solve_biases(
+            rows[self.USER_ID].numpy(),
+            rows[self.ITEM_ID].numpy(),
+            ratings,
+            (self.n_users, self.n_items),
+            float(config["reg_weight"]),
+        )
+        self.range = rating_range(config, ratings)
+        self.register_buffer("mean", torch.tensor(mean))
+        self.register_buffer("user_bias", torch.tensor(user_bias, dtype=torch.float32))
+        self.register_buffer("item_bias", torch.tensor(item_bias, dtype=torch.float32))
+        self.unused = torch.nn.Parameter(torch.zeros(1))
+
+    def calculate_loss(self, interaction: Any) -> torch.Tensor:
+        """0: the biases are solved for, not trained."""
+        return self.unused.sum() * 0.0
+
+    def predict(self, interaction: Any) -> torch.Tensor:
+        """Ratings in rating units: [batch]."""
+        user, item = interaction[self.USER_ID], interaction[self.ITEM_ID]
+        return clip_to(self.range, self.mean + self.user_bias[user] + self.item_bias[item])

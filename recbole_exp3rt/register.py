@@ -1,0 +1,53 @@
+"""Our models by name, and how RecBole's own functions come to find them."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Literal
+
+from recbole_exp3rt import compat
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """Where a model's class stands, and what it is measured by."""
+
+    module: str
+    kind: Literal["rating", "ranking"]
+
+
+MODELS = {
+    "Bias": Entry("recbole_exp3rt.model.bias", "rating"),
+    "MF": Entry("recbole_exp3rt.model.mf", "rating"),
+    "WDL": Entry("recbole_exp3rt.model.wdl", "rating"),
+    "EXP3RT": Entry("recbole_exp3rt.model.exp3rt", "rating"),
+    "BPR": Entry("recbole_exp3rt.model.bpr", "ranking"),
+    "LightGCN": Entry("recbole_exp3rt.model.lightgcn", "ranking"),
+}
+
+
+def find_model(name: str) -> type:
+    """The class of a model of ours, or else of RecBole's."""
+    compat.apply()
+    if name in MODELS:
+        model: type = getattr(import_module(MODELS[name].module), name)
+        return model
+    from recbole.utils import get_model
+
+    return get_model(name)  # type: ignore[no-any-return]
+
+
+def register() -> None:
+    """Let RecBole's own look-up find our models under their names.
+
+    BPR and LightGCN stand in for RecBole's of the same name from here on: ours run on current
+    libraries and give the same scores.
+    """
+    compat.apply()
+    import_module("recbole.model.general_recommender")
+    for name, entry in MODELS.items():
+        sys.modules[f"recbole.model.general_recommender.{name.lower()}"] = import_module(
+            entry.module
+        )
