@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -59,21 +60,33 @@ class Store:
             raise self._unusable(str(error)) from error
 
     def _open(self) -> None:
+        # Tables before the mark: another process may make both, in one commit, while we look.
+        (tables,) = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()
         (application,) = self._db.execute("PRAGMA application_id").fetchone()
         (version,) = self._db.execute("PRAGMA user_version").fetchone()
-        if (application, version) != (APPLICATION_ID, VERSION):
-            (tables,) = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()
-            # another process may have made the file while we looked
-            if tables and application != APPLICATION_ID:
-                raise self._unusable("it holds something else")
-            if version > VERSION:
-                raise self._unusable(f"it was written by a newer version ({version})")
-        # Readers and a writer at once; no disk flush at each commit. A power cut may lose the
-        # last commits, a killed process none.
-        self._db.execute("PRAGMA journal_mode = WAL")
+        if tables and application != APPLICATION_ID:
+            raise self._unusable("it holds something else")
+        if version > VERSION:
+            raise self._unusable(f"it was written by a newer version ({version})")
+        self._write_ahead()
         self._db.execute("PRAGMA synchronous = NORMAL")
         if version < VERSION:
             self._db.executescript(SCHEMA)
+
+    def _write_ahead(self) -> None:
+        """Readers and a writer at once, and no disk flush at each commit.
+
+        A power cut may lose the last commits, a killed process none.
+        """
+        patience = time.monotonic() + WAIT_SECONDS
+        while True:  # SQLite does not wait by itself while two processes change the mode
+            try:
+                self._db.execute("PRAGMA journal_mode = WAL")
+                return
+            except sqlite3.OperationalError as error:
+                if "locked" not in str(error) or time.monotonic() > patience:
+                    raise
+                time.sleep(0.01)
 
     def _unusable(self, reason: str) -> UsageError:
         return UsageError(
