@@ -1,7 +1,7 @@
 """RecBole's Config with our layers below the user's values, and errors that name the remedy.
 
 Later layers win: RecBole's defaults, our overall.yaml, rating.yaml or ranking.yaml, our
-model/<Model>.yaml, our dataset/<data set>.yaml, the file <data set>.yaml that a converter left
+model/<Model>.yaml, our dataset/<data set>.yaml, model/<Model>-<data set>.yaml, the file <data set>.yaml that a converter left
 beside the data, the user's files, the user's dictionary, and, for run_recbole.py alone, the
 command line. `eval_args` is merged key by key, so that a data set can say how it is split and a
 model how it is measured.
@@ -144,7 +144,8 @@ class Config(RecBoleConfig):
         kind = kind_of(model, model_class)
         # RecBole's measurement of context models (AUC) is no rating's and no ranking's.
         ours = properties_dir()
-        for name in ("overall", kind, f"model/{model}", f"dataset/{dataset}"):
+        layers = ("overall", kind, f"model/{model}", f"dataset/{dataset}", f"model/{model}-{dataset}")
+        for name in layers:
             if (ours / f"{name}.yaml").is_file():
                 _merge(internal, _mapping(ours / f"{name}.yaml", self.yaml_loader))
         data_path = self.external_config_dict.get("data_path", internal["data_path"])

@@ -48,10 +48,12 @@ class Fitted:
 
     def save(self) -> Path:
         """Write a checkpoint below `checkpoint_dir`; `generator=PATH` reads it."""
-        tokens = {"user": list(self.split.user_tokens), "item": list(self.split.item_tokens)}
-        return write_checkpoint(
-            self.config["checkpoint_dir"], self.config, self.model, tokens, self.split.digest
-        )
+        origin = {
+            "tokens": {"user": list(self.split.user_tokens), "item": list(self.split.item_tokens)},
+            "split": self.split.digest,
+            "refitted": self.refitted,
+        }
+        return write_checkpoint(self.config, self.model, origin)
 
 
 def fit(

@@ -31,6 +31,10 @@ def _recbole() -> Path:
     return Path(spec.origin).parent
 
 
+def _recbole_properties() -> Path:
+    return _recbole() / "properties"
+
+
 @cache
 def known_keys() -> frozenset[str]:
     """Every setting that RecBole or this package reads."""
@@ -39,11 +43,23 @@ def known_keys() -> frozenset[str]:
     keys = set(UNLISTED)
     for name in ("general", "training", "evaluation", "dataset"):
         keys.update(getattr(argument_list, f"{name}_arguments"))
-    folders = (_recbole() / "properties", properties_dir())
+    folders = (_recbole_properties(), properties_dir())
     for file in (path for folder in folders for path in folder.rglob("*.yaml")):
         if file.name not in ("url.yaml", "kg_url.yaml"):  # lists of data sets, not settings
             keys.update(yaml.safe_load(file.read_text(encoding="utf-8")) or ())
     return frozenset(keys)
+
+
+def model_keys(model: str) -> frozenset[str]:
+    """The settings that shape `model`: those of its yaml files, without the search."""
+    files = (
+        folder / "model" / f"{model}.yaml" for folder in (_recbole_properties(), properties_dir())
+    )
+    keys: set[str] = set()
+    for file in files:
+        if file.is_file():
+            keys.update(yaml.safe_load(file.read_text(encoding="utf-8")) or ())
+    return frozenset(keys - {"search"})
 
 
 @cache

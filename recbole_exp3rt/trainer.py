@@ -81,17 +81,17 @@ def read_checkpoint(path: str | Path, trusted: bool = False) -> dict[str, Any]:
     return checkpoint
 
 
-def write_checkpoint(
-    folder: str | Path, config: Config, model: Any, tokens: dict[str, list[str]], split: str
-) -> Path:
-    """Write a model's weights with what they depend on: settings, raw tokens, the split's digest.
+def write_checkpoint(config: Config, model: Any, origin: dict[str, Any]) -> Path:
+    """Write a model's weights below `checkpoint_dir`, with its settings and its `origin`.
+
+    `origin` says what it learned from, in plain values: raw tokens, the split's digest.
 
     The name holds a digest of all that decides the weights, so that two models never share one.
     """
     settings = {key: value for key, value in config.final_config_dict.items() if _plain(value)}
-    identity = json.dumps([settings, split], sort_keys=True, default=str)
+    identity = json.dumps([settings, origin], sort_keys=True, default=str)
     name = f"{config.model}-{config.dataset}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}"
-    path = Path(folder) / f"{name}.pth"
+    path = Path(config["checkpoint_dir"]) / f"{name}.pth"
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(f".{os.getpid()}.partial")
     torch.save(
@@ -99,8 +99,7 @@ def write_checkpoint(
             "config": settings,
             "state_dict": model.state_dict(),
             "other_parameter": model.other_parameter(),
-            "tokens": tokens,
-            "split": split,
+            **origin,
         },
         partial,
     )

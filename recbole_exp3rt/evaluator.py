@@ -1,0 +1,66 @@
+"""Rating metrics of chosen test rows, through RecBole's own evaluation.
+
+A missing prediction counts as the farthest level of the scale: a failure never improves a metric.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from recbole.evaluator import Evaluator
+from recbole.evaluator.collector import DataStruct
+
+from recbole_exp3rt.config import Config
+from recbole_exp3rt.data.split import Split
+from recbole_exp3rt.fitting import Fitted
+from recbole_exp3rt.scale import RatingScale
+from recbole_exp3rt.settings import read_scale
+
+
+def rating_metrics(
+    config: Config, split: Split, predictions: np.ndarray, rows: np.ndarray
+) -> dict[str, float]:
+    """RMSE and MAE of `predictions`: [n_rows], for the test rows `rows`: [n_rows]; and coverage.
+
+    NaN is a missing prediction. `coverage` is the share of rows with one; the metrics are over
+    all rows. Names are RecBole's, in lower case; all are in rating units but the coverage.
+    """
+    ratings = split.ratings("test")[rows]
+    if predictions.shape != ratings.shape or not len(ratings):
+        raise ValueError(f"{predictions.shape} predictions for {ratings.shape} test rows")
+    answered = ~np.isnan(predictions)
+    counted = filled(predictions, ratings, read_scale(config))
+    measured = config if config.kind == "rating" else config.for_model("Bias")
+    data = DataStruct()
+    data.set("rec.score", torch.from_numpy(counted))
+    data.set("data.label", torch.from_numpy(ratings))
+    metrics: Mapping[str, float] = Evaluator(measured).evaluate(data)
+    return {name: float(value) for name, value in metrics.items()} | {
+        "coverage": float(answered.mean())
+    }
+
+
+def filled(predictions: np.ndarray, ratings: np.ndarray, scale: RatingScale) -> np.ndarray:
+    """`predictions` with each NaN replaced by the level farthest from its rating: [n_rows]."""
+    farthest = [scale.farthest(rating) for rating in ratings.tolist()]
+    return np.where(np.isnan(predictions), farthest, predictions).astype(np.float64)
+
+
+def predict_ratings(fitted: Fitted, split: Split, rows: np.ndarray) -> np.ndarray:
+    """Predictions of a model for the test rows `rows`, in rating units: [n_rows]."""
+    model, device = fitted.model.eval(), fitted.config["device"]
+    step = int(fitted.config["eval_batch_size"])
+    predictions: list[np.ndarray] = []
+    with torch.no_grad():
+        for start in range(0, len(rows), step):
+            part = split.rows("test", rows[start : start + step])
+            batch = part[list(range(len(part)))].to(device)  # joined with item and user columns
+            predictions.append(model.predict(batch).cpu().numpy().astype(np.float64).reshape(-1))
+    return np.concatenate(predictions) if predictions else np.zeros(0)
+
+
+def constant_ratings(split: Split, rows: np.ndarray) -> np.ndarray:
+    """The mean train rating for every row: [n_rows]. What a model has to beat at least."""
+    return np.full(len(rows), split.ratings("train").mean())

@@ -1,0 +1,232 @@
+"""Where candidates come from: a model of this run, a checkpoint, or a file of candidates."""
+
+from __future__ import annotations
+
+import pickle
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from recbole.model.abstract_recommender import GeneralRecommender
+from recbole.utils import InputType, ModelType
+
+from recbole_exp3rt.config import Config
+from recbole_exp3rt.data.split import Split
+from recbole_exp3rt.errors import UsageError, nearest
+from recbole_exp3rt.fitting import Fitted, Progress, build_model, fit
+from recbole_exp3rt.known import model_keys, recbole_models
+from recbole_exp3rt.register import MODELS
+from recbole_exp3rt.trainer import make_trainer, read_checkpoint
+
+CHECKPOINTS = (".pth", ".pt")
+TABLES = {".tsv": "\t", ".txt": "\t", ".csv": ","}
+
+
+def load_generator(
+    spec: str, config: Config, split: Split, *, progress: Progress | None = None
+) -> Fitted:
+    """The generator that `spec` names: a ranking model, a checkpoint or a candidates file.
+
+    A model is fitted on `split`, with the run's `refit`. A file is known by its ending.
+
+    Raises: UsageError for a name or file that gives no ranking of this data set's items.
+    """
+    path = Path(spec)
+    if path.suffix in CHECKPOINTS:
+        return load_checkpoint(path, config, split)
+    if path.suffix in TABLES:
+        return load_candidates(path, config, split)
+    if spec not in MODELS and spec not in recbole_models():
+        hint = nearest(spec, [*MODELS, *recbole_models()])
+        raise UsageError(
+            f"generator={spec} is no model{hint}, no checkpoint (.pth) and no candidates file "
+            "(.tsv, .csv)"
+        )
+    own = config.for_model(spec)
+    if own.kind != "ranking":
+        raise UsageError(f"generator={spec} does not rank; take LightGCN, BPR or another that does")
+    if own["MODEL_TYPE"] not in (ModelType.GENERAL, ModelType.TRADITIONAL):
+        raise UsageError(
+            f"generator={spec} needs sequences or a knowledge graph, which this run has not; "
+            "give its candidates as a file (.tsv)"
+        )
+    return fit(spec, config, split, refit=bool(config["refit"]), progress=progress)
+
+
+# --- a checkpoint
+
+
+def load_checkpoint(path: Path, config: Config, split: Split) -> Fitted:
+    """A model out of a checkpoint of ours or of RecBole's own trainer.
+
+    Ours say which raw tokens and which split they were trained on, and are refused on others.
+    RecBole's hold pickled objects, which are only read with `trust_checkpoint`; of them only the
+    shapes can be compared.
+    """
+    stored = _read(path, bool(config["trust_checkpoint"]))
+    settings = _settings(stored["config"])
+    name = str(settings.get("model"))
+    _check_origin(path, stored, split)
+    own_keys = model_keys(name)
+    own = config.for_model(name, **{key: settings[key] for key in settings if key in own_keys})
+    if own.kind != "ranking":
+        raise UsageError(f"generator={path} holds {name}, which does not rank")
+    # A graph model's graph is part of what it learned from: train, or train + validation.
+    learned = split.merged() if stored.get("refitted") else split
+    model = build_model(own, learned.part("train"))
+    try:
+        model.load_state_dict(stored["state_dict"])
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UsageError(
+            f"generator={path} does not fit data set {config.dataset} ({split.dataset.user_num - 1}"
+            f" users, {split.dataset.item_num - 1} items): {reason}; train it on this data set"
+        ) from error
+    model.load_other_parameter(_on(stored.get("other_parameter"), own["device"]))
+    return Fitted(path.name, own, model, make_trainer(own, model), split, learned)
+
+
+def _read(path: Path, trusted: bool) -> dict[str, Any]:
+    if not path.is_file():
+        raise UsageError(f"generator={path} does not exist; check the path")
+    try:
+        stored = read_checkpoint(path, trusted)
+    except pickle.UnpicklingError as error:
+        if trusted:
+            raise UsageError(f"generator={path} is no checkpoint; check the file") from error
+        raise UsageError(
+            f"generator={path} holds more than plain tensors, and reading it can run code; "
+            "if you made it yourself, add --trust_checkpoint=True"
+        ) from error
+    except Exception as error:  # torch raises many kinds for a broken file
+        raise UsageError(f"generator={path} cannot be read: {type(error).__name__}") from error
+    if not isinstance(stored, dict) or not {"config", "state_dict"} <= stored.keys():
+        raise UsageError(f"generator={path} is no RecBole checkpoint: no config and state_dict")
+    return stored
+
+
+def _settings(stored: Any) -> Mapping[str, Any]:
+    """Of a dictionary as we write it, or of a pickled Config of RecBole."""
+    values: Mapping[str, Any] = getattr(stored, "final_config_dict", stored)
+    return values
+
+
+def _check_origin(path: Path, stored: Mapping[str, Any], split: Split) -> None:
+    tokens = stored.get("tokens")
+    if tokens is None:
+        warnings.warn(
+            f"generator={path} does not say what it was trained on; only shapes are compared, and "
+            "test rows may have been in its training",
+            stacklevel=4,
+        )
+        return
+    for side, present in (("user", split.user_tokens), ("item", split.item_tokens)):
+        if tuple(tokens[side]) != present:
+            raise UsageError(
+                f"generator={path} was trained on other {side}s than those of data set "
+                f"{split.config.dataset}; train it on this data set"
+            )
+    if stored.get("split") != split.digest:
+        raise UsageError(
+            f"generator={path} was trained on another split of data set {split.config.dataset}; "
+            "train it on this one"
+        )
+
+
+def _on(parameters: Any, device: Any) -> Any:
+    if parameters is None:
+        return None
+    return {
+        key: value.to(device) if isinstance(value, torch.Tensor) else value
+        for key, value in parameters.items()
+    }
+
+
+# --- a file of candidates
+
+
+class CandidateScores(GeneralRecommender):
+    """Scores as given: those of the file for its pairs, -inf for all others."""
+
+    input_type = InputType.PAIRWISE
+
+    def __init__(self, config: Any, dataset: Any, scores: dict[int, dict[int, float]]) -> None:
+        super().__init__(config, dataset)
+        self.scores = scores  # user id -> item id -> score
+        self.unused = torch.nn.Parameter(torch.zeros(1))
+
+    def full_sort_predict(self, interaction: Any) -> torch.Tensor:
+        """Scores of all items: [batch * n_items]."""
+        users = interaction[self.USER_ID].tolist()
+        scores = torch.full((len(users), self.n_items), -torch.inf, dtype=torch.float64)
+        for row, user in enumerate(users):
+            given = self.scores.get(user, {})
+            scores[row, list(given)] = torch.tensor(list(given.values()), dtype=torch.float64)
+        return scores.view(-1).to(self.device)
+
+
+def load_candidates(path: Path, config: Config, split: Split) -> Fitted:
+    """A generator out of a table with a header: user_id, item_id and score, or rank (1 is best).
+
+    Raw tokens; pairs of unknown users or items are left out with a warning, and so are users
+    warned of whose list is shorter than the deepest cut.
+    """
+    table = read_candidates(path)
+    known = table["user_id"].isin(split.user_ids.keys()) & table["item_id"].isin(
+        split.item_ids.keys()
+    )
+    if not known.any():
+        raise UsageError(
+            f"generator={path}: none of its {len(table)} pairs is of data set {config.dataset}; "
+            "it must hold raw user and item ids"
+        )
+    scores: dict[int, dict[int, float]] = {}
+    for user, item, score in table.loc[known, ["user_id", "item_id", "score"]].itertuples(
+        index=False
+    ):
+        scores.setdefault(split.user_ids[user], {})[split.item_ids[item]] = score
+    deepest = max(config["topk"])
+    short = sum(len(scores.get(user, {})) < deepest for user in set(split.users("test").tolist()))
+    for count, what in (
+        (int((~known).sum()), "pairs are of users or items that the data set does not have"),
+        (short, f"test users have fewer than {deepest} candidates"),
+    ):
+        if count:
+            warnings.warn(f"generator={path}: {count} {what}", stacklevel=3)
+    own = config.for_model("BPR")  # any ranking model: only its way of evaluation is used
+    model = CandidateScores(own, split.train, scores).to(own["device"])
+    return Fitted(path.name, own, model, make_trainer(own, model), split, split)
+
+
+def read_candidates(path: Path) -> pd.DataFrame:
+    """Columns user_id, item_id (text) and score (number, higher is better).
+
+    Raises: UsageError with the line of what cannot be read.
+    """
+    try:
+        table = pd.read_csv(path, sep=TABLES[path.suffix], dtype=str, keep_default_na=False)
+    except FileNotFoundError:
+        raise UsageError(f"generator={path} does not exist; check the path") from None
+    except (ValueError, OSError) as error:
+        raise UsageError(f"generator={path} is no table: {' '.join(str(error).split())}") from error
+    table.columns = [str(name).split(":")[0].strip() for name in table.columns]
+    by = next((name for name in ("score", "rank") if name in table.columns), None)
+    if by is None or not {"user_id", "item_id"} <= set(table.columns):
+        raise UsageError(
+            f"generator={path} has columns {', '.join(table.columns)}; its header must name "
+            "user_id, item_id and score or rank"
+        )
+    numbers = pd.to_numeric(table[by], errors="coerce")
+    if numbers.isna().any():
+        row = int(numbers.isna().to_numpy().argmax())
+        raise UsageError(f"{path} line {row + 2}: {by} {table[by][row]!r} is not a number")
+    twice = table.duplicated(["user_id", "item_id"])
+    if twice.any():
+        row = int(twice.to_numpy().argmax())
+        pair = f"({table['user_id'][row]}, {table['item_id'][row]})"
+        raise UsageError(f"{path} line {row + 2}: pair {pair} is given twice; keep one")
+    table["score"] = -numbers if by == "rank" else numbers
+    return table[["user_id", "item_id", "score"]]

@@ -1,0 +1,207 @@
+"""Reranking inside RecBole's full-sort evaluation, after the user's history is masked.
+
+The best candidates of any generator go through a `Reranker`; Recall at the depth of the lists
+cannot change, the order within does (paper, section 3.6).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from recbole.data.dataloader import FullSortEvalDataLoader
+from recbole.sampler import Sampler
+
+from recbole_exp3rt.config import Config
+from recbole_exp3rt.data.split import Split
+from recbole_exp3rt.errors import UsageError
+from recbole_exp3rt.fitting import Fitted
+
+SCORES_IN_MEMORY = 20_000_000  # users x items of one evaluation batch
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """A user's best candidates in the generator's order, as raw tokens, with its scores."""
+
+    user: str
+    items: tuple[str, ...]
+    scores: tuple[float, ...]
+
+
+class Reranker(Protocol):
+    """Anything with an opinion on candidates."""
+
+    def rerank(self, lists: Sequence[Candidates]) -> Sequence[Sequence[float | None]]:
+        """A score for each candidate of each list, higher is better; None or NaN: no opinion."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Reranked:
+    """A list before and after: `order[k]` is the position in `candidates` of the new rank k."""
+
+    candidates: Candidates
+    scores: tuple[float | None, ...]
+    order: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class RankingResult:
+    """Metrics over the users that have a relevant test row; the lists are for exports."""
+
+    metrics: Mapping[str, float]
+    n_users: int
+    lists: list[Reranked] = field(default_factory=list)
+
+
+class KeepOrder:
+    """The generator itself: its own scores, its own order."""
+
+    def rerank(self, lists: Sequence[Candidates]) -> Sequence[Sequence[float | None]]:
+        return [range(len(one.items), 0, -1) for one in lists]
+
+
+def new_order(scores: Sequence[float | None]) -> tuple[int, ...]:
+    """Positions by falling score; equal ones, and those without one at the end, as they stood."""
+
+    def key(position: int) -> tuple[bool, float]:
+        score = scores[position]
+        return (True, 0.0) if score is None or math.isnan(score) else (False, -score)
+
+    return tuple(sorted(range(len(scores)), key=key))
+
+
+def make_reranking_trainer(trainer_class: type, reranker: Reranker) -> type:
+    """A trainer class that evaluates the reranked candidates of its model.
+
+    The lists that went through stand in the trainer's `lists`.
+    """
+
+    class RerankingTrainer(trainer_class):  # type: ignore[misc]
+        def __init__(self, config: Any, model: Any) -> None:
+            self.depth = check_depth(config)
+            super().__init__(config, model)
+            self.tokens: tuple[Sequence[str], Sequence[str]] = ((), ())
+            self.lists: list[Reranked] = []
+
+        def _full_sort_batch_eval(self, batched_data: Any) -> Any:
+            interaction, scores, users, positives = super()._full_sort_batch_eval(batched_data)
+            # scores: [users, items], -inf for padding and history
+            user_ids = interaction[self.config["USER_ID_FIELD"]].tolist()
+            values, items = scores.topk(min(self.depth, scores.shape[1]), dim=1)
+            lists = [
+                self._candidates(user, *row)
+                for user, *row in zip(user_ids, items.tolist(), values.tolist(), strict=True)
+            ]
+            opinions = reranker.rerank(lists)
+            ranked = torch.full_like(scores, -torch.inf)
+            for row, (one, opinion) in enumerate(zip(lists, opinions, strict=True)):
+                if len(opinion) != len(one.items):
+                    raise ValueError(f"{len(opinion)} scores for {len(one.items)} candidates")
+                order = new_order(opinion)
+                self.lists.append(Reranked(one, tuple(opinion), order))
+                columns = items[row, list(order)]  # -inf candidates come last in `items`
+                ranked[row, columns] = torch.arange(
+                    len(order), 0, -1, dtype=scores.dtype, device=scores.device
+                )
+            hide_unlisted(ranked, users, positives)
+            return interaction, ranked, users, positives
+
+        def _candidates(self, user: int, items: list[int], scores: list[float]) -> Candidates:
+            user_tokens, item_tokens = self.tokens
+            kept = [(i, s) for i, s in zip(items, scores, strict=True) if s > -math.inf]
+            return Candidates(
+                user_tokens[user],
+                tuple(item_tokens[item] for item, _ in kept),
+                tuple(score for _, score in kept),
+            )
+
+    return RerankingTrainer
+
+
+def hide_unlisted(ranked: torch.Tensor, users: torch.Tensor, positives: torch.Tensor) -> None:
+    """Make sure that what is on no list is no hit, in place: [users, items].
+
+    A list shorter than the deepest cut is filled up by RecBole with arbitrary items of score
+    -inf, relevant ones among them. Unlisted items that are not relevant fill it here.
+    """
+    unlisted = ranked == -torch.inf
+    relevant = torch.zeros_like(unlisted)
+    relevant[users.to(ranked.device), positives.to(ranked.device)] = True
+    ranked[unlisted & ~relevant] = 0.0  # below every listed one: those are from 1 up
+
+
+def check_depth(config: Any) -> int:
+    """Raises: UsageError if the metrics look deeper than the lists reach."""
+    depth, deepest = int(config["rerank_depth"]), max(config["topk"])
+    if depth < deepest:
+        raise UsageError(
+            f"rerank_depth={depth} is below max(topk)={deepest}; "
+            "rerank deeper or ask for a smaller topk"
+        )
+    return depth
+
+
+def evaluate_ranking(
+    config: Config,
+    split: Split,
+    generator: Fitted,
+    reranker: Reranker | None = None,
+    users: Collection[str] | None = None,
+    relevant_from: float | None = None,
+) -> RankingResult:
+    """RecBole's ranking metrics of a generator, or of what a reranker makes of its candidates.
+
+    `config` is of the run; its `topk`, `metrics` (where they are ranking metrics) and
+    `rerank_depth` count. `users` are raw tokens, all test users if None. With `relevant_from`,
+    test rows rated below it are no success, and users without any other are left out; without
+    ratings in the data every test row is relevant. The history of train and valid is masked; a
+    test row that is not relevant stays a candidate, as nobody knows its rating beforehand.
+
+    Raises: UsageError if no user is left, or the depth is below max(topk).
+    """
+    ranking = config.for_model(
+        generator.config.model,
+        rerank_depth=config["rerank_depth"],
+        topk=config["topk"],
+    )
+    ranking["eval_batch_size"] = max(SCORES_IN_MEMORY, int(ranking["eval_batch_size"]))
+    test = split.rows("test", relevant_rows(split, users, relevant_from))
+    if not len(test):
+        raise UsageError(
+            f"no test row counts as relevant (relevant_from={relevant_from}, "
+            f"{'all' if users is None else len(users)} users); lower one or raise the other"
+        )
+    parts = [split.part("train"), split.part("valid"), test]
+    try:
+        sampler = Sampler(["train", "valid", "test"], parts).set_phase("test")
+    except ValueError as error:
+        raise UsageError(f"{' '.join(str(error).split())}") from error
+    loader = FullSortEvalDataLoader(ranking, test, sampler)
+    trainer_class = make_reranking_trainer(type(generator.trainer), reranker or KeepOrder())
+    trainer = trainer_class(ranking, generator.model)
+    trainer.tokens = (split.user_tokens, split.item_tokens)
+    trainer.eval_collector.data_collect(SimpleNamespace(dataset=parts[0]))
+    metrics = trainer.evaluate(loader, load_best_model=False)
+    return RankingResult(
+        {name: float(value) for name, value in metrics.items()}, len(trainer.lists), trainer.lists
+    )
+
+
+def relevant_rows(
+    split: Split, users: Collection[str] | None, relevant_from: float | None
+) -> np.ndarray:
+    """Test rows of `users` that count as a success: ascending row numbers."""
+    keep = np.ones(split.size("test"), dtype=bool)
+    if users is not None:
+        wanted = {split.user_ids[user] for user in users}
+        keep &= np.isin(split.users("test"), list(wanted))
+    if relevant_from is not None and split.has_ratings:
+        keep &= split.ratings("test") >= relevant_from
+    return np.flatnonzero(keep)
