@@ -98,14 +98,16 @@ def measure(world: World) -> dict[str, float]:
     answers = {(p.user, p.item): p.expected for p in rated if p}
     return {
         "constant (train mean)": rmse(lambda user, item: mu, test),
-        "bias only": rmse(bias(train, ridge), test),
+        "bias only: mu + b_u + b_i, its ridge chosen on validation": rmse(bias(train, ridge), test),
         "oracle teacher (synthetic), all three steps": rmse(
             lambda user, item: answers[user, item], test
         ),
-        "latent oracle (no noise)": rmse(lambda user, item: world.latent[user, item], test),
+        "latent oracle: the rating before noise and rounding": rmse(
+            lambda user, item: world.latent[user, item], test
+        ),
     }
 
 
 if __name__ == "__main__":
     for name, value in measure(make_world()).items():
-        print(f"{name:<45} {value:.3f}")
+        print(f"{name:<60} {value:.3f}")
