@@ -89,7 +89,7 @@ def test_aligned_keeps_the_authors_test_rows_and_takes_the_last_train_row(tmp_pa
     folder = tmp_path / "in"
     folder.mkdir()
     rows = [
-        aligned_row("a", "01", 3),
+        aligned_row("a", "05", 3),
         aligned_row("a", "02", 9),
         aligned_row("a", "03", 9),  # the same day: the later item id is validation
         aligned_row("a", "04", 1, score="6"),
@@ -109,7 +109,7 @@ def test_aligned_keeps_the_authors_test_rows_and_takes_the_last_train_row(tmp_pa
 
     out = tmp_path / "d"
     assert convert(folder, out, "aligned") == 0
-    assert pairs(out / "d.train.inter") == [("a", "01"), ("a", "02"), ("b", "01")]
+    assert pairs(out / "d.train.inter") == [("a", "05"), ("a", "02"), ("b", "01")]
     assert pairs(out / "d.valid.inter") == [("a", "03")]
     assert pairs(out / "d.test.inter") == [("a", "04"), ("b", "02")]
     assert (out / "d.item").read_text().splitlines()[1:] == [
@@ -117,10 +117,11 @@ def test_aligned_keeps_the_authors_test_rows_and_takes_the_last_train_row(tmp_pa
         "02\tBeta (2001)\tWar\t\t\tP",
         "03\tGamma 1950\t\t\t\t",
         "04\t04\t\t\t\t",
+        "05\t05\t\t\t\t",
     ]
     assert len((out / "d.reviews.jsonl").read_text().splitlines()) == 6
     assert capsys.readouterr().out.splitlines() == [
-        "d: 2 users, 4 items, 6 interactions, density 0.7500",
+        "d: 2 users, 5 items, 6 interactions, density 0.6000",
         "  train: 3 rows",
         "  valid: 1 rows",
         "  test: 2 rows",

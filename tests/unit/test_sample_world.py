@@ -45,6 +45,12 @@ def test_activity_is_skewed_and_40_users_fall_below_the_core(converted, world):
     assert set(below) == world.unseen and set(below.values()) == {2, 3, 4}
 
 
+def test_every_movie_stays_in_the_core_even_where_viewers_are_few():
+    sparse = make_world(seed=1, users=100, exactly_5=80)
+    counts = Counter(r.item for r in sparse.reviews if r.user not in sparse.unseen)
+    assert len(counts) == 100 and min(counts.values()) >= 5
+
+
 def test_the_converted_reviews_are_those_of_the_world(converted, world):
     rated = {(r.user, r.item): r for r in world.reviews if r.user not in world.unseen}
     for line in (converted[0] / "sample.inter").read_text().splitlines()[1:]:
