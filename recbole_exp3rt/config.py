@@ -144,7 +144,13 @@ class Config(RecBoleConfig):
         kind = kind_of(model, model_class)
         # RecBole's measurement of context models (AUC) is no rating's and no ranking's.
         ours = properties_dir()
-        layers = ("overall", kind, f"model/{model}", f"dataset/{dataset}", f"model/{model}-{dataset}")
+        layers = (
+            "overall",
+            kind,
+            f"model/{model}",
+            f"dataset/{dataset}",
+            f"model/{model}-{dataset}",
+        )
         for name in layers:
             if (ours / f"{name}.yaml").is_file():
                 _merge(internal, _mapping(ours / f"{name}.yaml", self.yaml_loader))

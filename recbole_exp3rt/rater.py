@@ -49,7 +49,7 @@ class Rater:
         return {
             "preferences": steps.preference.identity,
             "profiles": steps.profile.identity,
-            "reasoning and rating": steps.rating.identity,
+            "rating": steps.rating.identity,
         }
 
 

@@ -64,50 +64,54 @@ def smoke(rows: Sequence[Row]) -> str:
 
 
 def show_ratings(console: Console, rows: Sequence[Row], total: int) -> None:
-    """RMSE and MAE of all test rows that were looked at, with the slices beside."""
+    """RMSE and MAE of the test rows that were looked at, with the slices beside."""
     overall = [row for row in rows if row.slice == "all"]
-    slices = list(dict.fromkeys(row.slice for row in rows if row.slice != "all"))
-    first = overall[0]
-    table = _table(f"Rating prediction: {first.n:,} of {total:,} test pairs{smoke(overall)}")
-    for name in ("model", "RMSE", "MAE"):
-        table.add_column(name, justify="left" if name == "model" else "right")
-    of = {(row.name, row.slice): row for row in rows}
-    for part in slices:
-        n = next(row.n for row in rows if row.slice == part)
-        table.add_column(f"RMSE {part}\n({n:,} pairs)", justify="right")
-    for name in ("coverage", "calls", "tokens"):
-        table.add_column(name, justify="right")
+    sizes = {row.slice: row.n for row in rows}
+    of = {(row.name, row.slice): row.metrics for row in rows}
+    table = _table(f"Rating prediction: {sizes['all']:,} of {total:,} test pairs{smoke(overall)}")
+    heads = ["RMSE", "MAE"] + [
+        f"RMSE {part}\nn={n:,}" for part, n in sizes.items() if part != "all"
+    ]
+    for head in heads:
+        table.add_column(head, justify="right")
     for row in overall:
-        parts = [of[(row.name, part)].metrics["rmse"] for part in slices]
+        parts = [of[row.name, part]["rmse"] for part in sizes if part != "all"]
         values = [row.metrics["rmse"], row.metrics["mae"], *parts]
-        table.add_row(
-            row.name,
-            *(f"{value:.4f}" for value in values),
-            f"{row.coverage:.3f}",
-            f"{row.calls:,}",
-            f"{row.tokens:,}",
-        )
+        table.add_row(row.name, *(f"{value:.4f}" for value in values))
     console.print(table)
+    _costs(console, overall)
 
 
 def show_ranking(console: Console, rows: Sequence[Row], topk: Sequence[int], total: int) -> None:
     """Recall and NDCG of generators and rerankers, side by side."""
-    title = f"Top-k recommendation: {rows[0].n:,} of {total:,} test users{smoke(rows)}"
-    table = _table(title)
-    table.add_column("model", no_wrap=True)
-    names = [f"{metric}@{k}" for metric in ("recall", "ndcg") for k in topk]
-    for name in names:
-        metric, k = name.split("@")
-        table.add_column(
-            f"{metric.upper() if metric == 'ndcg' else 'Recall'}\n@{k}", justify="right"
-        )
-    table.add_column("coverage", justify="right")
-    table.add_column("calls", justify="right")
+    table = _table(f"Top-k recommendation: {rows[0].n:,} of {total:,} test users{smoke(rows)}")
+    names = [(metric, k) for metric in ("Recall", "NDCG") for k in topk]
+    for metric, k in names:
+        table.add_column(f"{metric}\n@{k}", justify="right")
     for row in rows:
-        values = (f"{row.metrics[name]:.4f}" for name in names)
-        table.add_row(row.name, *values, f"{row.coverage:.3f}", f"{row.calls:,}")
+        values = (row.metrics[f"{metric.lower()}@{k}"] for metric, k in names)
+        table.add_row(row.name, *(f"{value:.4f}" for value in values))
     console.print(table)
+    _costs(console, rows)
 
 
 def _table(title: str) -> Table:
-    return Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
+    table = Table(
+        title=title,
+        box=box.SIMPLE_HEAD,
+        title_justify="left",
+        title_style="bold",
+        padding=(0, 1, 0, 0),
+    )
+    table.add_column("model", overflow="fold")
+    return table
+
+
+def _costs(console: Console, rows: Sequence[Row]) -> None:
+    """What the rows that asked a language model took and how much of it could be read."""
+    for row in rows:
+        if row.calls or row.coverage < 1:
+            console.print(
+                f"{row.name}: coverage {row.coverage:.3f}, {row.calls:,} calls, "
+                f"{row.tokens:,} tokens, {row.seconds:,.0f} s"
+            )

@@ -13,16 +13,18 @@ PACKAGE = ROOT / "recbole_exp3rt"
 # From the plain core up. A module imports from its own layer or from those before it.
 LAYERS = [
     {"errors", "paths", "records", "scale"},
-    {"corpus", "prompts", "llm.base"},
+    {"corpus", "card", "prompts", "llm.base"},
     {"sample", "llm"},
     {"stages"},
     {"settings", "results", "progress", "rater"},
-    {"compat", "config", "data", "model", "trainer", "evaluator", "rerank"},
-    {"fitting", "generators", "register"},
+    {"compat", "known", "register", "config", "data", "model", "trainer"},
+    {"fitting"},
+    {"evaluator", "rerank", "generators"},
+    {"show", "experiment"},
     {"quick_start"},
 ]
 RECBOLE = {layer for layers in LAYERS[5:] for layer in layers}
-TRANSFORMERS = {"llm.transformers_local", "llm.smollm2", "llm.labels"}
+TRANSFORMERS = {"llm.transformers_local", "llm.smollm2"}
 
 
 def modules() -> dict[str, set[str]]:

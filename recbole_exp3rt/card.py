@@ -1,0 +1,41 @@
+"""What a trained student says of itself: which pairs it has seen.
+
+A folder of a model or adapter may hold `exp3rt_card.json`; its `train_pairs` are digests of the
+(user, item) pairs of its training. A student that has seen test pairs is refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from recbole_exp3rt.errors import UsageError
+
+CARD = "exp3rt_card.json"
+
+
+def pair_digest(user: str, item: str) -> str:
+    """16 hex digits of the sha256 of a pair of raw tokens."""
+    return hashlib.sha256(f"{user}\t{item}".encode()).hexdigest()[:16]
+
+
+def check_unseen(folder: str | None, test_pairs: Sequence[tuple[str, str]]) -> None:
+    """Raises: UsageError if the student in `folder` was trained on any of `test_pairs`.
+
+    A name that is no folder, or a folder without a card, says nothing and passes.
+    """
+    card = Path(folder) / CARD if folder else None
+    if card is None or not card.is_file():
+        return
+    try:
+        seen = set(json.loads(card.read_text(encoding="utf-8"))["train_pairs"])
+    except (ValueError, KeyError, TypeError):
+        raise UsageError(f"{card} does not list train_pairs; export the student again") from None
+    met = sum(pair_digest(*pair) in seen for pair in test_pairs)
+    if met:
+        raise UsageError(
+            f"student {folder} was trained on {met:,} of the {len(test_pairs):,} test pairs of "
+            "this split; train it on this split's train part"
+        )

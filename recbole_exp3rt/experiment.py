@@ -1,0 +1,283 @@
+"""One run: the rows of its rating table, the rows of its ranking table, what it explains."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from recbole.data.interaction import Interaction
+from rich.console import Console
+from rich.markup import escape
+
+from recbole_exp3rt.card import check_unseen
+from recbole_exp3rt.config import Config
+from recbole_exp3rt.data.corpus import corpus_of
+from recbole_exp3rt.data.slices import sample_rows, sample_users, user_slices
+from recbole_exp3rt.data.split import Split, load_split
+from recbole_exp3rt.errors import UsageError
+from recbole_exp3rt.evaluator import constant_ratings, predict_ratings, rating_metrics
+from recbole_exp3rt.fitting import Fitted, fit
+from recbole_exp3rt.generators import load_generator
+from recbole_exp3rt.model.exp3rt import EXP3RT
+from recbole_exp3rt.progress import ConsoleProgress
+from recbole_exp3rt.rater import Rater, make_rater
+from recbole_exp3rt.rating_reranker import RatingReranker
+from recbole_exp3rt.rerank import Reranker, evaluate_ranking, relevant_rows
+from recbole_exp3rt.results import Results, Row, show_ranking, show_ratings
+from recbole_exp3rt.settings import RunSettings, Settings
+from recbole_exp3rt.show import show_explanations, show_extractions
+
+Pairs = Sequence[tuple[str, str]]
+
+
+class Experiment:
+    """Holds what the tasks of a run share: the split, the rater, fitted models."""
+
+    def __init__(self, config: Config, console: Console) -> None:
+        self.config = config
+        self.console = console
+        self.run_settings = RunSettings.from_config(config)
+        self.reads_text = config.model_class is EXP3RT
+        self.settings = Settings.from_config(config) if self.reads_text else None
+        self.tasks = self._tasks()
+        self.split = load_split(config)
+        self.learned = self.split.merged() if self.run_settings.refit else self.split
+        self.results = Results(
+            config.dataset,
+            self.split.digest,
+            self.run_settings.seed,
+            about={"model": config.model, "refit": self.run_settings.refit},
+        )
+        self.rater = self._rater()
+        self._fitted: dict[str, Fitted] = {}
+
+    def run(self) -> Results:
+        """All tasks, then the result file, the tables and the explanations."""
+        split = self.split
+        sizes = ", ".join(f"{split.size(p):,} {p}" for p in ("train", "valid", "test"))
+        self.console.print(
+            f"{self.config.dataset}: {len(split.user_tokens) - 1:,} users, "
+            f"{len(split.item_tokens) - 1:,} items; {sizes}; split {split.digest[:12]}"
+        )
+        self._say_who()
+        rated: Pairs = []
+        if "rating" in self.tasks:
+            rated = self._rating()
+        if "rerank" in self.tasks:
+            rated = [*rated, *self._rerank()]
+        if self.rater:
+            self.results.about["steps"] = self.rater.who()
+            self.results.about["coverage_of_steps"] = {
+                name: count.coverage for name, count in self.rater.pipeline.counts.items()
+            }
+            self._explain(rated)
+        if self.run_settings.result_file:
+            self.results.write(self.run_settings.result_file)
+            self.console.print(f"Results: {self.run_settings.result_file}")
+        return self.results
+
+    # --- tasks
+
+    def _rating(self) -> Pairs:
+        """RMSE and MAE of constant, Bias, baselines and the model on the same test rows."""
+        split, run = self.split, self.run_settings
+        rows = sample_rows(split.size("test"), run.eval_pairs, run.seed)
+        masks = user_slices(self.learned.users("train"), split.users("test")[rows])
+        table: list[Row] = []
+
+        def add(
+            name: str, predict: Callable[[], np.ndarray], calls: int = 0, tokens: int = 0
+        ) -> None:
+            start = time.monotonic()
+            predictions = predict()
+            seconds = time.monotonic() - start
+            if self.rater and name == self.config.model:
+                calls, tokens = self.rater.calls, self.rater.tokens
+            for part, mask in {"all": np.ones(len(rows), dtype=bool), **masks}.items():
+                if mask.any():
+                    metrics = rating_metrics(self.config, split, predictions[mask], rows[mask])
+                    coverage = metrics.pop("coverage")
+                    whole = part == "all"
+                    table.append(
+                        Row(
+                            name,
+                            "rating",
+                            metrics,
+                            n=int(mask.sum()),
+                            slice=part,
+                            coverage=coverage,
+                            calls=calls if whole else 0,
+                            tokens=tokens if whole else 0,
+                            seconds=seconds if whole else 0.0,
+                        )
+                    )
+
+        add("constant", lambda: constant_ratings(self.learned, rows))
+        for name in dict.fromkeys(["Bias", *run.baselines, self.config.model]):
+            add(name, lambda name=name: predict_ratings(self._fit(name), split, rows))  # type: ignore[misc]
+        self.results.rows += table
+        show_ratings(self.console, table, split.size("test"))
+        pairs = split.pairs("test")
+        return [pairs[row] for row in rows]
+
+    def _rerank(self) -> Pairs:
+        """Recall and NDCG of each generator, and of what rating models make of its candidates."""
+        split, run = self.split, self.run_settings
+        relevant = relevant_rows(split, None, run.relevant_from)
+        eligible = [split.user_tokens[user] for user in split.users("test")[relevant]]
+        users = sample_users(eligible, run.rerank_users, run.seed)
+        ranks_itself = self.config.kind != "rating"
+        specs = (self.config.model,) if ranks_itself else run.generators or ("LightGCN",)
+        table: list[Row] = []
+        seen: list[tuple[str, str]] = []
+        for spec in specs:
+            generator = self._generator(spec)
+            rerankers: dict[str, Reranker | None] = {generator.name: None}
+            for name in [] if ranks_itself else dict.fromkeys(["Bias", self.config.model]):
+                rerankers[f"{generator.name} + {name}"] = RatingReranker(self._rate_with(name))
+            for name, reranker in rerankers.items():
+                table.append(self._ranking_row(name, generator, reranker, users, seen))
+        self.results.rows += table
+        show_ranking(self.console, table, run.topk, len(set(eligible)))
+        return seen
+
+    def _ranking_row(
+        self,
+        name: str,
+        generator: Fitted,
+        reranker: Reranker | None,
+        users: Sequence[str],
+        seen: list[tuple[str, str]],
+    ) -> Row:
+        own = self.rater is not None and name.endswith(f"+ {self.config.model}")
+        before = (self.rater.calls, self.rater.tokens) if own and self.rater else (0, 0)
+        start = time.monotonic()
+        result = evaluate_ranking(
+            self.config, self.split, generator, reranker, users, self.run_settings.relevant_from
+        )
+        coverage, calls, tokens = 1.0, 0, 0
+        if own and self.rater:
+            calls, tokens = self.rater.calls - before[0], self.rater.tokens - before[1]
+            scores = [score for one in result.lists for score in one.scores]
+            coverage = sum(score is not None for score in scores) / max(len(scores), 1)
+            best = (
+                (one.candidates.user, one.candidates.items[one.order[0]]) for one in result.lists
+            )
+            seen.extend(best)
+        return Row(
+            name,
+            "rerank",
+            result.metrics,
+            n=result.n_users,
+            coverage=coverage,
+            calls=calls,
+            tokens=tokens,
+            seconds=time.monotonic() - start,
+        )
+
+    # --- models
+
+    def _tasks(self) -> tuple[str, ...]:
+        asked = self.run_settings.tasks
+        if self.config.kind == "rating":
+            return asked or (("rating", "rerank") if self.reads_text else ("rating",))
+        if self.config.kind == "other":
+            raise UsageError(f"model={self.config.model} neither rates nor ranks all items here")
+        if asked == ("rating",):
+            raise UsageError(
+                f"model={self.config.model} ranks and predicts no ratings; take MF, WDL, Bias or "
+                "EXP3RT for task=rating"
+            )
+        return ("rerank",)
+
+    def _rater(self) -> Rater | None:
+        if self.settings is None:
+            return None
+        settings = self.settings
+        corpus = corpus_of(self.learned.train, settings.description_fields, settings.review_file)
+        for student in (
+            settings.preference_model,
+            settings.profile_model,
+            settings.rating_model,
+            settings.adapter,
+        ):
+            check_unseen(student, self.split.pairs("test"))
+        return make_rater(settings, corpus, ConsoleProgress(self.console))
+
+    def _fit(self, name: str) -> Fitted:
+        """A model on this split, fitted once; EXP3RT comes with what it has learned."""
+        if name not in self._fitted:
+            if self.rater and name == self.config.model:
+                model = EXP3RT(self.config, self.learned.train, self.rater)
+                self._fitted[name] = Fitted(
+                    name, self.config, model, None, self.split, self.learned
+                )
+            else:
+                start = time.monotonic()
+                with self.console.status(f"Fitting {name}"):
+                    self._fitted[name] = fit(
+                        name, self.config, self.split, refit=self.run_settings.refit
+                    )
+                self._say_fitted(self._fitted[name], time.monotonic() - start)
+        return self._fitted[name]
+
+    def _generator(self, spec: str) -> Fitted:
+        start = time.monotonic()
+        with warnings.catch_warnings(record=True) as said, self.console.status(f"Fitting {spec}"):
+            warnings.simplefilter("always", UserWarning)
+            generator = load_generator(spec, self.config, self.split)
+        for warning in said:
+            if issubclass(warning.category, UserWarning):
+                self.console.print(f"note: {escape(str(warning.message))}")
+        self._say_fitted(generator, time.monotonic() - start)
+        return generator
+
+    def _rate_with(self, name: str) -> Callable[[Pairs], Sequence[float | None]]:
+        """Ratings of any (user, item) pairs by raw tokens."""
+        if self.rater and name == self.config.model:
+            rater = self.rater
+            return lambda pairs: [p.expected if p else None for p in rater.rate(pairs)]
+        fitted, split = self._fit(name), self.split
+        return lambda pairs: rate_pairs(fitted, split, pairs)
+
+    # --- what is said
+
+    def _say_who(self) -> None:
+        if not self.rater:
+            return
+        for step, who in self.rater.who().items():
+            self.console.print(f"  {step} by {escape(who)}")
+
+    def _say_fitted(self, fitted: Fitted, seconds: float) -> None:
+        chosen = ", ".join(f"{key}={value:g}" for key, value in fitted.chosen.items())
+        how = ", ".join(filter(None, [chosen, f"{fitted.epochs} epochs" if fitted.epochs else ""]))
+        self.console.print(f"Fitted {escape(fitted.name)} in {seconds:.0f} s ({escape(how)})")
+
+    def _explain(self, rated: Pairs) -> None:
+        assert self.rater is not None and self.settings is not None
+        for name, count in self.rater.pipeline.counts.items():
+            if count.readable < count.asked:
+                reason = max(count.reasons, key=lambda r: count.reasons[r])
+                self.console.print(
+                    f"{name}: {count.readable:,} of {count.asked:,} answers were readable "
+                    f"(mostly: {escape(reason)})"
+                )
+        show_extractions(self.console, self.rater, self.settings, rated)
+        show_explanations(self.console, self.rater, self.split, rated, self.run_settings)
+
+
+def rate_pairs(fitted: Fitted, split: Split, pairs: Pairs) -> list[float]:
+    """Ratings that a fitted model predicts for any pairs of raw tokens: [n_pairs]."""
+    ids = Interaction(
+        {
+            split.dataset.uid_field: torch.tensor([split.user_ids[user] for user, _ in pairs]),
+            split.dataset.iid_field: torch.tensor([split.item_ids[item] for _, item in pairs]),
+        }
+    )
+    with torch.no_grad():
+        batch = split.dataset.join(ids).to(fitted.config["device"])
+        ratings: list[float] = fitted.model.eval().predict(batch).tolist()
+    return ratings

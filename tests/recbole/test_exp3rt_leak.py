@@ -1,0 +1,130 @@
+"""The metamorphic leak test, for good: nothing that held-out rows say reaches a prompt.
+
+Text, title, rating and votes of every validation and test row are changed; every prompt byte,
+every average and every bias-only prediction has to stay the same. Once for each kind of split.
+"""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from dataset_converters.sample import make_sample
+
+from recbole_exp3rt.config import Config
+from recbole_exp3rt.data.corpus import corpus_of
+from recbole_exp3rt.data.split import load_split
+from recbole_exp3rt.fitting import build_model
+from recbole_exp3rt.prompts import load_prompts
+from recbole_exp3rt.sample.oracle import OracleTeacher
+from recbole_exp3rt.settings import Settings
+from recbole_exp3rt.stages.run import Models, Pipeline
+
+SPLITS = {
+    "ratio by time": {"eval_args": {"split": {"RS": [8, 1, 1]}, "group_by": "user", "order": "TO"}},
+    "ratio at random": {
+        "eval_args": {"split": {"RS": [8, 1, 1]}, "group_by": "user", "order": "RO"}
+    },
+    "leave one out": {
+        "eval_args": {"split": {"LS": "valid_and_test"}, "group_by": "user", "order": "TO"}
+    },
+    "benchmark files": {"benchmark_filename": ["train", "valid", "test"]},
+}
+
+
+class Recorder(OracleTeacher):
+    """The oracle, keeping all that it was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def generate(self, requests):
+        self.asked += [repr(request) for request in requests]
+        return super().generate(requests)
+
+
+def observe(folder: Path, values: dict) -> dict:
+    """All that a run would show or predict for the test pairs of this data."""
+    split = load_split(config := Config("EXP3RT", "world", config_dict=settings(folder, values)))
+    chosen = Settings.from_config(config)
+    corpus = corpus_of(split.train, chosen.description_fields, chosen.review_file)
+    recorder = Recorder()
+    pipeline = Pipeline(corpus, Models(recorder, recorder, recorder), load_prompts(), chosen.stages)
+    pairs = split.pairs("test")
+    predictions = pipeline.rate(pairs)
+    bias = build_model(config.for_model("Bias"), split.part("train"))
+    return {
+        "held out": [split.pairs("valid"), pairs],
+        "train": split.pairs("train"),
+        "prompts": recorder.asked,
+        "averages": [(corpus.user_average(u), corpus.item_average(i)) for u, i in pairs],
+        "ratings": [p.expected for p in predictions],
+        "bias": bias.predict(split.test.inter_feat).tolist(),
+        "constant": float(np.mean(split.ratings("train"))),
+    }
+
+
+def settings(folder: Path, values: dict) -> dict:
+    return {"data_path": str(folder), "use_gpu": False, "refit": False, **values}
+
+
+def change(folder: Path, rows: set[tuple[str, str]]) -> None:
+    """Other texts, titles, ratings and votes for these (user, item) rows, in every file."""
+    for file in (folder / "world").glob("*.inter"):
+        table = pd.read_csv(file, sep="\t", dtype={"user_id:token": str, "item_id:token": str})
+        keys = zip(table["user_id:token"], table["item_id:token"], strict=True)
+        hit = np.array([key in rows for key in keys])
+        table.loc[hit, "rating:float"] = 11 - table.loc[hit, "rating:float"]
+        table.loc[hit, "helpful:float"] = table.loc[hit, "helpful:float"] + 1000
+        table.to_csv(file, sep="\t", index=False)
+    sidecar = folder / "world" / "world.reviews.jsonl"
+    reviews = [json.loads(line) for line in sidecar.read_text().splitlines()]
+    for review in reviews:
+        if (review["user_id"], review["item_id"]) in rows:
+            review |= {"title": "LEAK", "text": "LEAK of a held-out text."}
+    sidecar.write_text("".join(json.dumps(review) + "\n" for review in reviews))
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory) -> Path:
+    """The sample under the name `world`, with benchmark files beside the whole."""
+    folder = tmp_path_factory.mktemp("leak")
+    make_sample(folder / "world")
+    split = load_split(Config("EXP3RT", "world", config_dict=settings(folder, {})))
+    whole = pd.read_csv(folder / "world" / "world.inter", sep="\t", dtype=str)
+    keys = list(zip(whole["user_id:token"], whole["item_id:token"], strict=True))
+    for part in ("train", "valid", "test"):
+        rows = set(split.pairs(part))
+        whole[[key in rows for key in keys]].to_csv(
+            folder / "world" / f"world.{part}.inter", sep="\t", index=False
+        )
+    return folder
+
+
+@pytest.mark.parametrize("kind", SPLITS)
+def test_held_out_rows_reach_no_prompt_no_average_and_no_bias(world, tmp_path, kind):
+    copy = tmp_path / "data"
+    shutil.copytree(world, copy)
+    before = observe(copy, SPLITS[kind])
+    valid, test = before.pop("held out")
+    assert len(valid) >= 300 and len(test) >= 300
+    change(copy, set(valid) | set(test))
+    after = observe(copy, SPLITS[kind])
+    after.pop("held out")
+    assert not any("LEAK" in prompt for prompt in after["prompts"])
+    for what, value in before.items():
+        assert after[what] == value, f"{what} changed with held-out rows"
+
+
+def test_the_same_change_to_one_train_row_is_noticed(world, tmp_path):
+    """The test above can fail."""
+    copy = tmp_path / "data"
+    shutil.copytree(world, copy)
+    before = observe(copy, {})
+    change(copy, {next(pair for pair in before["train"] if pair[0] == before["held out"][1][0][0])})
+    after = observe(copy, {})
+    for what in ("prompts", "averages", "bias", "constant"):
+        assert after[what] != before[what], what
+    assert any("LEAK" in prompt for prompt in after["prompts"])
