@@ -1,10 +1,10 @@
 """RecBole's Config with our layers below the user's values, and errors that name the remedy.
 
 Later layers win: RecBole's defaults, our overall.yaml, rating.yaml or ranking.yaml, our
-model/<Model>.yaml, our dataset/<data set>.yaml, model/<Model>-<data set>.yaml, the file <data set>.yaml that a converter left
-beside the data, the user's files, the user's dictionary, and, for run_recbole.py alone, the
-command line. `eval_args` is merged key by key, so that a data set can say how it is split and a
-model how it is measured.
+model/<Model>.yaml, our dataset/<data set>.yaml, model/<Model>-<data set>.yaml, the file
+<data set>.yaml that a converter left beside the data, the user's files, the user's dictionary,
+and, for run_recbole.py alone, the command line. `eval_args` is merged key by key, so that a data
+set can say how it is split and a model how it is measured.
 """
 
 from __future__ import annotations

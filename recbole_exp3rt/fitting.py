@@ -77,12 +77,10 @@ def fit(
         split.ratings("train")  # says so if there are none
     grid = list(_grid(base))
     if not split.size("valid"):
-        if base["epochs"] > 1 or len(grid) > 1:
-            warnings.warn(
-                f"{model}: no validation rows to choose on; "
-                f"default settings, {base['epochs']} epochs",
-                stacklevel=2,
-            )
+        warnings.warn(
+            f"{model}: no validation rows to choose on; settings as given, epochs={base['epochs']}",
+            stacklevel=2,
+        )
         return _train(model, base, split, validate=False)
     best: Fitted | None = None
     for step, values in enumerate(grid):

@@ -13,12 +13,12 @@ import torch
 from recbole.model.abstract_recommender import GeneralRecommender
 from recbole.utils import InputType, ModelType
 
-from recbole_exp3rt.config import Config
+from recbole_exp3rt.config import Config, kind_of
 from recbole_exp3rt.data.split import Split
 from recbole_exp3rt.errors import UsageError, nearest
 from recbole_exp3rt.fitting import Fitted, Progress, build_model, fit
 from recbole_exp3rt.known import model_keys, recbole_models
-from recbole_exp3rt.register import MODELS
+from recbole_exp3rt.register import MODELS, find_model
 from recbole_exp3rt.trainer import make_trainer, read_checkpoint
 
 CHECKPOINTS = (".pth", ".pt")
@@ -45,10 +45,10 @@ def load_generator(
             f"generator={spec} is no model{hint}, no checkpoint (.pth) and no candidates file "
             "(.tsv, .csv)"
         )
-    own = config.for_model(spec)
-    if own.kind != "ranking":
+    model_class = find_model(spec)
+    if kind_of(spec, model_class) != "ranking":
         raise UsageError(f"generator={spec} does not rank; take LightGCN, BPR or another that does")
-    if own["MODEL_TYPE"] not in (ModelType.GENERAL, ModelType.TRADITIONAL):
+    if getattr(model_class, "type", None) not in (ModelType.GENERAL, ModelType.TRADITIONAL):
         raise UsageError(
             f"generator={spec} needs sequences or a knowledge graph, which this run has not; "
             "give its candidates as a file (.tsv)"

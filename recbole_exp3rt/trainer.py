@@ -6,6 +6,7 @@ import copy
 import hashlib
 import json
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,9 @@ def read_checkpoint(path: str | Path, trusted: bool = False) -> dict[str, Any]:
 
     Raises: pickle.UnpicklingError if it holds more than that; OSError.
     """
-    checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=not trusted)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Detected pickle protocol")  # RecBole writes 4
+        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=not trusted)
     return checkpoint
 
 

@@ -1,0 +1,80 @@
+"""RecBole on today's libraries, and our models through RecBole's own functions."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from worlds import structured_rows
+
+from recbole_exp3rt import compat
+from recbole_exp3rt.data.split import load_split
+from recbole_exp3rt.fitting import fit
+from recbole_exp3rt.rerank import evaluate_ranking
+
+
+def test_names_that_numpy_dropped():
+    compat.apply()
+    assert np.float is np.float64 and np.zeros(1, dtype=np.bool).dtype == bool
+
+
+@pytest.mark.parametrize("metric", ["ItemCoverage", "GiniIndex", "AveragePopularity", "GAUC"])
+def test_every_metric_of_recbole_can_be_measured(make_world, metric):
+    config = make_world(
+        structured_rows(), model="Pop", metrics=[metric, "Recall"], valid_metric="Recall@20"
+    )
+    split = load_split(config)
+    metrics = evaluate_ranking(config, split, fit("Pop", config, split)).metrics
+    assert any(name.startswith(metric.lower()) for name in metrics)
+
+
+def test_training_leaves_no_event_files(make_world, tmp_path):
+    config = make_world(structured_rows(), model="BPR", epochs=1)
+    fit("BPR", config, load_split(config))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["dataset", "saved"]
+    assert not list((tmp_path / "saved").iterdir()), "a search keeps its weights in memory"
+
+
+def test_no_output_and_no_warning_of_libraries(make_world, tmp_path):
+    make_world(structured_rows(), model="LightGCN")
+    code = (
+        "from recbole_exp3rt.config import Config\n"
+        "from recbole_exp3rt.data.split import load_split\n"
+        "from recbole_exp3rt.fitting import fit\n"
+        "for name in ('LightGCN', 'MF', 'WDL', 'NGCF'):\n"
+        "    c = Config(name, 'world', config_dict={'epochs': 1, 'rating_scale': [1, 5], 'load_col'"
+        ": {'inter': ['user_id', 'item_id', 'rating', 'timestamp']}})\n"
+        "    fit(name, c, load_split(c))\n"
+    )
+    root = Path(__file__).resolve().parents[2]
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1", "PATH": "/usr/bin:/bin"},
+        timeout=120,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_recbole_finds_our_models_by_name():
+    from recbole.utils import get_model
+
+    from recbole_exp3rt.model.mf import MF
+    from recbole_exp3rt.register import MODELS, register
+
+    register()
+    assert get_model("MF") is MF
+    for name in MODELS:
+        assert get_model(name).__module__.startswith("recbole_exp3rt")
+    assert get_model("NeuMF").__module__.startswith("recbole.")
+
+
+def test_gpu_id_chooses_and_use_gpu_refuses(make_world):
+    config = make_world(structured_rows(), use_gpu=False)
+    assert config["device"] == torch.device("cpu")

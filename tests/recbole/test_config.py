@@ -1,0 +1,144 @@
+"""Layers of settings, and mistakes answered in one line."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from worlds import structured_rows
+
+from recbole_exp3rt.config import Config, parse_arguments
+from recbole_exp3rt.errors import UsageError
+from recbole_exp3rt.paths import properties_dir
+
+
+def test_layers_in_their_order(make_world, tmp_path, monkeypatch):
+    make_world(structured_rows(), model="MF")
+    beside = tmp_path / "dataset" / "world" / "world.yaml"
+
+    def reg_weight(**given):
+        return Config("MF", "world", **given)["reg_weight"]
+
+    ours = yaml.safe_load((properties_dir() / "model" / "MF.yaml").read_text())
+    assert reg_weight() == ours["reg_weight"]
+    beside.write_text("reg_weight: 11.0\n")
+    assert reg_weight() == 11.0
+    user_file = tmp_path / "mine.yaml"
+    user_file.write_text("reg_weight: 12.0\n")
+    files = [str(user_file)]
+    assert reg_weight(config_file_list=files) == 12.0
+    assert reg_weight(config_file_list=files, config_dict={"reg_weight": 13.0}) == 13.0
+    monkeypatch.setattr(sys, "argv", ["run", "--reg_weight=14.0"])
+    assert reg_weight(config_dict={"reg_weight": 13.0}) == 13.0, "arguments are run_recbole.py's"
+    assert reg_weight(config_dict={"reg_weight": 13.0}, read_command_line=True) == 14.0
+
+
+def test_data_set_says_how_to_split_and_model_how_to_measure(make_world, tmp_path):
+    make_world(structured_rows())
+    beside = tmp_path / "dataset" / "world" / "world.yaml"
+    beside.write_text("eval_args: {split: {LS: valid_and_test}, order: TO}\n")
+    rating, ranking = Config("Bias", "world"), Config("BPR", "world")
+    for config in (rating, ranking):
+        assert config["eval_args"]["split"] == {"LS": "valid_and_test"}
+    assert rating["eval_args"]["mode"]["test"] == "labeled"
+    assert ranking["eval_args"]["mode"]["test"] == "full"
+
+
+def test_values_of_one_kind_do_not_follow_to_the_other(make_world):
+    rating = make_world(
+        structured_rows(), metrics=["MAE"], valid_metric="MAE", seed=7, eval_args={"order": "RO"}
+    )
+    ranking = rating.for_model("LightGCN", n_layers=1)
+    assert ranking["metrics"] == ["Recall", "NDCG"] and ranking["valid_metric"] == "Recall@20"
+    assert ranking["seed"] == 7 and ranking["n_layers"] == 1
+    assert ranking["eval_args"]["order"] == "RO"
+    assert rating.for_model("MF")["metrics"] == ["MAE"]
+
+
+def test_any_model_of_recbole_keeps_its_own_properties(make_world):
+    config = make_world(structured_rows(), model="NeuMF")
+    assert config["mf_embedding_size"] == 64 and config["metrics"] == ["Recall", "NDCG"]
+    context = make_world(structured_rows(), model="FM", threshold={"rating": 3})
+    assert context["metrics"] == ["AUC", "LogLoss"]
+
+
+def test_valid_metric_goes_along_with_topk(make_world):
+    assert make_world(structured_rows(), model="BPR", topk=[3, 7])["valid_metric"] == "Recall@7"
+
+
+def test_text_values_are_read_not_run(make_world):
+    config = make_world(structured_rows(), topk="[5, 10]", review_file="os.getcwd()")
+    assert config["topk"] == [5, 10] and config["review_file"] == "os.getcwd()"
+
+
+MISTAKES = [
+    ({"learning_rat": 0.1}, "learning_rat .*did you mean learning_rate"),
+    ({"rerank_dept": 5}, "rerank_dept .*did you mean rerank_depth"),
+    ({"epochs": "many"}, "epochs='many' is not a number"),
+    ({"epochs": 0}, "epochs=0 is not above 0"),
+    ({"epochs": 2.5}, "epochs=2.5 is not a whole number"),
+    ({"refit": "maybe"}, "refit='maybe' is not True or False"),
+    ({"topk": [0]}, r"topk=\[0\]"),
+    ({"topk": "deep"}, "topk='deep'"),
+    ({"metrics": ["Recal"]}, "'Recal' .*did you mean recall"),
+    ({"metrics": ["RMSE", "Recall"], "valid_metric": "RMSE"}, "can not be used at the same time"),
+    ({"valid_metric": "NDCG@7"}, "valid_metric=NDCG@7 is not within topk"),
+    ({"valid_metric": "Hit@10"}, "valid_metric=Hit@10 is not among metrics"),
+    ({"eval_args": {"mode": "sideways"}}, "sideways"),
+    ({"train_neg_sample_args": {"distribution": "odd"}}, "odd"),
+    ({"data_path": "nowhere"}, "world does not exist: no nowhere/world/world.inter; convert"),
+    ({"benchmark_filename": ["train", "valid", "test"]}, "no dataset/world/world.train.inter"),
+    ({"search": [1, 2]}, "search="),
+]
+
+
+@pytest.mark.parametrize(("values", "message"), MISTAKES)
+def test_a_mistake_is_named_in_one_line(make_world, values, message):
+    with pytest.raises(UsageError, match=message) as raised:
+        make_world(structured_rows(), model="BPR", **values)
+    assert "\n" not in str(raised.value)
+
+
+def test_unknown_model_and_missing_names(make_world):
+    make_world(structured_rows())
+    with pytest.raises(UsageError, match=r"LightGNC .*did you mean LightGCN"):
+        Config("LightGNC", "world")
+    with pytest.raises(UsageError, match="no model"):
+        Config(dataset="world")
+    with pytest.raises(UsageError, match="no data set"):
+        Config("BPR")
+
+
+def test_settings_files_that_cannot_be_read(make_world, tmp_path):
+    make_world(structured_rows())
+    with pytest.raises(UsageError, match=r"absent\.yaml"):
+        Config("BPR", "world", config_file_list=["absent.yaml"])
+    (tmp_path / "broken.yaml").write_text("epochs: [1\n")
+    with pytest.raises(UsageError, match="not YAML"):
+        Config("BPR", "world", config_file_list=["broken.yaml"])
+    (tmp_path / "list.yaml").write_text("- epochs\n")
+    with pytest.raises(UsageError, match=r"list\.yaml does not hold settings"):
+        Config("BPR", "world", config_file_list=["list.yaml"])
+
+
+@pytest.mark.parametrize("argument", ["-m", "--epochs", "epochs=3", "--=3"])
+def test_arguments_have_one_form(argument):
+    with pytest.raises(UsageError, match="not of the form --key=value"):
+        parse_arguments([argument])
+
+
+def test_an_argument_keeps_its_later_equals_signs():
+    assert parse_arguments(["--result_file=a=b.json"]) == {"result_file": "a=b.json"}
+    with pytest.raises(UsageError, match="given twice"):
+        parse_arguments(["--seed=1", "--seed=2"])
+
+
+def test_every_setting_of_ours_is_known():
+    from recbole_exp3rt.known import known_keys
+
+    files = list(Path(properties_dir()).rglob("*.yaml"))
+    assert files
+    for file in files:
+        assert set(yaml.safe_load(file.read_text()) or {}) <= known_keys(), file

@@ -1,0 +1,151 @@
+"""Candidates from a trained model, a checkpoint, a file."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from worlds import structured_rows
+
+from recbole_exp3rt.data.split import load_split
+from recbole_exp3rt.errors import UsageError
+from recbole_exp3rt.fitting import fit
+from recbole_exp3rt.generators import load_generator
+from recbole_exp3rt.rerank import evaluate_ranking
+
+SHORT = {"reg_weight": 0.01, "epochs": 5}
+
+
+@pytest.mark.parametrize("name", ["BPR", "LightGCN", "Pop", "ItemKNN"])
+def test_a_model_by_name(make_world, name):
+    config = make_world(structured_rows(), model="EXP3RT", epochs=3, refit=True)
+    split = load_split(config)
+    generator = load_generator(name, config, split)
+    assert generator.refitted and generator.learned.size("valid") == 0
+    assert evaluate_ranking(config, split, generator).metrics["recall@20"] > 0
+
+
+NOT_GENERATORS = [
+    ("LightGNC", "generator=LightGNC is no model .*did you mean LightGCN"),
+    ("MF", "generator=MF does not rank"),
+    ("FM", "generator=FM does not rank"),
+    ("SASRec", "generator=SASRec needs sequences"),
+    ("absent.pth", r"generator=absent\.pth does not exist"),
+    ("absent.tsv", r"generator=absent\.tsv does not exist"),
+]
+
+
+@pytest.mark.parametrize(("spec", "message"), NOT_GENERATORS)
+def test_what_is_no_generator(make_world, spec, message):
+    config = make_world(structured_rows(), model="BPR")
+    with pytest.raises(UsageError, match=message):
+        load_generator(spec, config, load_split(config))
+
+
+# --- checkpoints
+
+
+@pytest.mark.parametrize("model", ["BPR", "LightGCN"])
+@pytest.mark.parametrize("refit", [True, False])
+def test_a_checkpoint_of_ours_ranks_as_the_model_did(make_world, model, refit):
+    config = make_world(structured_rows(), model=model, **SHORT, embedding_size=16)
+    split = load_split(config)
+    fitted = fit(model, config, split, refit=refit)
+    path = fitted.save()
+    plain = make_world(structured_rows(), model="EXP3RT")
+    again = load_generator(str(path), plain, split)
+    wanted = evaluate_ranking(config, split, fitted)
+    assert evaluate_ranking(plain, split, again) == wanted
+    again.model.restore_user_e = None  # LightGCN: computed anew on the graph it was trained on
+    assert evaluate_ranking(plain, split, again).metrics == wanted.metrics
+
+
+def test_checkpoints_of_different_models_do_not_collide(make_world):
+    paths = set()
+    for seed in (1, 2):
+        config = make_world(structured_rows(), model="BPR", **SHORT, seed=seed)
+        paths.add(fit("BPR", config, load_split(config)).save())
+    assert len(paths) == 2 and all(path.is_file() for path in paths)
+
+
+def test_a_checkpoint_of_another_split_or_data_set_is_refused(make_world):
+    config = make_world(structured_rows(), model="BPR", **SHORT)
+    path = str(fit("BPR", config, load_split(config)).save())
+    by_two = load_split(config.for_model("BPR", eval_args={"split": {"RS": [6, 2, 2]}}))
+    with pytest.raises(UsageError, match="trained on another split"):
+        load_generator(path, config, by_two)
+    other = load_split(make_world(structured_rows(seed=9, n_users=61), model="BPR"))
+    with pytest.raises(UsageError, match="trained on other users"):
+        load_generator(path, config, other)
+
+
+def test_a_checkpoint_of_recbole_s_own_trainer(make_world, tmp_path):
+    from recbole.data import create_dataset, data_preparation
+    from recbole.trainer import Trainer
+    from recbole.utils import init_seed
+
+    config = make_world(structured_rows(), model="BPR", epochs=3, embedding_size=8)
+    init_seed(config["seed"], True)
+    train, valid, _ = data_preparation(config, create_dataset(config))
+    model = config.model_class(config, train.dataset).to(config["device"])
+    trainer = Trainer(config, model)
+    trainer.fit(train, valid, verbose=False)
+    split = load_split(config)
+    with pytest.raises(UsageError, match="add --trust_checkpoint=True"):
+        load_generator(trainer.saved_model_file, config, split)
+    trusting = config.for_model("BPR", trust_checkpoint=True)
+    with pytest.warns(UserWarning, match="does not say what it was trained on"):
+        generator = load_generator(trainer.saved_model_file, trusting, split)
+    stored = torch.load(trainer.saved_model_file, weights_only=False)["state_dict"]
+    assert torch.equal(generator.model.item_embedding.weight, stored["item_embedding.weight"])
+    bigger = load_split(make_world(structured_rows(n_users=70), model="BPR"))
+    with (
+        pytest.warns(UserWarning, match="only shapes are compared"),
+        pytest.raises(UsageError, match="does not fit data set world"),
+    ):
+        load_generator(trainer.saved_model_file, trusting, bigger)
+
+
+def test_a_file_that_is_no_checkpoint(make_world, tmp_path):
+    config = make_world(structured_rows(), model="BPR")
+    split = load_split(config)
+    (tmp_path / "noise.pth").write_bytes(b"no weights here")
+    with pytest.raises(UsageError, match=r"generator=noise\.pth"):
+        load_generator("noise.pth", config, split)
+    torch.save({"weights": torch.zeros(1)}, "other.pth")
+    with pytest.raises(UsageError, match="no RecBole checkpoint"):
+        load_generator("other.pth", config, split)
+
+
+# --- candidates files
+
+BROKEN = [
+    ("user\titem\tscore\nu1\ti1\t1\n", "its header must name user_id, item_id and score or rank"),
+    ("user_id\titem_id\nu1\ti1\n", "its header must name"),
+    ("user_id\titem_id\tscore\nu1\ti1\tbest\n", "line 2: score 'best' is not a number"),
+    ("user_id\titem_id\trank\nu1\ti1\t1\nu1\ti1\t2\n", r"line 3: pair \(u1, i1\) is given twice"),
+    ("user_id\titem_id\tscore\nnobody\ti1\t1\n", "none of its 1 pairs is of data set world"),
+    ("", "is no table"),
+]
+
+
+@pytest.mark.parametrize(("text", "message"), BROKEN)
+def test_a_broken_candidates_file(make_world, tmp_path, text, message):
+    config = make_world(structured_rows(), model="BPR")
+    (tmp_path / "candidates.tsv").write_text(text)
+    with pytest.raises(UsageError, match=message):
+        load_generator("candidates.tsv", config, load_split(config))
+
+
+def test_candidates_come_back_in_the_file_s_order(make_world, tmp_path):
+    config = make_world(structured_rows(), model="BPR", topk=[3], rerank_depth=3)
+    split = load_split(config)
+    history = {item for user, item in split.pairs("train") + split.pairs("valid") if user == "u7"}
+    free = [item for item in split.item_tokens[1:] if item not in history][:5]
+    lines = [f"u7,{item},{rank}" for rank, item in enumerate(free, 1)]
+    header = "user_id:token,item_id:token,rank:float"
+    (tmp_path / "mine.csv").write_text("\n".join([header, *lines[::-1], "x,y,1"]))
+    with pytest.warns(UserWarning) as warned:
+        generator = load_generator("mine.csv", config, split)
+    assert any("1 pairs are of users or items" in str(w.message) for w in warned)
+    (one,) = evaluate_ranking(config, split, generator, users=["u7"]).lists
+    assert one.candidates.items == tuple(free[:3])

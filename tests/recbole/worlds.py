@@ -1,0 +1,38 @@
+"""Rows of small worlds, and how they become atomic files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+Row = Sequence[object]  # user, item[, rating[, timestamp]]
+COLUMNS = ("user_id:token", "item_id:token", "rating:float", "timestamp:float")
+
+
+def write_inter(path: Path, rows: Sequence[Row], width: int = 4) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    table = pd.DataFrame([list(row)[:width] for row in rows], columns=list(COLUMNS[:width]))
+    table.to_csv(path, sep="\t", index=False)
+
+
+def structured_rows(
+    n_users: int = 60, n_items: int = 40, seed: int = 0, per_user: int = 15
+) -> list[Row]:
+    """Ratings 1..5 of user leniency + item quality + match of two tastes + noise."""
+    random = np.random.default_rng(seed)
+    leniency = random.normal(0, 0.5, n_users)
+    quality = random.normal(0, 0.7, n_items)
+    user_taste, item_taste = random.integers(0, 2, n_users), random.integers(0, 2, n_items)
+    rows: list[Row] = []
+    for user in range(n_users):
+        # Users mostly choose what is to their taste: that is what a ranking can learn.
+        weights = np.where(item_taste == user_taste[user], 4.0, 1.0)
+        chosen = random.choice(n_items, per_user, replace=False, p=weights / weights.sum())
+        for time, item in enumerate(chosen):
+            match = 0.8 if item_taste[item] == user_taste[user] else -0.8
+            value = 3.2 + leniency[user] + quality[item] + match + random.normal(0, 0.3)
+            rows.append((f"u{user}", f"i{item}", float(np.clip(round(value), 1, 5)), time))
+    return rows
