@@ -89,7 +89,7 @@ def make_collector(config: Any) -> Any:
     import torch
     from recbole.evaluator import Collector
 
-    class TensorCollector(Collector):
+    class TensorCollector(Collector):  # type: ignore[misc]
         def get_data_struct(self) -> Any:
             stored = self.data_struct._data_dict
             for key, value in stored.items():

@@ -46,7 +46,7 @@ POSITIVE = (
 )
 
 
-class Config(RecBoleConfig):
+class Config(RecBoleConfig):  # type: ignore[misc]
     """All settings of a run.
 
     Raises: UsageError for a key nobody knows, an unknown model, a data set that does not exist,
@@ -116,7 +116,7 @@ class Config(RecBoleConfig):
         return self._convert_config_dict(parse_arguments(sys.argv[1:]))
 
     def _merge_external_config_dict(self) -> None:
-        self.external_config_dict = {}
+        self.external_config_dict: dict[str, Any] = {}
         for layer in (self.file_config_dict, self.variable_config_dict, self.cmd_config_dict):
             check_keys(layer)
             _merge(self.external_config_dict, layer)
@@ -289,8 +289,9 @@ def _merge(target: dict[str, Any], layer: Mapping[str, Any]) -> None:
     """Lay `layer` over `target`; `eval_args` key by key."""
     for key, value in layer.items():
         below = target.get(key)
-        both = isinstance(value, Mapping) and isinstance(below, Mapping)
-        target[key] = {**below, **value} if key == "eval_args" and both else value
+        if key == "eval_args" and isinstance(value, Mapping) and isinstance(below, Mapping):
+            value = {**below, **value}
+        target[key] = value
 
 
 def _mapping(path: str | Path, loader: Any) -> dict[str, Any]:

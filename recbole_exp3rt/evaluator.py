@@ -6,9 +6,11 @@ A missing prediction counts as the farthest level of the scale: a failure never 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from recbole.evaluator import Evaluator
 from recbole.evaluator.collector import DataStruct
 
@@ -20,7 +22,7 @@ from recbole_exp3rt.settings import read_scale
 
 
 def rating_metrics(
-    config: Config, split: Split, predictions: np.ndarray, rows: np.ndarray
+    config: Config, split: Split, predictions: NDArray[Any], rows: NDArray[Any]
 ) -> dict[str, float]:
     """RMSE and MAE of `predictions`: [n_rows], for the test rows `rows`: [n_rows]; and coverage.
 
@@ -42,17 +44,17 @@ def rating_metrics(
     }
 
 
-def filled(predictions: np.ndarray, ratings: np.ndarray, scale: RatingScale) -> np.ndarray:
+def filled(predictions: NDArray[Any], ratings: NDArray[Any], scale: RatingScale) -> NDArray[Any]:
     """`predictions` with each NaN replaced by the level farthest from its rating: [n_rows]."""
     farthest = [scale.farthest(rating) for rating in ratings.tolist()]
     return np.where(np.isnan(predictions), farthest, predictions).astype(np.float64)
 
 
-def predict_ratings(fitted: Fitted, split: Split, rows: np.ndarray) -> np.ndarray:
+def predict_ratings(fitted: Fitted, split: Split, rows: NDArray[Any]) -> NDArray[Any]:
     """Predictions of a model for the test rows `rows`, in rating units: [n_rows]."""
     model, device = fitted.model.eval(), fitted.config["device"]
     step = int(fitted.config["eval_batch_size"])
-    predictions: list[np.ndarray] = []
+    predictions: list[NDArray[Any]] = []
     with torch.no_grad():
         for start in range(0, len(rows), step):
             part = split.rows("test", rows[start : start + step])
@@ -61,6 +63,6 @@ def predict_ratings(fitted: Fitted, split: Split, rows: np.ndarray) -> np.ndarra
     return np.concatenate(predictions) if predictions else np.zeros(0)
 
 
-def constant_ratings(split: Split, rows: np.ndarray) -> np.ndarray:
+def constant_ratings(split: Split, rows: NDArray[Any]) -> NDArray[Any]:
     """The mean train rating for every row: [n_rows]. What a model has to beat at least."""
     return np.full(len(rows), split.ratings("train").mean())

@@ -148,7 +148,7 @@ def _on(parameters: Any, device: Any) -> Any:
 # --- a file of candidates
 
 
-class CandidateScores(GeneralRecommender):
+class CandidateScores(GeneralRecommender):  # type: ignore[misc]
     """Scores as given: those of the file for its pairs, -inf for all others."""
 
     input_type = InputType.PAIRWISE

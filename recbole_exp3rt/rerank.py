@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from recbole.data.dataloader import FullSortEvalDataLoader
 from recbole.sampler import Sampler
 
@@ -196,7 +197,7 @@ def evaluate_ranking(
 
 def relevant_rows(
     split: Split, users: Collection[str] | None, relevant_from: float | None
-) -> np.ndarray:
+) -> NDArray[Any]:
     """Test rows of `users` that count as a success: ascending row numbers."""
     keep = np.ones(split.size("test"), dtype=bool)
     if users is not None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 SLICES = ("warm", "cold", "unseen")
 
 
-def sample_rows(n_rows: int, n: int | None, seed: int) -> np.ndarray:
+def sample_rows(n_rows: int, n: int | None, seed: int) -> NDArray[Any]:
     """`n` of the rows 0..n_rows-1 at random, ascending; all where `n` is None or too large.
 
     The same arguments give the same rows, and a larger `n` keeps the rows of a smaller one.
@@ -24,7 +26,7 @@ def sample_users(users: Sequence[str], n: int | None, seed: int) -> list[str]:
     return [different[row] for row in sample_rows(len(different), n, seed)]
 
 
-def user_slices(train_users: np.ndarray, test_users: np.ndarray) -> dict[str, np.ndarray]:
+def user_slices(train_users: NDArray[Any], test_users: NDArray[Any]) -> dict[str, NDArray[Any]]:
     """A boolean mask over the test rows for each slice: {slice: [n_test_rows]}.
 
     By the number of train rows of the row's user: warm has more than 3, cold 1 to 3, unseen none.

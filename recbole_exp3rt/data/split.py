@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from recbole_exp3rt.config import Config
 from recbole_exp3rt.errors import UsageError
@@ -54,15 +55,15 @@ class Split:
     def size(self, name: Part) -> int:
         return len(getattr(self, name))
 
-    def column(self, name: Part, field: str) -> np.ndarray:
+    def column(self, name: Part, field: str) -> NDArray[Any]:
         """A field of a part: [n_rows]."""
         return np.asarray(getattr(self, name).inter_feat[field].numpy())
 
-    def users(self, name: Part) -> np.ndarray:
+    def users(self, name: Part) -> NDArray[Any]:
         """Inner user ids: [n_rows]."""
         return self.column(name, self.dataset.uid_field)
 
-    def items(self, name: Part) -> np.ndarray:
+    def items(self, name: Part) -> NDArray[Any]:
         """Inner item ids: [n_rows]."""
         return self.column(name, self.dataset.iid_field)
 
@@ -70,7 +71,7 @@ class Split:
     def has_ratings(self) -> bool:
         return self.config["RATING_FIELD"] in self.train.inter_feat
 
-    def ratings(self, name: Part) -> np.ndarray:
+    def ratings(self, name: Part) -> NDArray[Any]:
         """Ratings in rating units: [n_rows]. Raises: UsageError if the data set has none."""
         if not self.has_ratings:
             raise UsageError(

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 import torch
+from numpy.typing import NDArray
 from recbole.model.abstract_recommender import GeneralRecommender
 from recbole.utils import InputType, ModelType
 from scipy.sparse.linalg import LinearOperator, cg
@@ -15,12 +16,12 @@ from recbole_exp3rt.model.scale import clip_to, rating_range
 
 
 def solve_biases(
-    users: np.ndarray,
-    items: np.ndarray,
-    ratings: np.ndarray,
+    users: NDArray[Any],
+    items: NDArray[Any],
+    ratings: NDArray[Any],
     shape: tuple[int, int],
     reg_weight: float,
-) -> tuple[float, np.ndarray, np.ndarray]:
+) -> tuple[float, NDArray[Any], NDArray[Any]]:
     """mu, b_u: [n_users], b_i: [n_items], of the ridge problem over all given rows.
 
     min over b of  sum (r - mu - b_u - b_i)^2 + reg_weight * (sum b_u^2 + sum b_i^2),
@@ -48,7 +49,7 @@ def solve_biases(
     return mean, biases[:n_users], biases[n_users:]
 
 
-class Bias(GeneralRecommender):
+class Bias(GeneralRecommender):  # type: ignore[misc]
     """mu + b_u + b_i with ridge-regularised biases (Koren et al. 2009), clipped to the scale.
 
     Fitted when it is made; nothing is left to train. The one parameter is there because a

@@ -21,5 +21,6 @@ class BPR(RecBoleBPR):  # type: ignore[misc]
         """BPR loss of (user, item, sampled item) triples plus regularisation: []."""
         user, item = self.forward(interaction[self.USER_ID], interaction[self.ITEM_ID])
         other = self.get_item_embedding(interaction[self.NEG_ITEM_ID])  # [batch, dimension]
-        loss = self.loss((user * item).sum(dim=1), (user * other).sum(dim=1))
-        return loss + self.reg_weight * self.reg_loss(user, item, other, require_pow=True)
+        loss: torch.Tensor = self.loss((user * item).sum(dim=1), (user * other).sum(dim=1))
+        loss += self.reg_weight * self.reg_loss(user, item, other, require_pow=True).squeeze()
+        return loss

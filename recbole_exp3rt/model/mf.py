@@ -13,7 +13,7 @@ from torch import nn
 from recbole_exp3rt.model.scale import clip_to, rating_range
 
 
-class MF(GeneralRecommender):
+class MF(GeneralRecommender):  # type: ignore[misc]
     """mu + b_u + b_i + p_u · q_i with squared loss and L2 (Koren et al. 2009).
 
     The penalty counts each parameter once, not once for each of its ratings: with embeddings of
@@ -50,17 +50,19 @@ class MF(GeneralRecommender):
         """Ratings before clipping: [batch], [batch] -> [batch]."""
         biases = self.user_bias(user) + self.item_bias(item)  # [batch, 1]
         match = (self.user_embedding(user) * self.item_embedding(item)).sum(dim=1)
-        return self.mean + biases.squeeze(1) + match
+        ratings: torch.Tensor = self.mean + biases.squeeze(1) + match
+        return ratings
 
     def calculate_loss(self, interaction: Any) -> torch.Tensor:
         """Mean over the batch of squared error and of each row's share of the penalty: []."""
         user, item = interaction[self.USER_ID], interaction[self.ITEM_ID]
         error = self.forward(user, item) - interaction[self.LABEL]
-        return (
+        loss: torch.Tensor = (
             error.square()
             + self.user_share[user] * self._penalty(self.user_bias, self.user_embedding, user)
             + self.item_share[item] * self._penalty(self.item_bias, self.item_embedding, item)
         ).mean()
+        return loss
 
     def _penalty(self, bias: nn.Embedding, factors: nn.Embedding, ids: torch.Tensor) -> Any:
         """reg_bias * b^2 + reg_weight * |p|^2: [batch]."""

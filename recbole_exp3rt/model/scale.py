@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import torch
+from numpy.typing import NDArray
 
 Range = tuple[float, float]
 
 
-def rating_range(config: Any, ratings: np.ndarray) -> Range:
+def rating_range(config: Any, ratings: NDArray[Any]) -> Range:
     """`rating_scale` of the data set; where it says none, lowest and highest train rating."""
     lowest, highest = config["rating_scale"] or (ratings.min(), ratings.max())
     return float(lowest), float(highest)

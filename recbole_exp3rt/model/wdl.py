@@ -29,7 +29,8 @@ class WDL(WideDeep):  # type: ignore[misc]
 
     def forward(self, interaction: Any) -> torch.Tensor:
         """Ratings before clipping: [batch]."""
-        return self.mean + super().forward(interaction)
+        ratings: torch.Tensor = self.mean + super().forward(interaction)
+        return ratings
 
     def predict(self, interaction: Any) -> torch.Tensor:
         """Ratings in rating units: [batch]."""
