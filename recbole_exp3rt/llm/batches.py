@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from recbole_exp3rt.llm.base import Request
 from recbole_exp3rt.llm.labels import shared_start
 
-FAMILY = 3  # from so many requests on, a long common start is worth a batch of its own
+FAMILY = 8  # from so many requests on, a long common start is worth a batch of its own
 
 
 @dataclass(frozen=True, slots=True)

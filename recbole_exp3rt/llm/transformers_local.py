@@ -79,12 +79,16 @@ def load_model(
     elif quantization is not None:
         raise LLMError(f"quantization={quantization!r} is not nf4; leave it out for full weights")
     source = str(smollm2_folder()) if name_or_path == SMOLLM2 else str(name_or_path)
+    if adapter is not None and not (Path(adapter) / "adapter_config.json").is_file():
+        raise LLMError(f"adapter {adapter} is no folder with adapter_config.json; name one")
     try:
+        # one look for the smallest file: a hub out of reach is told once, not file by file
+        config = Path(str(cached_file(source, "config.json")))
         tokenizer = AutoTokenizer.from_pretrained(source)
         model = AutoModelForCausalLM.from_pretrained(source, **options)
         if quantization is None:
             model.to(torch.device(device))  # type: ignore[arg-type]
-        identity = f"{_revision(name_or_path, source)}+{dtype}"
+        identity = f"{_revision(name_or_path, config.parent)}+{dtype}"
     except (OSError, ValueError, RuntimeError, ImportError, KeyError) as error:
         raise LLMError(
             f"model {name_or_path!r} cannot be loaded ({_one_line(error)}): name smollm2, a folder "
@@ -115,15 +119,13 @@ def _with_adapter(model: Any, adapter: Path) -> Any:
         ) from error
 
 
-def _revision(name: str, source: str) -> str:
-    """Name and revision of what was loaded from `source`."""
+def _revision(name: str, folder: Path) -> str:
+    """Name and revision of what was loaded out of `folder`."""
     if name == SMOLLM2:
         return f"{SMOLLM2}@{WHEEL.sha256[:12]}"
-    if (folder := Path(source)).is_dir():
+    if Path(name).is_dir():
         return f"{folder.resolve().name}@{folder_digest(folder)}"
-    # a hub model lies in <cache>/…/snapshots/<commit>/config.json
-    config = Path(str(cached_file(source, "config.json")))
-    return f"{name}@{config.parent.name}"
+    return f"{name}@{folder.name}"  # a hub model lies in <cache>/…/snapshots/<commit>
 
 
 def folder_digest(folder: Path) -> str:
