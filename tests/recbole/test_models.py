@@ -100,7 +100,8 @@ def test_a_ranking_model_beats_popularity(make_world, model):
 
 
 def test_lightgcn_adjacency_is_the_dense_formula(make_world):
-    rows = [*structured_rows(n_users=5, n_items=6, per_user=5), ("u0", "i0", 3.0, 99)]
+    rows = structured_rows(n_users=5, n_items=6, per_user=4)
+    rows.append(rows[0])  # a repeated interaction is one edge
     split = load_split(make_world({"train": rows, "valid": [], "test": rows[:1]}, model="LightGCN"))
     model = build_model(split.config, split.train)
     n_users, n_items = split.dataset.user_num, split.dataset.item_num
@@ -135,6 +136,11 @@ def test_settings_are_chosen_on_validation_then_refitted_on_all(make_world):
     plain = fit("Bias", config, split, refit=False)
     assert plain.valid_result == fitted.valid_result and not plain.refitted
     assert not torch.equal(plain.model.user_bias, fitted.model.user_bias)
+
+
+def test_a_ranking_model_is_chosen_by_the_larger_metric(make_world):
+    config = make_world(structured_rows(), model="BPR", search={"reg_weight": [1e4, 0.01, 1e5]})
+    assert fit("BPR", config, load_split(config)).chosen == {"reg_weight": 0.01}
 
 
 def test_a_setting_the_user_gave_is_not_searched(make_world):
@@ -177,9 +183,9 @@ def test_what_is_fitted_does_not_depend_on_the_test_part(make_world):
     train, valid, test = ([row for row in rows if row[3] in t] for t in (range(13), [13], [14]))
     weights = []
     for part in (test, [("u1", "i2", 1.0, 0)]):
-        config = make_world(
-            {"train": train, "valid": valid, "test": part}, "BPR", reg_weight=0.01, epochs=3
-        )
+        parts = {"train": train, "valid": valid, "test": part}
+        popular = {"distribution": "popularity", "sample_num": 1}  # counted over given rows
+        config = make_world(parts, "BPR", reg_weight=0.01, epochs=3, train_neg_sample_args=popular)
         weights.append(fit("BPR", config, load_split(config)).model.user_embedding.weight)
     assert torch.equal(*weights)
 
