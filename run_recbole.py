@@ -1,4 +1,4 @@
-"""Run a model inside RecBole: python run_recbole.py --model=EXP3RT --dataset=sample [--key=value …]"""
+"""python run_recbole.py --model=EXP3RT --dataset=sample [--key=value …]"""
 
 import sys
 

@@ -5,12 +5,13 @@ A missing prediction counts as the farthest level of the scale: a failure never 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from recbole.data.interaction import Interaction
 from recbole.evaluator import Evaluator
 from recbole.evaluator.collector import DataStruct
 
@@ -66,3 +67,17 @@ def predict_ratings(fitted: Fitted, split: Split, rows: NDArray[Any]) -> NDArray
 def constant_ratings(split: Split, rows: NDArray[Any]) -> NDArray[Any]:
     """The mean train rating for every row: [n_rows]. What a model has to beat at least."""
     return np.full(len(rows), split.ratings("train").mean())
+
+
+def rate_pairs(fitted: Fitted, split: Split, pairs: Sequence[tuple[str, str]]) -> list[float]:
+    """Ratings that a fitted model predicts for any pairs of raw tokens: [n_pairs]."""
+    ids = Interaction(
+        {
+            split.dataset.uid_field: torch.tensor([split.user_ids[user] for user, _ in pairs]),
+            split.dataset.iid_field: torch.tensor([split.item_ids[item] for _, item in pairs]),
+        }
+    )
+    with torch.no_grad():
+        batch = split.dataset.join(ids).to(fitted.config["device"])
+        ratings: list[float] = fitted.model.eval().predict(batch).tolist()
+    return ratings

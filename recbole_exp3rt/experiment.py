@@ -7,8 +7,6 @@ import warnings
 from collections.abc import Callable, Sequence
 
 import numpy as np
-import torch
-from recbole.data.interaction import Interaction
 from rich.console import Console
 from rich.markup import escape
 
@@ -16,16 +14,15 @@ from recbole_exp3rt.card import check_unseen
 from recbole_exp3rt.config import Config
 from recbole_exp3rt.data.corpus import corpus_of
 from recbole_exp3rt.data.slices import sample_rows, sample_users, user_slices
-from recbole_exp3rt.data.split import Split, load_split
+from recbole_exp3rt.data.split import load_split
 from recbole_exp3rt.errors import UsageError
-from recbole_exp3rt.evaluator import constant_ratings, predict_ratings, rating_metrics
+from recbole_exp3rt.evaluator import constant_ratings, predict_ratings, rate_pairs, rating_metrics
 from recbole_exp3rt.fitting import Fitted, fit
 from recbole_exp3rt.generators import load_generator
 from recbole_exp3rt.model.exp3rt import EXP3RT
 from recbole_exp3rt.progress import ConsoleProgress
 from recbole_exp3rt.rater import Rater, make_rater
-from recbole_exp3rt.rating_reranker import RatingReranker
-from recbole_exp3rt.rerank import Reranker, evaluate_ranking, relevant_rows
+from recbole_exp3rt.rerank import RatingReranker, Reranker, evaluate_ranking, relevant_rows
 from recbole_exp3rt.results import Results, Row, show_ranking, show_ratings
 from recbole_exp3rt.settings import RunSettings, Settings
 from recbole_exp3rt.show import show_explanations, show_extractions
@@ -267,17 +264,3 @@ class Experiment:
                 )
         show_extractions(self.console, self.rater, self.settings, rated)
         show_explanations(self.console, self.rater, self.split, rated, self.run_settings)
-
-
-def rate_pairs(fitted: Fitted, split: Split, pairs: Pairs) -> list[float]:
-    """Ratings that a fitted model predicts for any pairs of raw tokens: [n_pairs]."""
-    ids = Interaction(
-        {
-            split.dataset.uid_field: torch.tensor([split.user_ids[user] for user, _ in pairs]),
-            split.dataset.iid_field: torch.tensor([split.item_ids[item] for _, item in pairs]),
-        }
-    )
-    with torch.no_grad():
-        batch = split.dataset.join(ids).to(fitted.config["device"])
-        ratings: list[float] = fitted.model.eval().predict(batch).tolist()
-    return ratings

@@ -7,7 +7,7 @@ cannot change, the order within does (paper, section 3.6).
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any, Protocol
@@ -23,6 +23,7 @@ from recbole_exp3rt.data.split import Split
 from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.fitting import Fitted
 
+Rate = Callable[[Sequence[tuple[str, str]]], Sequence[float | None]]  # pairs of raw tokens
 SCORES_IN_MEMORY = 20_000_000  # users x items of one evaluation batch
 
 
@@ -66,6 +67,18 @@ class KeepOrder:
 
     def rerank(self, lists: Sequence[Candidates]) -> Sequence[Sequence[float | None]]:
         return [range(len(one.items), 0, -1) for one in lists]
+
+
+class RatingReranker:
+    """Candidates by what `rate` predicts for them; None: no opinion (paper, section 3.6)."""
+
+    def __init__(self, rate: Rate) -> None:
+        self.rate = rate
+
+    def rerank(self, lists: Sequence[Candidates]) -> Sequence[Sequence[float | None]]:
+        """All lists in one call, so that a model can batch over users."""
+        ratings = iter(self.rate([(one.user, item) for one in lists for item in one.items]))
+        return [[next(ratings) for _ in one.items] for one in lists]
 
 
 def new_order(scores: Sequence[float | None]) -> tuple[int, ...]:

@@ -8,6 +8,8 @@ from typing import TypeVar
 
 Count = Callable[[str], int]
 T = TypeVar("T")
+# How an answer in this form begins; a small model that is left to begin itself says anything else.
+OPENING = "[Like]\n-"
 GAP = "[…]"  # stands where sentences were left out
 
 _TAG = re.compile(r"\[\s*(dis)?likes?\s*\]", re.IGNORECASE)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from recbole_exp3rt.llm.base import Request, text_of
 from recbole_exp3rt.prompts import Prompt
 from recbole_exp3rt.records import Preference, Review
-from recbole_exp3rt.stages.lists import Count, parse_lists, shorten
+from recbole_exp3rt.stages.lists import OPENING, Count, parse_lists, shorten
 
 
 def request(
@@ -24,10 +24,10 @@ def request(
     room = min(max_prompt_tokens - frame, max_review_tokens or max_prompt_tokens)
     text = shorten(text, room, count)
     messages = prompt.render(item_word=item_word, review=text)
-    return Request(messages, max_new_tokens=max_new_tokens, prefill="[Like]\n")
+    return Request(messages, max_new_tokens=max_new_tokens, prefill=OPENING)
 
 
 def parse(text: str, review: Review) -> Preference:
-    """The answer goes on where the prefill `[Like]` ends. Raises: Unreadable."""
-    likes, dislikes = parse_lists("[Like]\n" + text)
+    """The answer goes on where its opening ends. Raises: Unreadable."""
+    likes, dislikes = parse_lists(OPENING + text)
     return Preference(review.user, review.item, likes, dislikes)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from recbole_exp3rt.llm.base import Request, text_of
 from recbole_exp3rt.prompts import Prompt
 from recbole_exp3rt.records import Preference, Profile, Subject
-from recbole_exp3rt.stages.lists import Count, keep_within, parse_lists, render_lists
+from recbole_exp3rt.stages.lists import OPENING, Count, keep_within, parse_lists, render_lists
 
 SEPARATOR = "\n---\n"
 
@@ -26,10 +26,10 @@ def request(
     blocks = [render_lists(p.likes, p.dislikes) for p in preferences]
     kept = keep_within(blocks, lambda block: count(SEPARATOR + block), max_prompt_tokens - frame)
     messages = prompt.render(item_word=item_word, preferences=SEPARATOR.join(kept))
-    return Request(messages, max_new_tokens=max_new_tokens, prefill="[Like]\n")
+    return Request(messages, max_new_tokens=max_new_tokens, prefill=OPENING)
 
 
 def parse(text: str, subject: Subject, key: str) -> Profile:
-    """The answer goes on where the prefill `[Like]` ends. Raises: Unreadable."""
-    likes, dislikes = parse_lists("[Like]\n" + text)
+    """The answer goes on where its opening ends. Raises: Unreadable."""
+    likes, dislikes = parse_lists(OPENING + text)
     return Profile(subject, key, likes, dislikes)

@@ -9,7 +9,7 @@ from recbole_exp3rt.settings import RunSettings, Settings
 
 
 def config(**changes):
-    """The defaults as they stand in `properties/`, over them `changes`; a mapping like RecBole's."""
+    """The defaults of `properties/` with `changes`; a mapping like RecBole's."""
     values = {"seed": 2020}
     for name in ("overall.yaml", "model/EXP3RT.yaml", "dataset/imdb.yaml"):
         values |= yaml.safe_load((properties_dir() / name).read_text(encoding="utf-8"))

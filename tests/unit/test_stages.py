@@ -50,13 +50,15 @@ def test_a_long_review_keeps_both_its_ends():
     text = " ".join(f"Sentence {k} stands here." for k in range(50))
     short = shorten(text, 30, words)
     assert words(short) <= 30
-    assert short.startswith("Sentence 0 stands here.") and short.endswith("Sentence 49 stands here.")
+    assert short.startswith("Sentence 0 stands here.") and short.endswith(
+        "Sentence 49 stands here."
+    )
     assert "[…]" in short
     one = shorten(" ".join(f"w{k}" for k in range(100)), 10, words)
     assert words(one) <= 10 and one.startswith("w0 ") and one.endswith(" w99")
 
 
-def test_a_preference_request_holds_the_review_and_its_answer_is_read_from_the_prefill_on():
+def test_a_preference_request_holds_the_review_and_its_x():
     review = Review("u", "i", 8, text="Great plot.", title="Wow")
     request = preference.request(
         review,
@@ -68,8 +70,9 @@ def test_a_preference_request_holds_the_review_and_its_answer_is_read_from_the_p
         count=words,
     )
     assert "<Review>\nWow\nGreat plot.\n</Review>" in request.messages[-1].content
-    read = preference.parse("- plot\n\n[Dislike]\nNone.", review)
+    read = preference.parse(" plot\n\n[Dislike]\nNone.", review)
     assert read == Preference("u", "i", ("plot",), ())
+    assert preference.parse(" None.\n\n[Dislike]\n- plot", review).likes == ()
 
 
 def test_a_profile_request_drops_the_oldest_preferences_first():
