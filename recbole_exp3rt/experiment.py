@@ -82,7 +82,7 @@ class Experiment:
         """RMSE and MAE of constant, Bias, baselines and the model on the same test rows."""
         split, run = self.split, self.run_settings
         rows = sample_rows(split.size("test"), run.eval_pairs, run.seed)
-        masks = user_slices(self.learned.users("train"), split.users("test")[rows])
+        masks = user_slices(split.users("train"), split.users("test")[rows])
         table: list[Row] = []
 
         def add(
@@ -160,10 +160,8 @@ class Experiment:
             calls, tokens = self.rater.calls - before[0], self.rater.tokens - before[1]
             scores = [score for one in result.lists for score in one.scores]
             coverage = sum(score is not None for score in scores) / max(len(scores), 1)
-            best = (
-                (one.candidates.user, one.candidates.items[one.order[0]]) for one in result.lists
-            )
-            seen.extend(best)
+            full = [one for one in result.lists if one.order]  # a file may give a user none
+            seen.extend((one.candidates.user, one.candidates.items[one.order[0]]) for one in full)
         return Row(
             name,
             "rerank",

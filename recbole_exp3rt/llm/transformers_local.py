@@ -11,6 +11,7 @@ import hashlib
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from logging import ERROR, getLogger
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,8 @@ def load_model(
 
     Raises: LLMError, in one line, if any of it cannot be had.
     """
+    # An unreachable hub is said in one line below, not once for each try.
+    getLogger("huggingface_hub").setLevel(ERROR)
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     dtype = dtype or ("bfloat16" if device.startswith("cuda") else "float32")

@@ -1,0 +1,115 @@
+"""The loop over the three steps: what is asked for, what is remembered, what is missing."""
+
+import pytest
+
+from recbole_exp3rt.corpus import Corpus
+from recbole_exp3rt.llm.base import Completion, Failure, LLMError
+from recbole_exp3rt.prompts import load_prompts
+from recbole_exp3rt.records import Description, Profile, Review
+from recbole_exp3rt.scale import RatingScale
+from recbole_exp3rt.stages.run import Models, Pipeline, StageSettings
+
+SCALE = RatingScale.between(1, 5)
+REVIEWS = [
+    Review("ann", "film", 5, "Lovely music.", timestamp=1),
+    Review("ann", "play", 2, "Dull plot.", timestamp=2),
+    Review("bob", "film", 4, "Lovely music, long.", timestamp=3),
+    Review("bob", "show", 3, "Fine.", timestamp=4),
+    Review("cat", "show", 1, "", timestamp=5),
+]
+
+
+class Model:
+    """Answers each kind of question with a fixed text, and keeps what it was asked."""
+
+    identity = "fixed"
+
+    def __init__(
+        self, preference="a taste\n[Dislike]\nNone.", profile="b\n[Dislike]\n- c", logp=None
+    ):
+        self.asked: dict[str, list[str]] = {"Review": [], "Preferences": [], "User Profile": []}
+        self.answers = {"Review": preference, "Preferences": profile}
+        self.logp = logp or (0.0,) * 5
+
+    def generate(self, requests):
+        for position, request in enumerate(requests):
+            text = request.messages[-1].content
+            kind = next(kind for kind in self.asked if f"<{kind}>" in text)
+            self.asked[kind].append(text)
+            if kind == "User Profile":
+                yield position, Completion("because", label_logp=self.logp)
+            elif self.answers[kind] is None:
+                yield position, Failure("refused")
+            else:
+                yield position, Completion(" " + self.answers[kind])
+
+    def count_tokens(self, text):
+        return len(text.split())
+
+
+def pipeline(model: Model, reviews=REVIEWS, **settings) -> Pipeline:
+    corpus = Corpus(reviews, {"film": Description("film", (("Title", "Film"),))})
+    stages = StageSettings(SCALE, item_word="film", **settings)
+    return Pipeline(corpus, Models(model, model, model), load_prompts(), stages)
+
+
+def test_only_what_the_pairs_need_is_asked_and_each_question_once():
+    model = Model()
+    run = pipeline(model)
+    run.rate([("ann", "film"), ("ann", "film")])
+    assert len(model.asked["Review"]) == 3  # ann's two reviews and bob's of the film
+    assert len(model.asked["Preferences"]) == 2 and len(model.asked["User Profile"]) == 1
+    run.rate([("bob", "film")])
+    assert len(model.asked["Review"]) == 4 and len(model.asked["User Profile"]) == 2
+
+
+def test_a_prediction_comes_with_train_averages_and_the_expected_rating():
+    model = Model(logp=(-99.0, -99.0, -99.0, 0.0, 0.0))
+    (prediction,) = pipeline(model).rate([("ann", "film")])
+    assert prediction is not None and prediction.expected == pytest.approx(4.5)
+    (text,) = model.asked["User Profile"]
+    assert "[User Average Rating]\n3.5" in text and "[Item Average Rating]\n4.5" in text
+
+
+def test_without_bias_no_average_is_shown():
+    model = Model()
+    pipeline(model, use_bias=False).rate([("ann", "film")])
+    assert "Average" not in model.asked["User Profile"][0]
+
+
+def test_an_unseen_user_or_item_has_an_empty_profile_and_no_average():
+    model = Model()
+    pipeline(model).rate([("zoe", "unheard")])
+    (text,) = model.asked["User Profile"]
+    assert text.count("None.") == 4 and "Average" not in text
+
+
+def test_a_review_without_text_is_not_asked_about():
+    model = Model()
+    pipeline(model).rate([("cat", "film")])
+    assert len(model.asked["Review"]) == 2  # the film's
+
+
+def test_the_newest_reviews_make_the_profile_when_their_number_is_limited():
+    model = Model()
+    pipeline(model, profile_reviews=1).rate([("ann", "film")])
+    assert ["Dull plot." in text or "long." in text for text in model.asked["Review"]] == [True] * 2
+
+
+def test_unreadable_answers_are_counted_and_left_out():
+    run = pipeline(Model(preference=None))
+    (prediction,) = run.rate([("ann", "film")])
+    count = run.counts["preference"]
+    assert (count.asked, count.readable, count.reasons) == (3, 0, {"refused": 3})
+    assert prediction is not None and run.profiles([("user", "ann")]) == [Profile("user", "ann")]
+
+
+def test_a_run_without_a_single_rating_is_an_error_with_its_reason():
+    class Silent(Model):
+        def generate(self, requests):
+            for position, answer in super().generate(requests):
+                rated = "<User Profile>" in requests[position].messages[-1].content
+                yield position, Failure("server is asleep") if rated else answer
+
+    with pytest.raises(LLMError, match="not one of 1 pairs was rated: server is asleep"):
+        pipeline(Silent()).rate([("ann", "film")])
