@@ -41,14 +41,16 @@ class ConsoleProgress:
     def _lines(
         self, answers: Iterable[tuple[int, Answer]], total: int, title: str
     ) -> Iterator[tuple[int, Answer]]:
-        start = said = time.monotonic()
+        start = said = last = time.monotonic()
         done = 0
         for done, answer in enumerate(answers, 1):
-            yield answer
             now = time.monotonic()
-            if now - said >= EVERY and done < total:
-                left = timedelta(seconds=round((now - start) / done * (total - done)))
-                self.console.print(f"{title}: {done:,} of {total:,}, about {left} left")
+            # Answers come in bursts: the pace is that of the bursts before this one.
+            if done > 1 and now - said >= EVERY:
+                left = timedelta(seconds=round((last - start) / (done - 1) * (total - done + 1)))
+                self.console.print(f"{title}: {done - 1:,} of {total:,}, about {left} left")
                 said = now
+            yield answer
+            last = now
         took = timedelta(seconds=round(time.monotonic() - start))
         self.console.print(f"{title}: {done:,} of {total:,} in {took}")

@@ -1,0 +1,20 @@
+"""Long steps say how far they are and how long it still takes, where there is no terminal too."""
+
+import io
+
+from rich.console import Console
+
+from recbole_exp3rt import progress
+from recbole_exp3rt.llm.base import Completion
+
+
+def test_the_time_left_is_that_of_whole_bursts(monkeypatch):
+    clock = iter([0.0, 10.0, 10.0, 30.0, 30.0, 40.0, 40.0])  # start, answers, end
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
+    out = Console(file=io.StringIO(), width=80)
+    answers = [(k, Completion("")) for k in range(5)]
+    passed = list(progress.ConsoleProgress(out)(iter(answers), 5, "Rating pairs"))
+    assert passed == answers
+    lines = out.file.getvalue().splitlines()
+    assert lines[0] == "Rating pairs: 2 of 5, about 0:00:15 left"  # two answers took 10 s
+    assert lines[-1] == "Rating pairs: 5 of 5 in 0:00:40"
