@@ -2,8 +2,8 @@
 
     python benchmarks/real_data.py --data_path DIR --out docs/results imdb-mini digital-music
 
-EXP3RT runs on a few pairs and users (smoke.yaml: no trained student, a smoke run that shows that
-the way works and nothing about quality); the other models run on all test rows as well.
+EXP3RT runs on some pairs and users (smoke.yaml: no trained student; it shows that the way works and
+nothing about quality); the other models run on all test rows as well.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("--out", default="docs/results")
     options = parser.parse_args()
     for dataset in options.datasets:
-        parts = [f"# {dataset}: a smoke run of EXP3RT, and the baselines on all rows\n"]
+        parts = [f"# {dataset}: EXP3RT with an untrained student, and the baselines\n"]
         parts.append(
             "The student is the embedded SmolLM2-135M-Instruct, **untrained**; it did all three "
             "steps itself. Settings of EXP3RT: `benchmarks/smoke.yaml`. Test rows, seed 2020, "
@@ -44,7 +44,7 @@ def main() -> None:
             values = {"data_path": options.data_path, "explanations": 0, **values}
             run(model, dataset, config_files=files, config_dict=values, console=console)
             kept = console.export_text().splitlines()
-            drop = ("Reading", "Writing", "Rating pairs", "Done")
+            drop = ("Reading", "Writing", "Rating pairs:", "Done")
             text = "\n".join(line.rstrip() for line in kept if not line.startswith(drop))
             parts.append(f"## {title}\n\n```\n{text.strip()}\n```\n")
         target = Path(options.out) / f"{dataset}.md"

@@ -21,14 +21,19 @@ def pair_digest(user: str, item: str) -> str:
     return hashlib.sha256(f"{user}\t{item}".encode()).hexdigest()[:16]
 
 
+def has_card(folder: str | None) -> bool:
+    """Whether `folder` is a student that was trained for this task, as far as it says."""
+    return folder is not None and (Path(folder) / CARD).is_file()
+
+
 def check_unseen(folder: str | None, test_pairs: Sequence[tuple[str, str]]) -> None:
     """Raises: UsageError if the student in `folder` was trained on any of `test_pairs`.
 
     A name that is no folder, or a folder without a card, says nothing and passes.
     """
-    card = Path(folder) / CARD if folder else None
-    if card is None or not card.is_file():
+    if folder is None or not has_card(folder):
         return
+    card = Path(folder) / CARD
     try:
         seen = set(json.loads(card.read_text(encoding="utf-8"))["train_pairs"])
     except (ValueError, KeyError, TypeError):

@@ -7,10 +7,11 @@ import warnings
 from collections.abc import Callable, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.markup import escape
 
-from recbole_exp3rt.card import check_unseen
+from recbole_exp3rt.card import check_unseen, has_card
 from recbole_exp3rt.config import Config
 from recbole_exp3rt.data.corpus import corpus_of
 from recbole_exp3rt.data.slices import sample_rows, sample_users, user_slices
@@ -19,6 +20,7 @@ from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.evaluator import constant_ratings, predict_ratings, rate_pairs, rating_metrics
 from recbole_exp3rt.fitting import Fitted, fit
 from recbole_exp3rt.generators import load_generator
+from recbole_exp3rt.llm.load import ORACLE
 from recbole_exp3rt.model.exp3rt import EXP3RT
 from recbole_exp3rt.progress import ConsoleProgress
 from recbole_exp3rt.rater import Rater, make_rater
@@ -86,7 +88,7 @@ class Experiment:
         table: list[Row] = []
 
         def add(
-            name: str, predict: Callable[[], np.ndarray], calls: int = 0, tokens: int = 0
+            name: str, predict: Callable[[], NDArray[np.float64]], calls: int = 0, tokens: int = 0
         ) -> None:
             start = time.monotonic()
             predictions = predict()
@@ -241,10 +243,13 @@ class Experiment:
     # --- what is said
 
     def _say_who(self) -> None:
-        if not self.rater:
+        if self.rater is None or self.settings is None:
             return
         for step, who in self.rater.who().items():
             self.console.print(f"  {step} by {escape(who)}")
+        student, adapter = self.settings.rating_model, self.settings.adapter
+        if student != ORACLE and not (has_card(student) or has_card(adapter)):
+            self.console.print(f"  note: {escape(student)} was not trained for this task")
 
     def _say_fitted(self, fitted: Fitted, seconds: float) -> None:
         chosen = ", ".join(f"{key}={value:g}" for key, value in fitted.chosen.items())

@@ -68,7 +68,8 @@ def show_ratings(console: Console, rows: Sequence[Row], total: int) -> None:
     overall = [row for row in rows if row.slice == "all"]
     sizes = {row.slice: row.n for row in rows}
     of = {(row.name, row.slice): row.metrics for row in rows}
-    table = _table(f"Rating prediction: {sizes['all']:,} of {total:,} test pairs{smoke(overall)}")
+    _title(console, f"Rating prediction: {sizes['all']:,} of {total:,} test pairs", overall)
+    table = _table()
     heads = ["RMSE", "MAE"] + [
         f"RMSE {part}\nn={n:,}" for part, n in sizes.items() if part != "all"
     ]
@@ -84,7 +85,8 @@ def show_ratings(console: Console, rows: Sequence[Row], total: int) -> None:
 
 def show_ranking(console: Console, rows: Sequence[Row], topk: Sequence[int], total: int) -> None:
     """Recall and NDCG of generators and rerankers, side by side."""
-    table = _table(f"Top-k recommendation: {rows[0].n:,} of {total:,} test users{smoke(rows)}")
+    _title(console, f"Top-k recommendation: {rows[0].n:,} of {total:,} test users", rows)
+    table = _table()
     names = [(metric, k) for metric in ("Recall", "NDCG") for k in topk]
     for metric, k in names:
         table.add_column(f"{metric}\n@{k}", justify="right")
@@ -95,14 +97,12 @@ def show_ranking(console: Console, rows: Sequence[Row], topk: Sequence[int], tot
     _costs(console, rows)
 
 
-def _table(title: str) -> Table:
-    table = Table(
-        title=title,
-        box=box.SIMPLE_HEAD,
-        title_justify="left",
-        title_style="bold",
-        padding=(0, 1, 0, 0),
-    )
+def _title(console: Console, text: str, rows: Sequence[Row]) -> None:
+    console.print(f"\n[bold]{text}{smoke(rows)}[/bold]")
+
+
+def _table() -> Table:
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("model", overflow="fold")
     return table
 

@@ -17,7 +17,7 @@ from recbole_exp3rt.rater import Rater, make_rater
 from recbole_exp3rt.settings import Settings
 
 
-class EXP3RT(GeneralRecommender):
+class EXP3RT(GeneralRecommender):  # type: ignore[misc]
     """Expected ratings by an LLM that read the reviews (paper, section 3).
 
     There is nothing to fit inside RecBole: the student comes trained. The one parameter is there
