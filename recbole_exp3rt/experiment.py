@@ -26,7 +26,7 @@ from recbole_exp3rt.progress import ConsoleProgress
 from recbole_exp3rt.rater import Rater, make_rater
 from recbole_exp3rt.rerank import RatingReranker, Reranker, evaluate_ranking, relevant_rows
 from recbole_exp3rt.results import Results, Row, show_ranking, show_ratings
-from recbole_exp3rt.settings import RunSettings, Settings
+from recbole_exp3rt.settings import RunSettings, Settings, read_scale
 from recbole_exp3rt.show import show_explanations, show_extractions
 
 Pairs = Sequence[tuple[str, str]]
@@ -42,6 +42,8 @@ class Experiment:
         self.reads_text = config.model_class is EXP3RT
         self.settings = Settings.from_config(config) if self.reads_text else None
         self.tasks = self._tasks()
+        if "rating" in self.tasks:
+            read_scale(config)  # says so if there is none, before anything is fitted
         self.split = load_split(config)
         self.learned = self.split.merged() if self.run_settings.refit else self.split
         self.results = Results(
@@ -266,4 +268,6 @@ class Experiment:
                     f"(mostly: {escape(reason)})"
                 )
         show_extractions(self.console, self.rater, self.settings, rated)
-        show_explanations(self.console, self.rater, self.split, rated, self.run_settings)
+        show_explanations(
+            self.console, self.rater, self.split, rated, self.run_settings.explanations
+        )

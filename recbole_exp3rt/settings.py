@@ -28,7 +28,7 @@ class RunSettings:
     """What any run reads, whatever its model: tasks, rows, generators, results."""
 
     tasks: tuple[str, ...] | None  # None: what the model can do
-    scale: RatingScale
+    scale: RatingScale | None  # None: not said, which is enough to rank
     topk: tuple[int, ...]
     generators: tuple[str, ...]
     rerank_depth: int
@@ -48,7 +48,7 @@ class RunSettings:
         read = _Reader(config)
         run = cls(
             tasks=read.tasks(),
-            scale=read_scale(config),
+            scale=None if config["rating_scale"] is None else read_scale(config),
             topk=read.whole_list("topk"),
             generators=read.text_list("generator"),
             rerank_depth=read.whole("rerank_depth"),
@@ -68,7 +68,7 @@ class RunSettings:
                 "rerank deeper or ask for a smaller topk"
             )
         relevant, scale = run.relevant_from, run.scale
-        if relevant is not None and not scale.lowest <= relevant <= scale.highest:
+        if relevant is not None and scale and not scale.lowest <= relevant <= scale.highest:
             raise UsageError(
                 f"relevant_from={relevant:g} is outside the scale {scale.lowest}–{scale.highest}"
             )

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from recbole_exp3rt.rater import Rater
-from recbole_exp3rt.settings import RunSettings, Settings
+from recbole_exp3rt.settings import Settings
 from recbole_exp3rt.stages.run import Models, Pipeline
 
 if TYPE_CHECKING:
@@ -21,12 +21,13 @@ def show_explanations(
     rater: Rater,
     split: Split,
     rated: Sequence[tuple[str, str]],
-    run: RunSettings,
+    number: int,
 ) -> None:
     """The first pairs with their predicted and true ratings and the rationale behind them."""
-    pairs = list(dict.fromkeys(rated))[: run.explanations]
+    pairs = list(dict.fromkeys(rated))[:number]
     if not pairs:
         return
+    scale = rater.pipeline.settings.scale
     truth = dict(zip(split.pairs("test"), split.ratings("test").tolist(), strict=True))
     console.print(f"\n[bold]Explanations[/bold] (reasoning by {escape(rater.who()['rating'])})")
     for (user, item), prediction in zip(pairs, rater.rate(pairs), strict=True):
@@ -37,7 +38,7 @@ def show_explanations(
         true = f", true {truth[user, item]:g}" if (user, item) in truth else ", not in test"
         console.print(
             f"- {escape(user)} / {escape(title)}: predicted {prediction.expected:.2f} "
-            f"(most probable {prediction.modal:g}{true}; {run.scale.lowest}–{run.scale.highest})"
+            f"(most probable {prediction.modal:g}{true}; {scale.lowest}–{scale.highest})"
         )
         console.print(f"  {escape(prediction.rationale) or '(no reasoning asked for)'}")
 

@@ -43,6 +43,12 @@ def test_one_or_several_generators_are_read_alike():
     )
 
 
+def test_a_data_set_that_says_no_scale_can_still_be_ranked():
+    assert RunSettings.from_config(config(rating_scale=None)).scale is None
+    with pytest.raises(UsageError, match=r"rating_scale=None is not \[lowest, highest\]"):
+        Settings.from_config(config(rating_scale=None))
+
+
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [
@@ -51,7 +57,7 @@ def test_one_or_several_generators_are_read_alike():
         ({"eval_pairs": 0}, "eval_pairs=0 is not a whole number from 1 on"),
         ({"eval_pairs": -3}, "eval_pairs=-3 is not"),
         ({"rating_scale": [10, 1]}, r"rating_scale=\[10, 1\] is not \[lowest, highest\]"),
-        ({"rating_scale": None}, "rating_scale=None is not"),
+        ({"rating_scale": "1-10"}, "rating_scale='1-10' is not"),
         ({"relevant_from": 60}, "relevant_from=60 is outside the scale 1–10"),
         ({"use_bias": "yes"}, "use_bias='yes' is not True or False"),
         ({"max_new_tokens": 0}, "max_new_tokens=0 is not a whole number from 1 on"),
