@@ -1,6 +1,12 @@
 """What many tests use: the embedded student, loaded once."""
 
-import pytest
+import os
+
+# Before torch is imported, and inherited by every process of the tests: on shared cores, threads
+# that wait for each other make small models ten times slower.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import pytest  # noqa: E402
 
 
 @pytest.fixture(scope="session")
