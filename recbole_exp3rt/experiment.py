@@ -256,7 +256,8 @@ class Experiment:
     def _say_fitted(self, fitted: Fitted, seconds: float) -> None:
         chosen = ", ".join(f"{key}={value:g}" for key, value in fitted.chosen.items())
         how = ", ".join(filter(None, [chosen, f"{fitted.epochs} epochs" if fitted.epochs else ""]))
-        self.console.print(f"Fitted {escape(fitted.name)} in {seconds:.0f} s ({escape(how)})")
+        done = f"Fitted {fitted.name} in {seconds:.0f} s ({how})" if how else f"Read {fitted.name}"
+        self.console.print(escape(done))
 
     def _explain(self, rated: Pairs) -> None:
         assert self.rater is not None and self.settings is not None

@@ -188,6 +188,8 @@ class _Reader:
 
     def text_list(self, key: str) -> tuple[str, ...]:
         value = self.config[key]
+        if isinstance(value, str) and value.startswith("[") and value.endswith("]"):
+            value = [part.strip() for part in value[1:-1].split(",")]  # names without quotes
         values = [] if value is None else value if isinstance(value, (list, tuple)) else [value]
         if not all(isinstance(v, str) and v for v in values):
             raise UsageError(f"{key}={value!r} is not a name or a list of names")

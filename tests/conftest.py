@@ -6,7 +6,7 @@ import os
 # that wait for each other make small models ten times slower.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import pytest  # noqa: E402
+import pytest
 
 
 @pytest.fixture(scope="session")

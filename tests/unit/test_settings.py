@@ -37,10 +37,8 @@ def test_a_step_can_be_given_to_another_model():
 
 def test_one_or_several_generators_are_read_alike():
     assert RunSettings.from_config(config(generator="BPR")).generators == ("BPR",)
-    assert RunSettings.from_config(config(generator=["BPR", "LightGCN"])).generators == (
-        "BPR",
-        "LightGCN",
-    )
+    for both in (["BPR", "LightGCN"], "[BPR, LightGCN]", "[BPR,LightGCN]"):
+        assert RunSettings.from_config(config(generator=both)).generators == ("BPR", "LightGCN")
 
 
 def test_a_data_set_that_says_no_scale_can_still_be_ranked():
