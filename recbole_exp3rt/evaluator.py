@@ -37,8 +37,9 @@ def rating_metrics(
     counted = filled(predictions, ratings, read_scale(config))
     measured = config if config.kind == "rating" else config.for_model("Bias")
     data = DataStruct()
-    data.set("rec.score", torch.from_numpy(counted))
-    data.set("data.label", torch.from_numpy(ratings))
+    times = 2 if len(ratings) == 1 else 1  # RecBole squeezes a single row into no row
+    data.set("rec.score", torch.from_numpy(counted.repeat(times)))
+    data.set("data.label", torch.from_numpy(ratings.repeat(times)))
     metrics: Mapping[str, float] = Evaluator(measured).evaluate(data)
     return {name: float(value) for name, value in metrics.items()} | {
         "coverage": float(answered.mean())

@@ -24,6 +24,7 @@ from recbole_exp3rt.llm.load import ORACLE
 from recbole_exp3rt.model.exp3rt import EXP3RT
 from recbole_exp3rt.progress import ConsoleProgress
 from recbole_exp3rt.rater import Rater, make_rater
+from recbole_exp3rt.register import MODELS
 from recbole_exp3rt.rerank import RatingReranker, Reranker, evaluate_ranking, relevant_rows
 from recbole_exp3rt.results import Results, Row, show_ranking, show_ratings
 from recbole_exp3rt.settings import RunSettings, Settings, read_scale
@@ -44,6 +45,10 @@ class Experiment:
         self.tasks = self._tasks()
         if "rating" in self.tasks:
             read_scale(config)  # says so if there is none, before anything is fitted
+            for name in self.run_settings.baselines:
+                if name not in MODELS or MODELS[name].kind != "rating":
+                    known = [model for model, entry in MODELS.items() if entry.kind == "rating"]
+                    raise UsageError(f"baselines: {name} predicts no ratings; known are {known}")
         self.split = load_split(config)
         self.learned = self.split.merged() if self.run_settings.refit else self.split
         self.results = Results(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 from recbole_exp3rt.errors import UsageError, nearest
@@ -67,6 +68,8 @@ class RunSettings:
                 f"rerank_depth={run.rerank_depth} is below max(topk)={max(run.topk)}; "
                 "rerank deeper or ask for a smaller topk"
             )
+        if run.result_file and Path(run.result_file).is_dir():
+            raise UsageError(f"result_file={run.result_file} is a folder; name a file in it")
         relevant, scale = run.relevant_from, run.scale
         if relevant is not None and scale and not scale.lowest <= relevant <= scale.highest:
             raise UsageError(

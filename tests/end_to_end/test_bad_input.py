@@ -39,6 +39,8 @@ MISTAKES = [
     (["--task=rerank", "--generator=LightGNC"], "LightGNC", "did you mean LightGCN"),
     (["--task=rerank", "--generator=none.pth"], "none.pth", "does not exist"),
     (["--task=rerank", "--model=EXP3RT", "--relevant_from=99"], "relevant_from=99", "1–10"),
+    (["--baselines=[LightGCN]"], "LightGCN predicts no ratings", "MF"),
+    (["--baselines=[BPRX]"], "BPRX", "MF"),
     (["--model=BPR", "--task=rating"], "BPR", "MF, WDL, Bias"),
     (["--config_files=nowhere.yaml"], "nowhere.yaml", "config_files"),
     (["--review_file=nowhere.jsonl"], "nowhere.jsonl", "review_file=PATH"),
@@ -84,3 +86,12 @@ def test_a_student_that_has_seen_test_pairs_is_refused(home, monkeypatch, capsys
         code = main([*QUICK, f"--adapter={tmp_path}"])
         assert code == (2 if refused else 0)
     assert "was trained on 2 of the 366 test pairs" in capsys.readouterr().err
+
+
+def test_a_single_pair_is_rated_and_measured(home, monkeypatch):
+    monkeypatch.chdir(home)
+    arguments = [argument for argument in QUICK if "eval_pairs" not in argument]
+    assert main([*arguments, "--eval_pairs=1", "--result_file=one.json"]) == 0
+    rows = json.loads((home / "one.json").read_text())["rows"]
+    errors = [row["metrics"] for row in rows if row["slice"] == "all"]
+    assert all(error["rmse"] == error["mae"] > 0 for error in errors)
