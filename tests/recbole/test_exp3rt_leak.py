@@ -6,6 +6,7 @@ every average and every bias-only prediction has to stay the same. Once for each
 
 import json
 import shutil
+import sqlite3
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from recbole_exp3rt.data.corpus import corpus_of
 from recbole_exp3rt.data.split import load_split
 from recbole_exp3rt.fitting import build_model
 from recbole_exp3rt.prompts import load_prompts
+from recbole_exp3rt.quick_start import run
 from recbole_exp3rt.sample.oracle import OracleTeacher
 from recbole_exp3rt.settings import Settings
 from recbole_exp3rt.stages.run import Models, Pipeline
@@ -128,3 +130,27 @@ def test_the_same_change_to_one_train_row_is_noticed(world, tmp_path):
     for what in ("prompts", "averages", "bias", "constant"):
         assert after[what] != before[what], what
     assert any("LEAK" in prompt for prompt in after["prompts"])
+
+
+def asked_in_a_run(folder: Path, store: Path, **values) -> set[str]:
+    """Every request of a whole run, as its store keeps them."""
+    own = {"student": "oracle", "store_path": str(store), "generator": "BPR", "epochs": 1}
+    run("EXP3RT", "world", config_dict=settings(folder, own | values))
+    with sqlite3.connect(store) as reader:
+        return {request for (request,) in reader.execute("SELECT request FROM requests")}
+
+
+@pytest.mark.parametrize("refit", [False, True])
+def test_a_whole_run_asks_the_same_whatever_held_out_rows_say(world, tmp_path, refit):
+    """With refit the validation rows are train rows, and only test rows are held out."""
+    copy = tmp_path / "data"
+    shutil.copytree(world, copy)
+    rating = {"task": "rating", "eval_pairs": 60, "refit": refit}
+    before = asked_in_a_run(copy, tmp_path / "before.sqlite", **rating)
+    split = load_split(Config("EXP3RT", "world", config_dict=settings(copy, {})))
+    change(copy, set(split.pairs("test")) | (set() if refit else set(split.pairs("valid"))))
+    assert asked_in_a_run(copy, tmp_path / "after.sqlite", **rating) == before
+    # which users have a relevant row depends on test ratings, so only what is told is compared
+    rerank = {"task": "rerank", "rerank_users": 5, "refit": refit}
+    told = asked_in_a_run(copy, tmp_path / "rerank.sqlite", **rerank)
+    assert told and not any("LEAK" in request for request in told)
