@@ -5,6 +5,9 @@ model/<Model>.yaml, our dataset/<data set>.yaml, model/<Model>-<data set>.yaml, 
 <data set>.yaml that a converter left beside the data, the user's files, the user's dictionary,
 and, for run_recbole.py alone, the command line. `eval_args` is merged key by key, so that a data
 set can say how it is split and a model how it is measured.
+
+A setting that shapes one model belongs to the run's own model; another model of the run, such as
+a baseline, is given one as `<Model>.<setting>`: `LightGCN.reg_weight`.
 """
 
 from __future__ import annotations
@@ -27,7 +30,16 @@ from recbole.config import Config as RecBoleConfig  # noqa: E402
 from recbole.evaluator import metric_types  # noqa: E402
 from recbole.utils import ModelType  # noqa: E402
 
-from recbole_exp3rt.known import known_keys, recbole_models  # noqa: E402
+from recbole_exp3rt.known import (  # noqa: E402
+    LENGTH,
+    TRAINING,
+    keys_of_models,
+    known_keys,
+    model_keys,
+    model_values,
+    recbole_models,
+    shaping_keys,
+)
 from recbole_exp3rt.register import MODELS, find_model  # noqa: E402
 
 Kind = Literal["rating", "ranking", "other"]
@@ -35,6 +47,7 @@ Kind = Literal["rating", "ranking", "other"]
 IDENTITY = ("model", "dataset", "config_files")
 # What belongs to one kind of measurement, and must not follow the user's values to the other.
 OF_KIND = ("metrics", "valid_metric", "train_neg_sample_args", "LABEL_FIELD", "threshold")
+NOT_NEGATIVE = ("reg_weight", "reg_bias", "weight_decay")
 POSITIVE = (
     "epochs",
     "train_batch_size",
@@ -70,6 +83,8 @@ class Config(RecBoleConfig):  # type: ignore[misc]
             raise UsageError(f"a settings file is not YAML: {_one_line(error)}") from error
         except FileNotFoundError as error:
             raise UsageError(f"no settings file {error.filename}; check config_files") from error
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(f"a settings file cannot be read: {_one_line(error)}") from error
         except KeyError as error:
             raise UsageError(_one_line(error.args[0])) from error
         except (ValueError, TypeError, NotImplementedError, RuntimeError, AttributeError) as error:
@@ -82,11 +97,13 @@ class Config(RecBoleConfig):  # type: ignore[misc]
     def for_model(self, model: str, **values: Any) -> Config:
         """The same run's config for another model: the user's values, then `values`.
 
-        A metric or sampling chosen for ratings does not follow to a ranking model, nor back.
+        A metric or sampling chosen for ratings does not follow to a ranking model, nor back; what
+        shapes this model follows to no other.
         """
         external = {k: v for k, v in self.external_config_dict.items() if k not in IDENTITY}
         if model != self.model:
-            external.pop("search", None)
+            own = {"search"} | shaping_keys(model) | shaping_keys(self.model)
+            external = {k: v for k, v in external.items() if k not in own}
         if kind_of(model, find_model(model)) != self.kind:
             external = {k: v for k, v in external.items() if k not in OF_KIND}
             if isinstance(external.get("eval_args"), Mapping):
@@ -141,6 +158,11 @@ class Config(RecBoleConfig):  # type: ignore[misc]
     def _load_internal_config_dict(self, model: str, model_class: type, dataset: str) -> None:
         super()._load_internal_config_dict(model, model_class, dataset)
         internal = self.internal_config_dict
+        external = self.external_config_dict
+        check_shaping(external, model)
+        for key in list(external):
+            if key.startswith(f"{model}."):
+                external[key.partition(".")[2]] = external[key]
         kind = kind_of(model, model_class)
         # RecBole's measurement of context models (AUC) is no rating's and no ranking's.
         ours = properties_dir()
@@ -167,7 +189,12 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         return final
 
     def _set_default_parameters(self) -> None:
-        check_values(self.external_config_dict, self.internal_config_dict)
+        external = self.external_config_dict
+        check_values(external, self.internal_config_dict)
+        for name, value in external.items():  # those for other models, before any work
+            model, dot, key = name.rpartition(".")
+            if dot:
+                check_values({key: value}, model_values(model))
         final = self.final_config_dict
         if isinstance(final["topk"], int):
             final["topk"] = [final["topk"]]
@@ -206,16 +233,34 @@ def parse_arguments(arguments: Iterable[str]) -> dict[str, str]:
 
 def check_keys(values: Mapping[str, Any], where: str = "") -> None:
     """Raises: UsageError for a key that neither RecBole nor we know."""
-    for key in values:
+    for name in values:
+        model, dot, key = str(name).rpartition(".")
+        if dot and model not in MODELS and model not in recbole_models():
+            hint = nearest(model, [*MODELS, *recbole_models()])
+            raise UsageError(f"{where}setting {name}: {model} is no model{hint}")
         if key not in known_keys():
             raise UsageError(
-                f"{where}setting {key} is known neither to RecBole nor to recbole-exp3rt"
+                f"{where}setting {name} is known neither to RecBole nor to recbole-exp3rt"
                 f"{nearest(str(key), known_keys())}"
             )
 
 
+def check_shaping(values: Mapping[str, Any], model: str) -> None:
+    """Raises: UsageError for a setting that shapes other models but not `model`."""
+    own = model_keys(model) | LENGTH
+    if model not in MODELS or "learning_rate" in own:
+        own |= TRAINING  # RecBole's models take these without naming them
+    for key in values:
+        if key in keys_of_models() - own:
+            owner = next((name for name in MODELS if key in model_keys(name)), "<Model>")
+            raise UsageError(
+                f"{key} is no setting of {model}; for another model of the run name that, such as "
+                f"--{owner}.{key}={values[key]}"
+            )
+
+
 def check_values(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
-    """Raises: UsageError for a value of another kind than its default, or not above 0."""
+    """Raises: UsageError for a value of another kind than its default, or out of its range."""
     for key, value in values.items():
         default = defaults.get(key)
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
@@ -228,14 +273,31 @@ def check_values(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> None
             raise UsageError(f"{key}={value!r} is not a whole number, such as {default}")
         if key in POSITIVE and number and value <= 0:
             raise UsageError(f"{key}={value!r} is not above 0")
-        if key == "search" and not isinstance(value, (Mapping, type(None))):
-            raise UsageError(f"search={value!r} does not map settings to lists of values")
+        if key in NOT_NEGATIVE and number and value < 0:
+            raise UsageError(f"{key}={value!r} is below 0")
+        if key == "search" and value is not None:
+            check_search(value, defaults)
+
+
+def check_search(search: Any, defaults: Mapping[str, Any]) -> None:
+    """Raises: UsageError if `search` does not map settings to lists of values they can take."""
+    if not isinstance(search, Mapping):
+        raise UsageError(f"search={search!r} does not map settings to lists of values")
+    check_keys(search, where="search: ")
+    for key, values in search.items():
+        if not isinstance(values, (list, tuple)) or not values:
+            raise UsageError(f"search: {key}={values!r} is not a list of values")
+        for value in values:
+            try:
+                check_values({key: value}, defaults)
+            except UsageError as error:
+                raise UsageError(f"search: {error}") from None
 
 
 def check_metrics(final: dict[str, Any], chosen: bool) -> None:
     """Raises: UsageError for an unknown metric, or a valid_metric that is not measured.
 
-    A `valid_metric` that the user did not choose goes along with a smaller `topk`.
+    A `valid_metric` that the user did not choose goes along with `metrics` and a smaller `topk`.
     """
     metrics = final["metrics"]
     metrics = [metrics] if isinstance(metrics, str) else metrics
@@ -247,15 +309,26 @@ def check_metrics(final: dict[str, Any], chosen: bool) -> None:
     if not isinstance(cuts, list) or not all(isinstance(k, int) and k > 0 for k in cuts):
         raise UsageError(f"topk={cuts!r} is not a list of whole numbers from 1 on")
     if name.lower() not in [str(metric).lower() for metric in metrics]:
-        raise UsageError(f"valid_metric={final['valid_metric']} is not among metrics={metrics}")
+        if chosen:
+            raise UsageError(f"valid_metric={final['valid_metric']} is not among metrics={metrics}")
+        name = str(metrics[0])
+        final["valid_metric"] = f"{name}@{depth}" if at else name
     if at and not (depth.isdigit() and int(depth) in cuts):
         if chosen:
             raise UsageError(f"valid_metric={final['valid_metric']} is not within topk={cuts}")
         final["valid_metric"] = f"{name}@{max(cuts)}"
 
 
+class MissingDataset(UsageError):
+    """There are no interactions in `folder`."""
+
+    def __init__(self, folder: Path, message: str) -> None:
+        super().__init__(message)
+        self.folder = folder
+
+
 def check_dataset(final: Mapping[str, Any]) -> None:
-    """Raises: UsageError if there are no interactions where the settings point to."""
+    """Raises: MissingDataset if there are no interactions where the settings point to."""
     folder, name = Path(final["data_path"]), final["dataset"]
     parts = final["benchmark_filename"]
     if parts is not None and (not isinstance(parts, list) or len(parts) not in (2, 3)):
@@ -265,9 +338,10 @@ def check_dataset(final: Mapping[str, Any]) -> None:
         needed = [f"{name}.{part}.inter" for part in (parts[0], parts[-1])]
     for file in needed:
         if not (folder / file).is_file():
-            raise UsageError(
+            raise MissingDataset(
+                folder,
                 f"data set {name} does not exist: no {folder / file}; convert it with `python -m "
-                f"dataset_converters SOURCE … --output_path {folder}` or give --data_path=FOLDER"
+                f"dataset_converters SOURCE … --output_path {folder}` or give --data_path=FOLDER",
             )
 
 
@@ -296,7 +370,7 @@ def _merge(target: dict[str, Any], layer: Mapping[str, Any]) -> None:
 
 def _mapping(path: str | Path, loader: Any) -> dict[str, Any]:
     with open(path, encoding="utf-8") as file:
-        values = yaml.load(file.read(), Loader=loader)
+        values = yaml.load(file, Loader=loader)  # of a file, errors name it
     if values is None:
         return {}
     if not isinstance(values, dict):

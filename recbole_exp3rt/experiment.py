@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,14 +20,14 @@ from recbole_exp3rt.data.split import load_split
 from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.evaluator import constant_ratings, predict_ratings, rate_pairs, rating_metrics
 from recbole_exp3rt.fitting import Fitted, fit
-from recbole_exp3rt.generators import load_generator
+from recbole_exp3rt.generators import check_ranker, is_file, load_generator
 from recbole_exp3rt.llm.load import ORACLE
 from recbole_exp3rt.model.exp3rt import EXP3RT
 from recbole_exp3rt.progress import ConsoleProgress
 from recbole_exp3rt.rater import Rater, make_rater
 from recbole_exp3rt.register import MODELS
 from recbole_exp3rt.rerank import RatingReranker, Reranker, evaluate_ranking, relevant_rows
-from recbole_exp3rt.results import Results, Row, show_ranking, show_ratings
+from recbole_exp3rt.results import Results, Row, check_writable, show_ranking, show_ratings
 from recbole_exp3rt.settings import RunSettings, Settings, read_scale
 from recbole_exp3rt.show import show_explanations, show_extractions
 
@@ -49,6 +50,16 @@ class Experiment:
                 if name not in MODELS or MODELS[name].kind != "rating":
                     known = [model for model, entry in MODELS.items() if entry.kind == "rating"]
                     raise UsageError(f"baselines: {name} predicts no ratings; known are {known}")
+        if self.run_settings.result_file:
+            check_writable(self.run_settings.result_file)
+        ranks_itself = config.kind != "rating"
+        self.generators = (
+            (config.model,) if ranks_itself else self.run_settings.generators or ("LightGCN",)
+        )
+        if "rerank" in self.tasks:
+            for spec in self.generators:
+                if not is_file(spec):
+                    check_ranker(spec)
         self.split = load_split(config)
         self.learned = self.split.merged() if self.run_settings.refit else self.split
         self.results = Results(
@@ -59,6 +70,7 @@ class Experiment:
         )
         self.rater = self._rater()
         self._fitted: dict[str, Fitted] = {}
+        self._files: dict[str, Fitted] = {}
 
     def run(self) -> Results:
         """All tasks, then the result file, the tables and the explanations."""
@@ -69,6 +81,8 @@ class Experiment:
             f"{len(split.item_tokens) - 1:,} items; {sizes}; split {split.digest[:12]}"
         )
         self._say_who()
+        if "rerank" in self.tasks:  # a file that cannot be used is found before any work
+            self._files = {spec: self._generator(spec) for spec in self.generators if is_file(spec)}
         rated: Pairs = []
         if "rating" in self.tasks:
             rated = self._rating()
@@ -76,6 +90,7 @@ class Experiment:
             rated = [*rated, *self._rerank()]
         if self.rater:
             self.results.about["steps"] = self.rater.who()
+            self.results.about["stages"] = asdict(self.rater.pipeline.settings)
             self.results.about["coverage_of_steps"] = {
                 name: count.coverage for name, count in self.rater.pipeline.counts.items()
             }
@@ -136,18 +151,17 @@ class Experiment:
         eligible = [split.user_tokens[user] for user in split.users("test")[relevant]]
         users = sample_users(eligible, run.rerank_users, run.seed)
         ranks_itself = self.config.kind != "rating"
-        specs = (self.config.model,) if ranks_itself else run.generators or ("LightGCN",)
         table: list[Row] = []
         seen: list[tuple[str, str]] = []
-        for spec in specs:
-            generator = self._generator(spec)
+        for spec in self.generators:
+            generator = self._files.get(spec) or self._generator(spec)
             rerankers: dict[str, Reranker | None] = {generator.name: None}
             for name in [] if ranks_itself else dict.fromkeys(["Bias", self.config.model]):
                 rerankers[f"{generator.name} + {name}"] = RatingReranker(self._rate_with(name))
             for name, reranker in rerankers.items():
                 table.append(self._ranking_row(name, generator, reranker, users, seen))
         self.results.rows += table
-        show_ranking(self.console, table, run.topk, len(set(eligible)))
+        show_ranking(self.console, table, len(set(eligible)))
         return seen
 
     def _ranking_row(
@@ -254,6 +268,8 @@ class Experiment:
             return
         for step, who in self.rater.who().items():
             self.console.print(f"  {step} by {escape(who)}")
+        for limit in self.settings.stages.limits():
+            self.console.print(f"  {limit}")
         student, adapter = self.settings.rating_model, self.settings.adapter
         if student != ORACLE and not (has_card(student) or has_card(adapter)):
             self.console.print(f"  note: {escape(student)} was not trained for this task")
@@ -263,6 +279,8 @@ class Experiment:
         how = ", ".join(filter(None, [chosen, f"{fitted.epochs} epochs" if fitted.epochs else ""]))
         done = f"Fitted {fitted.name} in {seconds:.0f} s ({how})" if how else f"Read {fitted.name}"
         self.console.print(escape(done))
+        if how and self.run_settings.save_checkpoints:
+            self.console.print(escape(f"  kept as {fitted.save()}"))
 
     def _explain(self, rated: Pairs) -> None:
         assert self.rater is not None and self.settings is not None

@@ -144,9 +144,6 @@ def _train(name: str, config: Config, split: Split, validate: bool) -> Fitted:
 def _grid(config: Config) -> Iterator[dict[str, Any]]:
     """Every combination of the searched settings that the user left open."""
     search = config["search"] or {}
-    for key, values in search.items():
-        if not isinstance(values, (list, tuple)) or not values:
-            raise UsageError(f"search: {key}={values!r} is not a list of values")
     given: Mapping[str, Any] = config.external_config_dict
     open_keys = [key for key in search if key not in given]
     for values in itertools.product(*(search[key] for key in open_keys)):

@@ -39,8 +39,21 @@ def load_generator(
         return load_checkpoint(path, config, split)
     if path.suffix in TABLES:
         return load_candidates(path, config, split)
+    check_ranker(spec)
+    return fit(spec, config, split, refit=bool(config["refit"]), progress=progress)
+
+
+def is_file(spec: str) -> bool:
+    """Whether `spec` names a checkpoint or a candidates file, by its ending."""
+    return Path(spec).suffix in (*CHECKPOINTS, *TABLES)
+
+
+def check_ranker(spec: str) -> None:
+    """Raises: UsageError if `spec` is no model that can be fitted to rank all items."""
     if spec not in MODELS and spec not in recbole_models():
         hint = nearest(spec, [*MODELS, *recbole_models()])
+        if "," in spec:
+            hint = f"; several are written as [{spec}]"
         raise UsageError(
             f"generator={spec} is no model{hint}, no checkpoint (.pth) and no candidates file "
             "(.tsv, .csv)"
@@ -53,7 +66,6 @@ def load_generator(
             f"generator={spec} needs sequences or a knowledge graph, which this run has not; "
             "give its candidates as a file (.tsv)"
         )
-    return fit(spec, config, split, refit=bool(config["refit"]), progress=progress)
 
 
 # --- a checkpoint
@@ -102,7 +114,8 @@ def _read(path: Path, trusted: bool) -> dict[str, Any]:
             "if you made it yourself, add --trust_checkpoint=True"
         ) from error
     except Exception as error:  # torch raises many kinds for a broken file
-        raise UsageError(f"generator={path} cannot be read: {type(error).__name__}") from error
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise UsageError(f"generator={path} is no readable checkpoint: {reason}") from error
     if not isinstance(stored, dict) or not {"config", "state_dict"} <= stored.keys():
         raise UsageError(f"generator={path} is no RecBole checkpoint: no config and state_dict")
     return stored
@@ -189,10 +202,15 @@ def load_candidates(path: Path, config: Config, split: Split) -> Fitted:
     ):
         scores.setdefault(split.user_ids[user], {})[split.item_ids[item]] = score
     deepest = max(config["topk"])
-    short = sum(len(scores.get(user, {})) < deepest for user in set(split.users("test").tolist()))
+    left = {user: set(items) for user, items in scores.items()}
+    # History is masked later: what is left of a list is what counts.
+    for part in ("train", "valid"):
+        for user, item in zip(split.users(part), split.items(part), strict=True):
+            left.get(user, set()).discard(item)
+    short = sum(len(left.get(user, ())) < deepest for user in set(split.users("test").tolist()))
     for count, what in (
         (int((~known).sum()), "pairs are of users or items that the data set does not have"),
-        (short, f"test users have fewer than {deepest} candidates"),
+        (short, f"test users have fewer than {deepest} candidates beside their history"),
     ):
         if count:
             warnings.warn(f"generator={path}: {count} {what}", stacklevel=3)

@@ -6,9 +6,11 @@ Read from RecBole's and our own yaml files, so that a list never grows stale.
 from __future__ import annotations
 
 import pkgutil
+from collections.abc import Mapping
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -50,16 +52,43 @@ def known_keys() -> frozenset[str]:
     return frozenset(keys)
 
 
+@cache
+def model_values(model: str) -> Mapping[str, Any]:
+    """The settings in the yaml files of `model`, ours over RecBole's."""
+    values: dict[str, Any] = {}
+    for folder in (_recbole_properties(), properties_dir()):
+        file = folder / "model" / f"{model}.yaml"
+        if file.is_file():
+            values.update(yaml.safe_load(file.read_text(encoding="utf-8")) or {})
+    return values
+
+
 def model_keys(model: str) -> frozenset[str]:
     """The settings that shape `model`: those of its yaml files, without the search."""
+    return frozenset(model_values(model).keys() - {"search"})
+
+
+# Every trained model of a run has these; a run may shorten all of them at once.
+LENGTH = frozenset({"epochs", "train_batch_size", "stopping_step"})
+TRAINING = frozenset({"learning_rate", "weight_decay", "embedding_size"})
+
+
+def shaping_keys(model: str) -> frozenset[str]:
+    """The settings that make `model` another model; they never follow to others of a run."""
+    return (model_keys(model) | TRAINING) - LENGTH
+
+
+@cache
+def keys_of_models() -> frozenset[str]:
+    """Every setting that shapes some model and means nothing to a run as a whole."""
     files = (
-        folder / "model" / f"{model}.yaml" for folder in (_recbole_properties(), properties_dir())
+        path
+        for folder in (_recbole_properties(), properties_dir())
+        for path in (folder / "model").glob("*.yaml")
     )
-    keys: set[str] = set()
-    for file in files:
-        if file.is_file():
-            keys.update(yaml.safe_load(file.read_text(encoding="utf-8")) or ())
-    return frozenset(keys - {"search"})
+    shaped = set(TRAINING).union(*(model_keys(path.stem) for path in files))
+    whole = yaml.safe_load((properties_dir() / "overall.yaml").read_text(encoding="utf-8"))
+    return frozenset(shaped - LENGTH - UNLISTED - set(whole))
 
 
 @cache

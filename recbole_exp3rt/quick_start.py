@@ -11,7 +11,7 @@ import sys
 import time
 import warnings
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from importlib import import_module
 from typing import Any
 
 from rich.console import Console
@@ -19,9 +19,12 @@ from rich.console import Console
 from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.llm.base import LLMError
 
+# Data sets that come with the package: name -> what makes it where it is missing.
+BUILT_IN = {"sample": "dataset_converters.sample"}
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line. 0: done; 2: something the user gave cannot be, said in one line."""
+    """The command line. 0: done; 2: what the user gave cannot be, in one line; 130: stopped."""
     if arguments is not None:  # RecBole reads the process's arguments
         sys.argv = [sys.argv[0], *arguments]
     parser = argparse.ArgumentParser(
@@ -46,6 +49,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (UsageError, LLMError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on with the answers so far", file=sys.stderr)
+        return 130
     return 0
 
 
@@ -62,7 +68,7 @@ def run(
 
     Raises: UsageError, LLMError with one line for the user; nothing half-written is left.
     """
-    from recbole_exp3rt.config import Config
+    from recbole_exp3rt.config import Config, MissingDataset
     from recbole_exp3rt.experiment import Experiment
 
     console = console or Console(quiet=True)
@@ -71,34 +77,19 @@ def run(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         warnings.simplefilter("ignore", DeprecationWarning)
-        values = dict(config_dict or {})
-        make_missing_sample(dataset, values, read_command_line, console)
-        config = Config(model, dataset, list(config_files), values, read_command_line)
+        arguments = (model, dataset, list(config_files), dict(config_dict or {}), read_command_line)
+        try:
+            config = Config(*arguments)
+        except MissingDataset as missing:
+            if dataset not in BUILT_IN:
+                raise
+            console.print(f"Making the synthetic data set {dataset} in {missing.folder}")
+            import_module(BUILT_IN[dataset]).make_sample(missing.folder)
+            config = Config(*arguments)
         results = Experiment(config, console).run()
     seconds = time.monotonic() - start
     console.print(f"Done in {seconds:.0f} s.")
     return results
-
-
-# Data sets that come with the package: name -> what makes it.
-BUILT_IN = {"sample": "dataset_converters.sample"}
-
-
-def make_missing_sample(
-    dataset: str, values: Mapping[str, Any], read_command_line: bool, console: Console
-) -> None:
-    """Make a built-in data set where it is looked for and missing."""
-    if dataset not in BUILT_IN:
-        return
-    from importlib import import_module
-
-    from recbole_exp3rt.config import parse_arguments
-
-    given = parse_arguments(sys.argv[1:]) if read_command_line else {}
-    folder = Path(str(given.get("data_path", values.get("data_path", "dataset/")))) / dataset
-    if not (folder / f"{dataset}.inter").exists():
-        console.print(f"Making the synthetic data set {dataset} in {folder}")
-        import_module(BUILT_IN[dataset]).make_sample(folder)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from recbole_exp3rt.corpus import Corpus
@@ -64,9 +63,7 @@ def make_rater(
     Raises: LLMError or UsageError for a model that cannot be loaded, a prompt that is wrong.
     """
     prompts = load_prompts(settings.prompt_dir)
-    path = Path(settings.store_path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    store = Store(path)
+    store = Store(settings.store_path)
     models: dict[str, CachedLLM] = {}
     for name in (settings.preference_model, settings.profile_model, settings.rating_model):
         if name not in models:

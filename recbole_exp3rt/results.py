@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,9 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from recbole_exp3rt.errors import UsageError
+
+ACRONYMS = ("rmse", "mae", "ndcg", "mrr", "map", "auc", "gauc")
 SMOKE = 100  # fewer pairs or users than this show that a run works, not how well
 
 
@@ -30,7 +35,6 @@ class Row:
     calls: int = 0
     tokens: int = 0
     seconds: float = 0.0
-    note: str = ""
 
 
 @dataclass
@@ -45,8 +49,6 @@ class Results:
 
     def write(self, path: str | Path) -> None:
         """Write the result file at once or not at all."""
-        target = Path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
         body = {
             "rows": [asdict(row) for row in self.rows],
             "dataset": self.dataset,
@@ -54,9 +56,34 @@ class Results:
             "seed": self.seed,
             **self.about,
         }
-        part = target.with_name(f".{target.name}.part")
-        part.write_text(json.dumps(body, indent=1, ensure_ascii=False), encoding="utf-8")
+        write_whole(path, json.dumps(body, indent=1, ensure_ascii=False))
+
+
+def write_whole(path: str | Path, text: str) -> None:
+    """Write a file at once or not at all. Raises: UsageError if it cannot be written."""
+    target = Path(path)
+    part = target.with_name(f".{target.name}.part")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part.write_text(text, encoding="utf-8")
         os.replace(part, target)
+    except OSError as error:
+        with suppress(OSError):
+            part.unlink()
+        raise UsageError(f"{path} cannot be written: {error.strerror or error}") from error
+
+
+def check_writable(path: str | Path) -> None:
+    """Find out before the work. Raises: UsageError if `path` cannot be written."""
+    target = Path(path)
+    if target.is_dir():
+        raise UsageError(f"{path} is a folder; name a file in it")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=target.parent):
+            pass
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written: {error.strerror or error}") from error
 
 
 def smoke(rows: Sequence[Row]) -> str:
@@ -64,37 +91,43 @@ def smoke(rows: Sequence[Row]) -> str:
 
 
 def show_ratings(console: Console, rows: Sequence[Row], total: int) -> None:
-    """RMSE and MAE of the test rows that were looked at, with the slices beside."""
+    """The metrics of the test rows that were looked at, the first of them by slice beside."""
     overall = [row for row in rows if row.slice == "all"]
     sizes = {row.slice: row.n for row in rows}
     of = {(row.name, row.slice): row.metrics for row in rows}
     _title(console, f"Rating prediction: {sizes['all']:,} of {total:,} test pairs", overall)
     table = _table()
-    heads = ["RMSE", "MAE"] + [
-        f"RMSE {part}\nn={n:,}" for part, n in sizes.items() if part != "all"
+    names = list(overall[0].metrics)
+    heads = [display(name) for name in names] + [
+        f"{display(names[0])} {part}\nn={n:,}" for part, n in sizes.items() if part != "all"
     ]
     for head in heads:
         table.add_column(head, justify="right")
     for row in overall:
-        parts = [of[row.name, part]["rmse"] for part in sizes if part != "all"]
-        values = [row.metrics["rmse"], row.metrics["mae"], *parts]
+        parts = [of[row.name, part][names[0]] for part in sizes if part != "all"]
+        values = [*(row.metrics[name] for name in names), *parts]
         table.add_row(row.name, *(f"{value:.4f}" for value in values))
     console.print(table)
     _costs(console, overall)
 
 
-def show_ranking(console: Console, rows: Sequence[Row], topk: Sequence[int], total: int) -> None:
-    """Recall and NDCG of generators and rerankers, side by side."""
+def show_ranking(console: Console, rows: Sequence[Row], total: int) -> None:
+    """The ranking metrics of generators and rerankers, side by side."""
     _title(console, f"Top-k recommendation: {rows[0].n:,} of {total:,} test users", rows)
     table = _table()
-    names = [(metric, k) for metric in ("Recall", "NDCG") for k in topk]
-    for metric, k in names:
-        table.add_column(f"{metric}\n@{k}", justify="right")
+    names = list(rows[0].metrics)
+    for name in names:
+        metric, _, k = name.partition("@")
+        table.add_column(f"{display(metric)}\n@{k}", justify="right")
     for row in rows:
-        values = (row.metrics[f"{metric.lower()}@{k}"] for metric, k in names)
-        table.add_row(row.name, *(f"{value:.4f}" for value in values))
+        table.add_row(row.name, *(f"{row.metrics[name]:.4f}" for name in names))
     console.print(table)
     _costs(console, rows)
+
+
+def display(metric: str) -> str:
+    """`rmse` as RMSE, `recall` as Recall: RecBole's results are in lower case."""
+    return metric.upper() if metric in ACRONYMS else metric.title()
 
 
 def _title(console: Console, text: str, rows: Sequence[Row]) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 from recbole_exp3rt.errors import UsageError, nearest
@@ -39,6 +38,7 @@ class RunSettings:
     baselines: tuple[str, ...]
     refit: bool
     trust_checkpoint: bool
+    save_checkpoints: bool
     result_file: str | None
     explanations: int
     seed: int
@@ -59,6 +59,7 @@ class RunSettings:
             baselines=read.text_list("baselines"),
             refit=read.flag("refit"),
             trust_checkpoint=read.flag("trust_checkpoint"),
+            save_checkpoints=read.flag("save_checkpoints"),
             result_file=read.text_or_none("result_file"),
             explanations=read.whole("explanations", least=0),
             seed=read.whole("seed", least=0),
@@ -68,8 +69,6 @@ class RunSettings:
                 f"rerank_depth={run.rerank_depth} is below max(topk)={max(run.topk)}; "
                 "rerank deeper or ask for a smaller topk"
             )
-        if run.result_file and Path(run.result_file).is_dir():
-            raise UsageError(f"result_file={run.result_file} is a folder; name a file in it")
         relevant, scale = run.relevant_from, run.scale
         if relevant is not None and scale and not scale.lowest <= relevant <= scale.highest:
             raise UsageError(

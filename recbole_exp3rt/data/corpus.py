@@ -30,7 +30,7 @@ def corpus_of(
     """
     folder = Path(dataset.dataset_path)
     sidecar = Path(review_file) if review_file else folder / f"{dataset.dataset_name}.reviews.jsonl"
-    if not sidecar.exists():
+    if not sidecar.is_file():
         raise UsageError(
             f"no reviews at {sidecar}: EXP3RT reads texts; convert the data with "
             "`python -m dataset_converters` or give review_file=PATH"
@@ -45,6 +45,11 @@ def corpus_of(
     items = dataset.id2token(dataset.iid_field, column(dataset, dataset.iid_field).astype(int))
     pairs = list(zip(map(str, users), map(str, items), strict=True))
     texts = read_sidecar(sidecar, set(pairs))
+    if not any(title or text for title, text in texts.values()):
+        raise UsageError(
+            f"{sidecar} holds no text for any of the {len(pairs)} train rows: EXP3RT reads texts; "
+            "run the converter again or give review_file=PATH"
+        )
     zeros = np.zeros(len(pairs))
     times = column(dataset, dataset.time_field) if dataset.time_field else None
     votes = column(dataset, "helpful")
@@ -87,14 +92,15 @@ def read_sidecar(path: Path, wanted: set[tuple[str, str]]) -> dict[tuple[str, st
 
 
 def _json_lines(path: Path) -> Iterator[tuple[int, Any]]:
-    with path.open(encoding="utf-8") as lines:
+    with path.open("rb") as lines:
         for number, line in enumerate(lines, 1):
             if line.strip():
                 try:
-                    yield number, json.loads(line)
-                except ValueError:
+                    yield number, json.loads(line.decode("utf-8"))
+                except ValueError as error:
+                    form = "UTF-8" if isinstance(error, UnicodeDecodeError) else "JSON"
                     raise UsageError(
-                        f"{path} line {number} is not JSON; run the converter again"
+                        f"{path} line {number} is not {form}; run the converter again"
                     ) from None
 
 
@@ -102,12 +108,17 @@ def read_descriptions(path: Path, fields: Mapping[str, str]) -> dict[str, Descri
     """Descriptions out of the `.item` file: its columns in the order of `fields` (column: label).
 
     An empty value leaves its line out; a missing file leaves items undescribed.
+    Raises: UsageError for a column that is not there.
     """
     if not path.exists():
         return {}
     table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False, encoding="utf-8")
     table.columns = [str(name).split(":")[0] for name in table.columns]
-    columns = [(name, label) for name, label in fields.items() if name in table.columns]
+    if absent := [name for name in fields if name not in table.columns]:
+        raise UsageError(
+            f"description_fields: {path} has no column {absent[0]}; it has {list(table.columns)}"
+        )
+    columns = list(fields.items())
     keys = table[table.columns[0]].tolist() if "item_id" not in table else table["item_id"].tolist()
     return {
         key: Description(key, _lines(zip(columns, values, strict=True)))

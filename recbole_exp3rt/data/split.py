@@ -122,27 +122,6 @@ class Split:
             train.inter_feat = cat_interactions([train.inter_feat, valid.inter_feat])
         return replace(self, train=train, valid=self.rows("valid", []))
 
-    def with_validation(self, share: float = 0.1, seed: int = 2020) -> Split:
-        """A valid part out of train: of each user a random `share`, of 5 rows or more at least one.
-
-        For data sets that come without one. The test part is untouched. Users with fewer than
-        five train rows keep them all.
-        """
-        if not 0 < share < 1:
-            raise ValueError(f"share {share} is not between 0 and 1")
-        random = np.random.default_rng(seed)
-        users = self.users("train")
-        order = np.lexsort((random.random(len(users)), users))  # users together, rows shuffled
-        _, starts, counts = np.unique(users[order], return_index=True, return_counts=True)
-        held = [
-            order[start : start + max(1, int(count * share))]
-            for start, count in zip(starts, counts, strict=True)
-            if count >= 5
-        ]
-        valid = np.sort(np.concatenate(held)) if held else np.array([], dtype=np.int64)
-        train = np.setdiff1d(np.arange(len(users)), valid)
-        return replace(self, train=self.rows("train", train), valid=self.rows("train", valid))
-
 
 def load_split(config: Config) -> Split:
     """Load the data set of `config` and split it as its `eval_args` or benchmark files say.

@@ -23,10 +23,14 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
 def load_llm(name: str, **options: Any) -> LLM:
     """The model called `name`; `options` are TransformersLLM's, and win over a preset's.
 
-    `oracle` is the sample's synthetic teacher; it takes no options.
+    `oracle` is the sample's synthetic teacher, which takes no adapter.
     Raises: LLMError, in one line, if it cannot be loaded.
     """
     if name == ORACLE:
+        if options.get("adapter"):
+            raise LLMError(
+                f"adapter {options['adapter']} cannot be put on the oracle; leave it out"
+            )
         from recbole_exp3rt.sample.oracle import OracleTeacher
 
         return OracleTeacher()

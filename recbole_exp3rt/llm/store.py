@@ -104,10 +104,12 @@ class Store:
                 for key, text, finish, prompt_tokens, new_tokens, logp in self._db.execute(
                     query, some
                 ):
-                    label_logp = None if logp is None else tuple(json.loads(logp))
+                    label_logp = None if logp is None else tuple(map(float, json.loads(logp)))
                     found[key] = Completion(text, finish, prompt_tokens, new_tokens, label_logp)
         except sqlite3.Error as error:
             raise self._unusable(str(error)) from error
+        except (ValueError, TypeError) as error:
+            raise self._unusable(f"answer {key} is damaged: {error}") from error
         return found
 
     def put_many(self, identity: str, answers: Mapping[str, tuple[Request, Completion]]) -> None:

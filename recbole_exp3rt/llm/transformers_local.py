@@ -81,6 +81,8 @@ def load_model(
         options["device_map"] = {"": device}
     elif quantization is not None:
         raise LLMError(f"quantization={quantization!r} is not nf4; leave it out for full weights")
+    if name_or_path.startswith(("/", "./", "../", "~")) and not Path(name_or_path).is_dir():
+        raise LLMError(f"model {name_or_path} is no folder; name one, smollm2 or a hub id")
     source = str(smollm2_folder()) if name_or_path == SMOLLM2 else str(name_or_path)
     if adapter is not None and not (Path(adapter) / "adapter_config.json").is_file():
         raise LLMError(f"adapter {adapter} is no folder with adapter_config.json; name one")

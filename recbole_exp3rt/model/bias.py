@@ -12,6 +12,7 @@ from recbole.model.abstract_recommender import GeneralRecommender
 from recbole.utils import InputType, ModelType
 from scipy.sparse.linalg import LinearOperator, cg
 
+from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.model.scale import clip_to, rating_range
 
 
@@ -64,6 +65,11 @@ class Bias(GeneralRecommender):  # type: ignore[misc]
 
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
+        if not config["reg_weight"] > 0:
+            raise UsageError(
+                f"reg_weight={config['reg_weight']} is not above 0: without a penalty the biases "
+                "have no single solution"
+            )
         rows = dataset.inter_feat
         ratings = rows[config["RATING_FIELD"]].numpy().astype(np.float64)
         mean, user_bias, item_bias = solve_biases(

@@ -13,7 +13,7 @@ from importlib import resources
 from pathlib import Path
 
 from recbole_exp3rt.errors import UsageError
-from recbole_exp3rt.llm.base import Message, Role
+from recbole_exp3rt.llm.base import Message, Role, text_of
 
 FIELDS: dict[str, frozenset[str]] = {
     "preference": frozenset({"item_word", "review"}),
@@ -34,6 +34,11 @@ _SECTION = re.compile(r"^=== (system|user|assistant) ===\n", re.MULTILINE)
 class Prompt:
     name: str
     sections: tuple[tuple[Role, str], ...]
+
+    @property
+    def frame(self) -> str:
+        """The prompt's own words: all of it with its fields empty."""
+        return text_of(self.render(**dict.fromkeys(FIELDS[self.name], "")))
 
     def render(self, **fields: str) -> tuple[Message, ...]:
         """The messages of this prompt. Field values are inserted as they are, never parsed."""
@@ -56,7 +61,7 @@ def load_prompt(name: str, prompt_dir: Path | None = None) -> Prompt:
     """
     own = prompt_dir / f"{name}.txt" if prompt_dir else None
     if own and own.exists():
-        where, text = str(own), own.read_text(encoding="utf-8")
+        where, text = str(own), _text(own)
     else:
         where = f"prompts/{name}.txt"
         text = resources.files(__name__).joinpath(f"{name}.txt").read_text(encoding="utf-8")
@@ -67,20 +72,26 @@ def load_prompt(name: str, prompt_dir: Path | None = None) -> Prompt:
     if "user" not in dict(sections):
         raise UsageError(f"{where} has no '=== user ===' section")
     try:
-        found = {
-            f
-            for _, body in sections
-            for _, f, _, _ in string.Formatter().parse(body)
-            if f is not None
-        }
+        parsed = [part for _, body in sections for part in string.Formatter().parse(body)]
     except ValueError as error:
         raise UsageError(f"{where}: {error}; write a literal brace twice") from None
+    for _, name_of, spec, conversion in parsed:
+        if spec or conversion:
+            raise UsageError(f"{where}: field {{{name_of}}} has a format; write the name alone")
+    found = {name_of for _, name_of, _, _ in parsed if name_of is not None}
     known = FIELDS[name]
     if unknown := sorted(found - known):
         raise UsageError(f"{where}: unknown field {{{unknown[0]}}}; known are {sorted(known)}")
     if missing := sorted(known - found - OPTIONAL):
         raise UsageError(f"{where}: field {{{missing[0]}}} is missing")
     return Prompt(name, sections)  # type: ignore[arg-type]
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} cannot be read as UTF-8 text: {error}") from None
 
 
 def load_prompts(prompt_dir: str | Path | None = None) -> Prompts:

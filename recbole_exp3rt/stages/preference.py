@@ -5,7 +5,7 @@ from __future__ import annotations
 from recbole_exp3rt.llm.base import Request, text_of
 from recbole_exp3rt.prompts import Prompt
 from recbole_exp3rt.records import Preference, Review
-from recbole_exp3rt.stages.lists import OPENING, Count, parse_lists, shorten
+from recbole_exp3rt.stages.lists import OPENING, Count, Unreadable, parse_lists, shorten
 
 
 def request(
@@ -18,11 +18,16 @@ def request(
     max_review_tokens: int | None,
     count: Count,
 ) -> Request:
-    """Ask for the preferences of `review`; a review over the budget loses sentences inside."""
+    """Ask for the preferences of `review`; a review over the budget loses sentences inside.
+
+    Raises: Unreadable if nothing of it is left.
+    """
     text = f"{review.title}\n{review.text}".strip()
     frame = count(text_of(prompt.render(item_word=item_word, review="")))
     room = min(max_prompt_tokens - frame, max_review_tokens or max_prompt_tokens)
-    text = shorten(text, room, count)
+    whole, text = text, shorten(text, room, count)
+    if whole and not text:
+        raise Unreadable("not one word of the review fits into max_prompt_tokens")
     messages = prompt.render(item_word=item_word, review=text)
     return Request(messages, max_new_tokens=max_new_tokens, prefill=OPENING)
 

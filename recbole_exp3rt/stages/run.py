@@ -6,11 +6,12 @@ not need is never asked; an unreadable answer is counted and left out, never rep
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
 from recbole_exp3rt.corpus import Corpus
+from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.llm.base import LLM, Answer, Completion, Failure, LLMError, Request
 from recbole_exp3rt.prompts import Prompts
 from recbole_exp3rt.records import Preference, Profile, RatingPrediction, Review, Subject
@@ -19,7 +20,11 @@ from recbole_exp3rt.stages import preference, profile, rating
 from recbole_exp3rt.stages.lists import Unreadable
 
 Key = TypeVar("Key")
+Told = TypeVar("Told")
 Record = TypeVar("Record")
+
+
+ROOM = 32  # tokens that a prompt has at least for what it shows
 
 
 class Progress(Protocol):
@@ -60,6 +65,15 @@ class StageSettings:
     max_review_tokens: int | None = None  # None: as far as max_prompt_tokens goes
     profile_reviews: int | None = None  # newest reviews a profile is made of; None: all
 
+    def limits(self) -> list[str]:
+        """What keeps the model from reading everything, in words; a result is read with it."""
+        said = []
+        if self.profile_reviews:
+            said.append(f"profiles from the newest {self.profile_reviews} reviews")
+        if self.max_review_tokens:
+            said.append(f"reviews cut to {self.max_review_tokens} tokens")
+        return said
+
 
 @dataclass
 class StepCount:
@@ -99,6 +113,24 @@ class Pipeline:
         self._preferences: dict[tuple[str, str], Preference | None] = {}
         self._profiles: dict[tuple[Subject, str], Profile] = {}
         self._ratings: dict[tuple[str, str], RatingPrediction | None] = {}
+        self._check_budget()
+
+    def _check_budget(self) -> None:
+        """Raises: UsageError if a prompt's own words leave no room for what it is to show."""
+        models, prompts = self.models, self.prompts
+        rated = prompts.rating if self.settings.use_reasoning else prompts.rating_direct
+        steps = (
+            (models.preference, prompts.preference),
+            (models.profile, prompts.user_profile),
+            (models.profile, prompts.item_profile),
+            (models.rating, rated),
+        )
+        least = ROOM + max(llm.count_tokens(prompt.frame) for llm, prompt in steps)
+        if self.settings.max_prompt_tokens < least:
+            raise UsageError(
+                f"max_prompt_tokens={self.settings.max_prompt_tokens} leaves no room beside the "
+                f"instructions; give at least {least}"
+            )
 
     def preferences(self, reviews: Sequence[Review]) -> list[Preference | None]:
         """Likes and dislikes of each review; None where the answer could not be read."""
@@ -124,7 +156,7 @@ class Pipeline:
                 "preference",
                 "Reading reviews",
                 self.models.preference,
-                {key: ask(review) for key, review in texts.items()},
+                self._asked("preference", texts, ask),
                 lambda key, answer: preference.parse(answer.text, texts[key]),
             )
         )
@@ -138,7 +170,8 @@ class Pipeline:
         self.preferences([review for rows in reviews.values() for review in rows])
         found = {key: [p for p in self.preferences(rows) if p] for key, rows in reviews.items()}
 
-        def ask(subject: Subject, preferences: Sequence[Preference]) -> Request:
+        def ask(told: tuple[Subject, Sequence[Preference]]) -> Request:
+            subject, preferences = told
             prompts = self.prompts
             return profile.request(
                 preferences,
@@ -153,7 +186,7 @@ class Pipeline:
             "profile",
             "Writing profiles",
             self.models.profile,
-            {key: ask(key[0], rows) for key, rows in found.items() if rows},
+            self._asked("profile", {k: (k[0], rows) for k, rows in found.items() if rows}, ask),
             lambda key, answer: profile.parse(answer.text, *key),
         )
         for key in new:
@@ -188,29 +221,23 @@ class Pipeline:
     def rate(self, pairs: Sequence[tuple[str, str]]) -> list[RatingPrediction | None]:
         """A prediction for each (user, item); None where the answer could not be read.
 
-        Raises: LLMError if not a single answer could be read.
+        Raises: LLMError if not a single answer could be read since the pipeline was made.
         """
         new = [key for key in dict.fromkeys(pairs) if key not in self._ratings]
         self.profiles([("user", user) for user, _ in new] + [("item", item) for _, item in new])
         told = {key: self.pair(*key) for key in new}
-        asked: dict[tuple[str, str], Request] = {}
-        for key, pair in told.items():
-            try:
-                asked[key] = self.request(pair)
-            except Unreadable as error:
-                self.counts["rating"].asked += 1
-                self.counts["rating"].missed(str(error))
         made = self._step(
             "rating",
             "Rating pairs",
             self.models.rating,
-            asked,
+            self._asked("rating", told, self.request),
             lambda key, answer: rating.parse(answer, told[key], self.settings.scale),
         )
         self._ratings.update({key: made.get(key) for key in new})
-        if new and not any(made.values()):
-            reason = next(iter(self.counts["rating"].reasons), "no answer")
-            raise LLMError(f"not one of {len(new)} pairs was rated: {reason}")
+        count = self.counts["rating"]
+        if new and not count.readable:
+            reason = max(count.reasons, key=lambda r: count.reasons[r], default="no answer")
+            raise LLMError(f"not one of {count.asked} pairs was rated: {reason}")
         return [self._ratings[pair] for pair in pairs]
 
     def _reviews(self, subject: Subject, key: str) -> list[Review]:
@@ -219,6 +246,19 @@ class Pipeline:
         return (
             reviews[-self.settings.profile_reviews :] if self.settings.profile_reviews else reviews
         )
+
+    def _asked(
+        self, step: str, told: Mapping[Key, Told], ask: Callable[[Told], Request]
+    ) -> dict[Key, Request]:
+        """A request for each; what does not fit into any prompt is counted as unreadable."""
+        asked: dict[Key, Request] = {}
+        for key, content in told.items():
+            try:
+                asked[key] = ask(content)
+            except Unreadable as error:
+                self.counts[step].asked += 1
+                self.counts[step].missed(str(error))
+        return asked
 
     def _step(
         self,

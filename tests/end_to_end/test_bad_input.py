@@ -42,6 +42,18 @@ MISTAKES = [
     (["--baselines=[LightGCN]"], "LightGCN predicts no ratings", "MF"),
     (["--baselines=[BPRX]"], "BPRX", "MF"),
     (["--model=BPR", "--task=rating"], "BPR", "MF, WDL, Bias"),
+    (["--task=rerank", "--generator=BPR,LightGCN"], "BPR,LightGCN", "[BPR,LightGCN]"),
+    (["--eval_pairs=abc"], "eval_pairs='abc'", "is not a number"),
+    (["--adapter=nowhere"], "nowhere", "oracle"),
+    (["--rating_model=/tmp/no/such"], "/tmp/no/such is no folder", "hub id"),
+    (["--max_prompt_tokens=70"], "max_prompt_tokens=70", "give at least"),
+    (["--description_fields={'titel': 'Title'}"], "titel", "title"),
+    (["--review_file=."], "no reviews at .", "review_file=PATH"),
+    (["--review_file=empty.jsonl"], "empty.jsonl holds no text", "review_file=PATH"),
+    (["--review_file=latin.jsonl"], "latin.jsonl line 1", "UTF-8"),
+    (["--store_path=/proc/none/a.sqlite"], "/proc/none/a.sqlite", "another file"),
+    (["--config_files=."], "settings file", "directory"),
+    (["--learning_rate=0.1"], "learning_rate is no setting of EXP3RT", "--MF.learning_rate=0.1"),
     (["--config_files=nowhere.yaml"], "nowhere.yaml", "config_files"),
     (["--review_file=nowhere.jsonl"], "nowhere.jsonl", "review_file=PATH"),
 ]
@@ -52,6 +64,8 @@ def test_a_mistake_is_one_line_and_nothing_half_written(
     home, monkeypatch, capsys, arguments, thing, remedy
 ):
     monkeypatch.chdir(home)
+    (home / "empty.jsonl").touch()
+    (home / "latin.jsonl").write_bytes(b'{"user_id": "\xe9"}\n')
     result = home / "result.json"
     quick = [] if arguments[0].startswith("--model=BPR") else QUICK
     given = {argument.split("=")[0] for argument in arguments}
@@ -60,6 +74,93 @@ def test_a_mistake_is_one_line_and_nothing_half_written(
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert line.startswith("error: ") and thing in line and remedy in line
     assert not result.exists() and not list(home.glob("**/*.part"))
+
+
+@pytest.mark.parametrize("path", ["/proc/none/x.json", "dataset", "dataset/sample/sample.inter/x"])
+def test_where_no_result_can_be_written_nothing_is_asked_or_fitted(home, monkeypatch, capsys, path):
+    monkeypatch.chdir(home)
+    store = home / "untouched.sqlite"
+    assert main([*QUICK, f"--store_path={store}", f"--result_file={path}"]) == 2
+    said = capsys.readouterr()
+    assert said.err.startswith("error: ") and path in said.err and not store.exists()
+    assert "Fitted" not in said.out and not list(home.glob("**/*.part"))
+
+
+def test_a_generator_that_cannot_be_had_is_found_before_the_rating_work(home, monkeypatch, capsys):
+    monkeypatch.chdir(home)
+    both = [argument for argument in QUICK if "task" not in argument]
+    for generator in ("LightGNC", "none.tsv"):
+        assert main([*both, f"--generator={generator}"]) == 2
+        assert "Fitted" not in capsys.readouterr().out
+
+
+def test_ctrl_c_ends_in_one_line(home, monkeypatch, capsys):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.chdir(home)
+    monkeypatch.setattr("recbole_exp3rt.stages.run.Pipeline.rate", interrupted)
+    assert main(QUICK) == 130
+    assert capsys.readouterr().err.startswith("stopped; the same command goes on")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "columns"),
+    [
+        (["--model=MF", "--metrics=['MAE']"], {"mae"}),
+        (["--model=BPR", "--metrics=['MRR','NDCG']", "--topk=[7]"], {"mrr@7", "ndcg@7"}),
+    ],
+)
+def test_other_metrics_than_the_usual_have_their_columns(
+    home, monkeypatch, capsys, arguments, columns
+):
+    monkeypatch.chdir(home)
+    quick = ["--use_gpu=False", "--epochs=1", "--result_file=metrics.json"]
+    assert main([*quick, *arguments, "--search=~"]) == 0
+    said = capsys.readouterr().out
+    for row in json.loads((home / "metrics.json").read_text())["rows"]:
+        assert set(row["metrics"]) == columns
+    assert all(column.split("@")[0].upper() in said for column in columns)
+
+
+def test_a_kept_checkpoint_is_a_generator_of_the_next_run(home, monkeypatch, capsys):
+    monkeypatch.chdir(home)
+    quick = ["--use_gpu=False", "--model=BPR", "--epochs=2", "--search=~", "--result_file=r.json"]
+    assert main([*quick, "--save_checkpoints=True"]) == 0
+    (path,) = (word for word in capsys.readouterr().out.split() if word.endswith(".pth"))
+    fitted = json.loads((home / "r.json").read_text())["rows"][0]
+    rerank = ["--model=Bias", "--task=rerank", f"--generator={path}", "--result_file=r.json"]
+    assert main(["--use_gpu=False", *rerank]) == 0
+    again = json.loads((home / "r.json").read_text())["rows"][0]
+    assert again["metrics"] == fitted["metrics"] and again["name"] == path.rpartition("/")[2]
+
+
+def test_what_is_not_relevant_is_no_success_of_a_whole_run(home, monkeypatch, capsys):
+    from recbole_exp3rt.config import Config
+    from recbole_exp3rt.data.split import load_split
+    from recbole_exp3rt.generators import load_generator
+    from recbole_exp3rt.rerank import evaluate_ranking
+
+    monkeypatch.chdir(home)
+    quick = ["--use_gpu=False", "--model=BPR", "--epochs=3", "--search=~", "--relevant_from=9"]
+    assert main([*quick, "--save_checkpoints=True", "--result_file=n.json"]) == 0
+    (path,) = (word for word in capsys.readouterr().out.split() if word.endswith(".pth"))
+    row = json.loads((home / "n.json").read_text())["rows"][0]
+    config = Config("BPR", "sample", config_dict={"use_gpu": False})
+    split = load_split(config)
+    generator = load_generator(path, config, split)
+    wanted = evaluate_ranking(config, split, generator, relevant_from=9)
+    assert (row["metrics"], row["n"]) == (wanted.metrics, wanted.n_users)
+    users = {one.candidates.user for one in wanted.lists}
+    assert row["metrics"] != evaluate_ranking(config, split, generator, users=users).metrics
+
+
+def test_the_sample_is_made_where_a_settings_file_looks_for_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own.yaml").write_text("data_path: elsewhere/\nuse_gpu: False\n")
+    assert main(["--model=Bias", "--config_files=own.yaml"]) == 0
+    assert (tmp_path / "elsewhere/sample/sample.inter").is_file()
+    assert not (tmp_path / "dataset").exists()
 
 
 def test_a_missing_sidecar_stops_a_model_that_reads_text_and_no_other(home, monkeypatch, capsys):
@@ -83,9 +184,9 @@ def test_a_student_that_has_seen_test_pairs_is_refused(home, monkeypatch, capsys
     for pairs, refused in ((split.pairs("train"), False), (split.pairs("test")[:2], True)):
         seen = [pair_digest(*pair) for pair in pairs]
         (tmp_path / CARD).write_text(json.dumps({"train_pairs": seen}))
-        code = main([*QUICK, f"--adapter={tmp_path}"])
-        assert code == (2 if refused else 0)
-    assert "was trained on 2 of the 366 test pairs" in capsys.readouterr().err
+        assert main([*QUICK, f"--adapter={tmp_path}"]) == 2
+        said = capsys.readouterr().err  # the oracle takes no adapter, but that is asked later
+        assert ("was trained on 2 of the 366 test pairs" in said) == refused
 
 
 def test_a_single_pair_is_rated_and_measured(home, monkeypatch):

@@ -68,6 +68,30 @@ def test_valid_metric_goes_along_with_topk(make_world):
     assert make_world(structured_rows(), model="BPR", topk=[3, 7])["valid_metric"] == "Recall@7"
 
 
+def test_valid_metric_goes_along_with_metrics(make_world):
+    assert make_world(structured_rows(), model="BPR", metrics=["MRR"])["valid_metric"] == "MRR@20"
+    assert make_world(structured_rows(), model="MF", metrics=["MAE"])["valid_metric"] == "MAE"
+
+
+def test_what_shapes_a_model_stays_with_it(make_world):
+    """`reg_weight` is another thing in each model; one value for all would be silently wrong."""
+    config = make_world(structured_rows(), "MF", **{"reg_weight": 77.0, "LightGCN.n_layers": 1})
+    usual = make_world(structured_rows(), "MF")
+    assert config["reg_weight"] == config.for_model("MF")["reg_weight"] == 77.0
+    for other in ("Bias", "BPR", "LightGCN"):
+        wanted = usual.for_model(other)["reg_weight"]
+        assert config.for_model(other)["reg_weight"] == wanted != 77.0
+    assert config.for_model("LightGCN")["n_layers"] == 1
+    assert usual.for_model("LightGCN")["n_layers"] == 3
+
+
+def test_epochs_and_batch_sizes_go_to_every_model_of_a_run(make_world):
+    config = make_world(structured_rows(), "EXP3RT", epochs=2, train_batch_size=64)
+    for model in ("MF", "LightGCN", "NGCF"):
+        other = config.for_model(model)
+        assert (other["epochs"], other["train_batch_size"]) == (2, 64)
+
+
 def test_text_values_are_read_not_run(make_world):
     config = make_world(structured_rows(), topk="[5, 10]", review_file="os.getcwd()")
     assert config["topk"] == [5, 10] and config["review_file"] == "os.getcwd()"
@@ -91,6 +115,14 @@ MISTAKES = [
     ({"data_path": "nowhere"}, "world does not exist: no nowhere/world/world.inter; convert"),
     ({"benchmark_filename": ["train", "valid", "test"]}, "no dataset/world/world.train.inter"),
     ({"search": [1, 2]}, "search="),
+    ({"search": {"reg_weight": 3.0}}, r"search: reg_weight=3\.0 is not a list"),
+    ({"search": {"reg_wait": [3.0]}}, "search: .*did you mean reg_weight"),
+    ({"search": {"epochs": [0, 5]}}, "search: epochs=0 is not above 0"),
+    ({"reg_weight": -1}, "reg_weight=-1 is below 0"),
+    ({"mlp_hidden_size": [8]}, "mlp_hidden_size is no setting of BPR.*--WDL.mlp_hidden_size"),
+    ({"LightGNC.n_layers": 2}, "LightGNC is no model .*did you mean LightGCN"),
+    ({"LightGCN.n_layer": 2}, "LightGCN.n_layer is known neither .*did you mean n_layers"),
+    ({"LightGCN.n_layers": "many"}, "n_layers='many' is not a number"),
 ]
 
 
@@ -116,8 +148,10 @@ def test_settings_files_that_cannot_be_read(make_world, tmp_path):
     with pytest.raises(UsageError, match=r"absent\.yaml"):
         Config("BPR", "world", config_file_list=["absent.yaml"])
     (tmp_path / "broken.yaml").write_text("epochs: [1\n")
-    with pytest.raises(UsageError, match="not YAML"):
+    with pytest.raises(UsageError, match=r"not YAML.*broken\.yaml"):
         Config("BPR", "world", config_file_list=["broken.yaml"])
+    with pytest.raises(UsageError, match=r"settings file cannot be read: .*directory"):
+        Config("BPR", "world", config_file_list=["."])
     (tmp_path / "list.yaml").write_text("- epochs\n")
     with pytest.raises(UsageError, match=r"list\.yaml does not hold settings"):
         Config("BPR", "world", config_file_list=["list.yaml"])

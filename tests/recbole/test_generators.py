@@ -29,6 +29,7 @@ NOT_GENERATORS = [
     ("MF", "generator=MF does not rank"),
     ("FM", "generator=FM does not rank"),
     ("SASRec", "generator=SASRec needs sequences"),
+    ("BPR,LightGCN", r"BPR,LightGCN is no model; several are written as \[BPR,LightGCN\]"),
     ("absent.pth", r"generator=absent\.pth does not exist"),
     ("absent.tsv", r"generator=absent\.tsv does not exist"),
 ]
@@ -109,7 +110,7 @@ def test_a_file_that_is_no_checkpoint(make_world, tmp_path):
     config = make_world(structured_rows(), model="BPR")
     split = load_split(config)
     (tmp_path / "noise.pth").write_bytes(b"no weights here")
-    with pytest.raises(UsageError, match=r"generator=noise\.pth"):
+    with pytest.raises(UsageError, match=r"generator=noise\.pth holds more than plain tensors"):
         load_generator("noise.pth", config, split)
     torch.save({"weights": torch.zeros(1)}, "other.pth")
     with pytest.raises(UsageError, match="no RecBole checkpoint"):
@@ -149,3 +150,21 @@ def test_candidates_come_back_in_the_file_s_order(make_world, tmp_path):
     assert any("1 pairs are of users or items" in str(w.message) for w in warned)
     (one,) = evaluate_ranking(config, split, generator, users=["u7"]).lists
     assert one.candidates.items == tuple(free[:3])
+
+
+def test_candidates_are_counted_beside_the_history_that_is_masked(make_world, tmp_path):
+    """Three candidates of which one is history leave two, which is fewer than three."""
+    config = make_world(structured_rows(), model="BPR", topk=[3], rerank_depth=3)
+    split = load_split(config)
+    seen = dict(split.pairs("train"))
+    history = {user: set() for user in seen}
+    for user, item in split.pairs("train") + split.pairs("valid"):
+        history[user].add(item)
+    rows = ["user_id\titem_id\tscore"]
+    for k, user in enumerate(sorted({user for user, _ in split.pairs("test")})):
+        free = [item for item in split.item_tokens[1:] if item not in history[user]][:3]
+        items = [seen[user], *free[:2]] if k < 4 else free
+        rows += [f"{user}\t{item}\t{rank}" for rank, item in enumerate(items)]
+    (tmp_path / "mine.tsv").write_text("\n".join(rows))
+    with pytest.warns(UserWarning, match="4 test users have fewer than 3 candidates"):
+        load_generator("mine.tsv", config, split)

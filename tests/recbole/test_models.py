@@ -198,9 +198,9 @@ def test_a_rating_model_needs_ratings(make_world):
         fit("Bias", config, load_split(config))
 
 
-def test_a_search_that_is_no_list(make_world):
-    config = make_world(structured_rows(), search={"reg_weight": 3.0})
-    with pytest.raises(UsageError, match=r"reg_weight=3\.0 is not a list"):
+def test_biases_need_a_penalty(make_world):
+    config = make_world(structured_rows(), reg_weight=0)
+    with pytest.raises(UsageError, match="reg_weight=0 is not above 0"):
         fit("Bias", config, load_split(config))
 
 

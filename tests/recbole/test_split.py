@@ -107,16 +107,3 @@ def test_readers_may_sort_their_part(make_world):
     part.copy_field_property("neg_item_id", "item_id")
     assert split.pairs("test") == before
     assert "neg_item_id" not in split.test.field2type
-
-
-def test_validation_carved_out_of_train(make_world):
-    rows = structured_rows(per_user=20) + [("short", f"i{k}", 3.0, k) for k in range(4)]
-    test = [(f"u{k}", "i99", 3.0, 99) for k in range(60)]
-    split = load_split(make_world({"train": rows, "valid": [], "test": test}))
-    carved = split.with_validation(0.1, seed=1)
-    held = Counter(user for user, _ in carved.pairs("valid"))
-    assert set(held.values()) == {2} and len(held) == 60 and "short" not in held
-    assert sorted(carved.merged().pairs("train")) == sorted(split.pairs("train"))
-    assert carved.pairs("test") == split.pairs("test")
-    assert carved.digest == split.with_validation(0.1, seed=1).digest
-    assert carved.digest != split.with_validation(0.1, seed=2).digest

@@ -3,6 +3,7 @@
 import pytest
 
 from recbole_exp3rt.corpus import Corpus
+from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.llm.base import Completion, Failure, LLMError
 from recbole_exp3rt.prompts import load_prompts
 from recbole_exp3rt.records import Description, Profile, Review
@@ -113,3 +114,19 @@ def test_a_run_without_a_single_rating_is_an_error_with_its_reason():
 
     with pytest.raises(LLMError, match="not one of 1 pairs was rated: server is asleep"):
         pipeline(Silent()).rate([("ann", "film")])
+
+
+def test_a_budget_that_no_prompt_fits_into_is_refused_before_anything_is_asked():
+    with pytest.raises(UsageError, match=r"max_prompt_tokens=60 .* give at least \d+"):
+        pipeline(Model(), max_prompt_tokens=60)
+
+
+def test_one_more_unreadable_pair_does_not_end_a_run_that_has_ratings():
+    model = Model()
+    run = pipeline(model)
+    assert run.rate([("ann", "film")])[0]
+    model.logp = None
+    answers = model.generate
+    model.generate = lambda requests: ((k, Failure("refused")) for k, _ in answers(requests))
+    assert run.rate([("bob", "show")]) == [None]
+    assert run.counts["rating"].coverage == 0.5

@@ -37,6 +37,8 @@ def test_a_prompt_dir_replaces_single_prompts(tmp_path):
         ("preference", "=== user ===\nhello", r"field \{review\} is missing"),
         ("preference", "{review}", "no '=== user ===' section"),
         ("preference", "=== user ===\n{review} }", "write a literal brace twice"),
+        ("preference", "=== user ===\n{review:>9}", r"field \{review\} has a format"),
+        ("preference", "=== user ===\n{review!r}", r"field \{review\} has a format"),
         ("prefrence", "=== user ===\n{review}", "no prompt has this name"),
     ],
 )
@@ -45,6 +47,12 @@ def test_a_wrong_prompt_fails_at_load_with_the_name_of_the_file(tmp_path, name, 
     with pytest.raises(UsageError, match=complaint) as error:
         load_prompts(tmp_path)
     assert f"{name}.txt" in str(error.value)
+
+
+def test_a_prompt_that_is_not_utf8(tmp_path):
+    (tmp_path / "preference.txt").write_bytes(b"=== user ===\n\xff{review}")
+    with pytest.raises(UsageError, match=r"preference\.txt cannot be read as UTF-8"):
+        load_prompts(tmp_path)
 
 
 def test_prompt_dir_must_be_a_folder(tmp_path):

@@ -60,7 +60,6 @@ def test_a_data_set_that_says_no_scale_can_still_be_ranked():
         ({"use_bias": "yes"}, "use_bias='yes' is not True or False"),
         ({"max_new_tokens": 0}, "max_new_tokens=0 is not a whole number from 1 on"),
         ({"student": ""}, "student='' is not a text"),
-        ({"result_file": "."}, "result_file=. is a folder"),
         ({"topk": []}, r"topk=\[\] is not a list of whole numbers"),
         ({"generator": [3]}, r"generator=\[3\] is not a name"),
         ({"description_fields": ["title"]}, "does not map columns"),

@@ -91,6 +91,39 @@ def test_a_profile_request_drops_the_oldest_preferences_first():
     assert text.index("like number 38") < text.index("---\n[Like]\n- like number 39")
 
 
+def test_a_review_of_which_nothing_fits_is_not_asked_about():
+    with pytest.raises(Unreadable, match="not one word of the review"):
+        preference.request(
+            Review("u", "i", 8, text="Great plot. " * 40),
+            PROMPTS.preference,
+            item_word="movie",
+            max_prompt_tokens=words(PROMPTS.preference.frame),
+            max_new_tokens=9,
+            max_review_tokens=None,
+            count=words,
+        )
+
+
+def test_the_only_preferences_lose_their_last_bullets_to_fit():
+    rows = [Preference("u", "i", tuple(f"like number {k}" for k in range(30)), ("noise",))]
+
+    def ask_within(budget: int) -> str:
+        return profile.request(
+            rows,
+            PROMPTS.user_profile,
+            item_word="movie",
+            max_prompt_tokens=words(PROMPTS.user_profile.frame) + budget,
+            max_new_tokens=9,
+            count=words,
+        ).messages[-1].content  # fmt: skip
+
+    text = ask_within(40)
+    assert "like number 0" in text and "like number 29" not in text and "[Dislike]" in text
+    assert len(text.split()) <= words(PROMPTS.user_profile.frame) + 40
+    with pytest.raises(Unreadable, match="not one bullet"):
+        ask_within(2)
+
+
 PAIR = rating.Pair(
     user=Profile("user", "u", ("slow films",), ("gore",)),
     item=Profile("item", "i", ("calm pace",), ()),

@@ -94,6 +94,15 @@ def test_a_file_that_is_no_store_is_named_with_the_remedy(tmp_path, spoil):
     assert "\n" not in str(caught.value)
 
 
+def test_an_answer_whose_numbers_are_damaged_is_named_with_the_remedy(tmp_path):
+    path = tmp_path / "answers.sqlite"
+    Store(path).put_many("m", {"k": (REQUEST, Completion("x", label_logp=(-1.0, -2.0)))})
+    with sqlite3.connect(path) as db:
+        db.execute("UPDATE answers SET label_logp = '[-1.0, -2'")
+    with pytest.raises(UsageError, match=r"answer k is damaged.*move it away"):
+        Store(path).get_many(["k"])
+
+
 def test_a_folder_is_no_store(tmp_path):
     with pytest.raises(UsageError, match="move it away"):
         Store(tmp_path)
