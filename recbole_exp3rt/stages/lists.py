@@ -6,6 +6,8 @@ import re
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
+from recbole_exp3rt.stages.untrusted import harmless
+
 Count = Callable[[str], int]
 T = TypeVar("T")
 # How an answer in this form begins; a small model that is left to begin itself says anything else.
@@ -45,7 +47,7 @@ def render_lists(likes: Sequence[str], dislikes: Sequence[str]) -> str:
 
 
 def _bullets(lines: Sequence[str]) -> str:
-    return "\n".join(f"- {line}" for line in lines) or "None."
+    return "\n".join(f"- {harmless(line)}" for line in lines) or "None."
 
 
 def keep_within(parts: Sequence[T], cost: Callable[[T], int], budget: int) -> list[T]:

@@ -6,6 +6,7 @@ from recbole_exp3rt.llm.base import Request, text_of
 from recbole_exp3rt.prompts import Prompt
 from recbole_exp3rt.records import Preference, Review
 from recbole_exp3rt.stages.lists import OPENING, Count, Unreadable, parse_lists, shorten
+from recbole_exp3rt.stages.untrusted import harmless
 
 
 def request(
@@ -22,7 +23,7 @@ def request(
 
     Raises: Unreadable if nothing of it is left.
     """
-    text = f"{review.title}\n{review.text}".strip()
+    text = harmless(f"{review.title}\n{review.text}".strip())
     frame = count(text_of(prompt.render(item_word=item_word, review="")))
     room = min(max_prompt_tokens - frame, max_review_tokens or max_prompt_tokens)
     whole, text = text, shorten(text, room, count)

@@ -15,6 +15,7 @@ from recbole_exp3rt.scale import (
     modal_rating,
 )
 from recbole_exp3rt.stages.lists import Count, Unreadable, render_lists, shorten
+from recbole_exp3rt.stages.untrusted import harmless
 
 REASONING = "Reasoning:"
 CUE = "Predicted User Rating:"
@@ -41,7 +42,7 @@ def render_profile(profile: Profile, average: float | None, scale: RatingScale) 
 
 
 def render_description(description: Description) -> str:
-    return "\n".join(f"{label}: {value}" for label, value in description.lines)
+    return "\n".join(f"{label}: {harmless(value)}" for label, value in description.lines)
 
 
 def messages(
