@@ -94,13 +94,17 @@ class Config(RecBoleConfig):  # type: ignore[misc]
     def kind(self) -> Kind:
         return kind_of(self.model, self.model_class)
 
+    def given(self) -> dict[str, Any]:
+        """What the user set, beside the model and the data set: enough to make this again."""
+        return {k: v for k, v in self.external_config_dict.items() if k not in IDENTITY}
+
     def for_model(self, model: str, **values: Any) -> Config:
         """The same run's config for another model: the user's values, then `values`.
 
         A metric or sampling chosen for ratings does not follow to a ranking model, nor back; what
         shapes this model follows to no other.
         """
-        external = {k: v for k, v in self.external_config_dict.items() if k not in IDENTITY}
+        external = self.given()
         if model != self.model:
             own = {"search"} | shaping_keys(model) | shaping_keys(self.model)
             external = {k: v for k, v in external.items() if k not in own}

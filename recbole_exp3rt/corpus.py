@@ -27,6 +27,13 @@ class Corpus:
             self.by_item[review.item].append(review)
         self.descriptions = dict(descriptions or {})
 
+    def extended(
+        self, reviews: Iterable[Review], descriptions: Mapping[str, Description]
+    ) -> Corpus:
+        """A corpus that holds these too; this one stays as it is."""
+        own = [review for rows in self.by_user.values() for review in rows]
+        return Corpus([*own, *reviews], {**self.descriptions, **descriptions})
+
     def user_reviews(self, user: str) -> list[Review]:
         return self.by_user.get(user, [])
 

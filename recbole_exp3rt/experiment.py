@@ -6,8 +6,10 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.markup import escape
@@ -19,6 +21,7 @@ from recbole_exp3rt.data.slices import sample_rows, sample_users, user_slices
 from recbole_exp3rt.data.split import load_split
 from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.evaluator import constant_ratings, predict_ratings, rate_pairs, rating_metrics
+from recbole_exp3rt.exports import ratings_table, topk_table, write_profiles, write_table
 from recbole_exp3rt.fitting import Fitted, fit
 from recbole_exp3rt.generators import check_ranker, is_file, load_generator
 from recbole_exp3rt.llm.load import ORACLE
@@ -26,7 +29,13 @@ from recbole_exp3rt.model.exp3rt import EXP3RT
 from recbole_exp3rt.progress import ConsoleProgress
 from recbole_exp3rt.rater import Rater, make_rater
 from recbole_exp3rt.register import MODELS
-from recbole_exp3rt.rerank import RatingReranker, Reranker, evaluate_ranking, relevant_rows
+from recbole_exp3rt.rerank import (
+    RatingReranker,
+    Reranked,
+    Reranker,
+    evaluate_ranking,
+    relevant_rows,
+)
 from recbole_exp3rt.results import Results, Row, check_writable, show_ranking, show_ratings
 from recbole_exp3rt.settings import RunSettings, Settings, read_scale
 from recbole_exp3rt.show import show_explanations, show_extractions
@@ -52,6 +61,8 @@ class Experiment:
                     raise UsageError(f"baselines: {name} predicts no ratings; known are {known}")
         if self.run_settings.result_file:
             check_writable(self.run_settings.result_file)
+        if self.run_settings.export_dir:
+            check_writable(Path(self.run_settings.export_dir) / "profiles.jsonl")
         ranks_itself = config.kind != "rating"
         self.generators = (
             (config.model,) if ranks_itself else self.run_settings.generators or ("LightGCN",)
@@ -66,11 +77,17 @@ class Experiment:
             config.dataset,
             self.split.digest,
             self.run_settings.seed,
-            about={"model": config.model, "refit": self.run_settings.refit},
+            about={
+                "model": config.model,
+                "refit": self.run_settings.refit,
+                "settings": config.given(),
+            },
         )
         self.rater = self._rater()
         self._fitted: dict[str, Fitted] = {}
         self._files: dict[str, Fitted] = {}
+        self._predicted: dict[str, NDArray[np.float64]] = {}
+        self._lists: dict[str, list[Reranked]] = {}
 
     def run(self) -> Results:
         """All tasks, then the result file, the tables and the explanations."""
@@ -95,6 +112,8 @@ class Experiment:
                 name: count.coverage for name, count in self.rater.pipeline.counts.items()
             }
             self._explain(rated)
+        if self.run_settings.export_dir:
+            self._export(Path(self.run_settings.export_dir))
         if self.run_settings.result_file:
             self.results.write(self.run_settings.result_file)
             self.console.print(f"Results: {self.run_settings.result_file}")
@@ -113,7 +132,7 @@ class Experiment:
             name: str, predict: Callable[[], NDArray[np.float64]], calls: int = 0, tokens: int = 0
         ) -> None:
             start = time.monotonic()
-            predictions = predict()
+            predictions = self._predicted[name] = predict()
             seconds = time.monotonic() - start
             if self.rater and name == self.config.model:
                 calls, tokens = self.rater.calls, self.rater.tokens
@@ -178,6 +197,7 @@ class Experiment:
         result = evaluate_ranking(
             self.config, self.split, generator, reranker, users, self.run_settings.relevant_from
         )
+        self._lists[name] = result.lists
         coverage, calls, tokens = 1.0, 0, 0
         if own and self.rater:
             calls, tokens = self.rater.calls - before[0], self.rater.tokens - before[1]
@@ -195,6 +215,28 @@ class Experiment:
             tokens=tokens,
             seconds=time.monotonic() - start,
         )
+
+    def _export(self, folder: Path) -> None:
+        split, run = self.split, self.run_settings
+        said = self.rater.pipeline.predictions if self.rater else {}
+        tables: dict[str, pd.DataFrame] = {}
+        if self._predicted:
+            rows = sample_rows(split.size("test"), run.eval_pairs, run.seed)
+            pairs, truth = split.pairs("test"), split.ratings("test")[rows]
+            tables["ratings"] = ratings_table(
+                [pairs[row] for row in rows], truth, self._predicted, said, run.scale
+            )
+        if self._lists:
+            pairs = split.pairs("test")
+            relevant = {pairs[row] for row in relevant_rows(split, None, run.relevant_from)}
+            tables["topk"] = topk_table(self._lists, relevant, said, run.scale)
+        written = [
+            write_table(table, folder, name, run.export_format) for name, table in tables.items()
+        ]
+        if self.rater:
+            pipeline = self.rater.pipeline
+            written.append(write_profiles(pipeline.made_profiles, pipeline.corpus, folder))
+        self.console.print(escape("Exports: " + ", ".join(map(str, written))))
 
     # --- models
 

@@ -63,6 +63,12 @@ def model_values(model: str) -> Mapping[str, Any]:
     return values
 
 
+def default_values(model: str) -> dict[str, Any]:
+    """Our settings and their defaults as `model` has them, without a data set."""
+    overall = yaml.safe_load((properties_dir() / "overall.yaml").read_text(encoding="utf-8"))
+    return {**overall, **model_values(model)}
+
+
 def model_keys(model: str) -> frozenset[str]:
     """The settings that shape `model`: those of its yaml files, without the search."""
     return frozenset(model_values(model).keys() - {"search"})

@@ -56,7 +56,7 @@ class Results:
             "seed": self.seed,
             **self.about,
         }
-        write_whole(path, json.dumps(body, indent=1, ensure_ascii=False))
+        write_whole(path, json.dumps(body, indent=1, ensure_ascii=False, default=str))
 
 
 def write_whole(path: str | Path, text: str) -> None:

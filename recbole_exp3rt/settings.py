@@ -15,6 +15,7 @@ from recbole_exp3rt.scale import RatingScale
 from recbole_exp3rt.stages.run import StageSettings
 
 TASKS = ("rating", "rerank")
+EXPORTS = ("parquet", "csv", "jsonl")
 
 
 class Lookup(Protocol):
@@ -40,6 +41,8 @@ class RunSettings:
     trust_checkpoint: bool
     save_checkpoints: bool
     result_file: str | None
+    export_dir: str | None
+    export_format: str
     explanations: int
     seed: int
 
@@ -61,6 +64,8 @@ class RunSettings:
             trust_checkpoint=read.flag("trust_checkpoint"),
             save_checkpoints=read.flag("save_checkpoints"),
             result_file=read.text_or_none("result_file"),
+            export_dir=read.text_or_none("export_dir"),
+            export_format=read.one_of("export_format", EXPORTS),
             explanations=read.whole("explanations", least=0),
             seed=read.whole("seed", least=0),
         )
@@ -203,11 +208,12 @@ class _Reader:
             raise UsageError(f"{key}={value!r} does not map columns of the .item file to labels")
         return {str(column): label for column, label in value.items()}
 
+    def one_of(self, key: str, allowed: tuple[str, ...]) -> str:
+        value = self.config[key]
+        if value not in allowed:
+            hint = nearest(str(value), allowed)
+            raise UsageError(f"{key}={value!r} is not one of {', '.join(allowed)}{hint}")
+        return str(value)
+
     def tasks(self) -> tuple[str, ...] | None:
-        value = self.config["task"]
-        if value is None:
-            return None
-        if value not in TASKS:
-            hint = nearest(str(value), TASKS)
-            raise UsageError(f"task={value!r} is not one of {', '.join(TASKS)}{hint}")
-        return (str(value),)
+        return None if self.config["task"] is None else (self.one_of("task", TASKS),)

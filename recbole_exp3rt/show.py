@@ -9,7 +9,10 @@ from rich.console import Console
 from rich.markup import escape
 
 from recbole_exp3rt.rater import Rater
+from recbole_exp3rt.recommender import Recommender
+from recbole_exp3rt.records import Preference
 from recbole_exp3rt.settings import Settings
+from recbole_exp3rt.stages.lists import render_lists
 from recbole_exp3rt.stages.run import Models, Pipeline
 
 if TYPE_CHECKING:
@@ -65,10 +68,50 @@ def show_extractions(
         text = " ".join(f"{review.title}: {review.text}".split())
         console.print(f"- “{escape(text[:200])}{'…' if len(text) > 200 else ''}”")
         for name, preference in ((settings.preference_model, theirs), (settings.student, its)):
-            if preference is None:
-                said = "not readable"
-            else:
-                sides = (preference.likes, preference.dislikes)
-                likes, dislikes = ("; ".join(side) or "none" for side in sides)
-                said = f"likes {likes} — dislikes {dislikes}"
-            console.print(f"    {escape(name)}: {escape(said)}")
+            console.print(f"    {escape(name)}: {escape(_sides(preference))}")
+
+
+def show_pair(console: Console, recommender: Recommender, user: str, item: str) -> None:
+    """Everything that the language model saw and said for one pair."""
+    explained = recommender.explain(user, item)
+    pipeline = recommender.rater.pipeline
+    who, scale = recommender.rater.who(), pipeline.settings.scale
+    for subject, key, profile in (
+        ("user", user, explained.user_profile),
+        ("item", item, explained.item_profile),
+    ):
+        reviews = pipeline.reviews_of(profile.subject, key)
+        console.print(f"\n[bold]Reviews of {subject} {escape(key)}[/bold] ({len(reviews)} read)")
+        for review, found in zip(reviews, pipeline.preferences(reviews), strict=True):
+            text = " ".join(f"{review.title}: {review.text}".split())
+            console.print(f"- {escape(review.user)} / {escape(review.item)}, {review.rating:g}:")
+            console.print(f"  “{escape(text)}”")
+            console.print(f"  {escape(_sides(found))}")
+        console.print(
+            f"\n[bold]Profile of {subject} {escape(key)}[/bold] by {escape(who['profiles'])}"
+        )
+        console.print(escape(render_lists(profile.likes, profile.dislikes)))
+    console.print(f"\n[bold]Prompt[/bold] to {escape(who['rating'])}")
+    for message in explained.prompt:
+        console.print(f"--- {message.role}\n{escape(message.content)}")
+    prediction = explained.prediction
+    if prediction is None:
+        console.print("\n[bold]Answer[/bold]: not readable")
+        return
+    console.print(f"\n[bold]Rationale[/bold]\n{escape(prediction.rationale) or '(none asked for)'}")
+    console.print("\n[bold]Probability of each rating[/bold]")
+    for label, level in zip(scale.labels, scale.levels, strict=True):
+        probability = prediction.probabilities[label]
+        console.print(f"{level:>4}  {probability:6.3f}  {'█' * round(40 * probability)}")
+    console.print(
+        f"\nexpected {prediction.expected:.2f}, most probable {prediction.modal:g} "
+        f"({scale.lowest}–{scale.highest}); {prediction.prompt_tokens} prompt tokens, "
+        f"{prediction.new_tokens} new ones"
+    )
+
+
+def _sides(found: Preference | None) -> str:
+    if found is None:
+        return "not readable"
+    likes, dislikes = ("; ".join(side) or "none" for side in (found.likes, found.dislikes))
+    return f"likes {likes} — dislikes {dislikes}"

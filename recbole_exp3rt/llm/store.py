@@ -54,7 +54,10 @@ class Store:
         self.path = Path(path)
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._db = sqlite3.connect(self.path, timeout=WAIT_SECONDS, isolation_level=None)
+            # Any thread may use it; who shares a store among threads lets one in at a time.
+            self._db = sqlite3.connect(
+                self.path, timeout=WAIT_SECONDS, isolation_level=None, check_same_thread=False
+            )
             self._open()
         except (sqlite3.Error, OSError) as error:
             raise self._unusable(str(error)) from error

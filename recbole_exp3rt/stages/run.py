@@ -166,7 +166,7 @@ class Pipeline:
         """Profiles of users and items; an empty one where nothing readable was written."""
         config = self.settings
         new = [key for key in dict.fromkeys(wanted) if key not in self._profiles]
-        reviews = {key: self._reviews(*key) for key in new}
+        reviews = {key: self.reviews_of(*key) for key in new}
         self.preferences([review for rows in reviews.values() for review in rows])
         found = {key: [p for p in self.preferences(rows) if p] for key, rows in reviews.items()}
 
@@ -192,6 +192,16 @@ class Pipeline:
         for key in new:
             self._profiles[key] = made.get(key) or Profile(*key)
         return [self._profiles[key] for key in wanted]
+
+    @property
+    def made_profiles(self) -> list[Profile]:
+        """The profiles that this run has asked for."""
+        return list(self._profiles.values())
+
+    @property
+    def predictions(self) -> dict[tuple[str, str], RatingPrediction | None]:
+        """What was said about each pair of this run; None: unreadable."""
+        return dict(self._ratings)
 
     def pair(self, user: str, item: str) -> rating.Pair:
         """What the model is told about a pair."""
@@ -240,7 +250,8 @@ class Pipeline:
             raise LLMError(f"not one of {count.asked} pairs was rated: {reason}")
         return [self._ratings[pair] for pair in pairs]
 
-    def _reviews(self, subject: Subject, key: str) -> list[Review]:
+    def reviews_of(self, subject: Subject, key: str) -> list[Review]:
+        """The reviews that a profile is made of, oldest first."""
         corpus = self.corpus
         reviews = corpus.user_reviews(key) if subject == "user" else corpus.item_reviews(key)
         return (

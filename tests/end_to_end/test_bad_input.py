@@ -1,26 +1,11 @@
 """What the user gets wrong is one line with the thing, the value and the remedy; exit code 2."""
 
 import json
-import os
 
 import pytest
 
 from recbole_exp3rt.card import CARD, pair_digest
 from recbole_exp3rt.quick_start import main
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory):
-    """A folder with the sample in it, made by a run."""
-    folder = tmp_path_factory.mktemp("home")
-    before = os.getcwd()
-    os.chdir(folder)
-    try:
-        assert main(["--model=Bias", "--use_gpu=False"]) == 0
-    finally:
-        os.chdir(before)
-    return folder
-
 
 QUICK = ["--use_gpu=False", "--student=oracle", "--eval_pairs=3", "--baselines=[]", "--task=rating"]
 

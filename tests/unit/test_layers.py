@@ -20,7 +20,9 @@ LAYERS = [
     {"compat", "known", "register", "config", "data", "model", "trainer"},
     {"fitting"},
     {"evaluator", "rerank", "generators"},
-    {"show", "experiment"},
+    {"exports", "recommender"},
+    {"show"},
+    {"experiment"},
     {"quick_start"},
 ]
 RECBOLE = {layer for layers in LAYERS[5:] for layer in layers}

@@ -1,0 +1,233 @@
+"""EXP3RT for a user's own pipeline: rate, explain and rerank, as lists or as data frames.
+
+A recommender knows what its corpus holds. Users and items that were never in a data set join it
+with their reviews and descriptions (`with_reviews`); nothing is trained again.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, overload
+
+import pandas as pd
+
+from recbole_exp3rt.config import Config
+from recbole_exp3rt.corpus import Corpus
+from recbole_exp3rt.data.corpus import corpus_of
+from recbole_exp3rt.data.split import load_split
+from recbole_exp3rt.errors import UsageError
+from recbole_exp3rt.known import default_values
+from recbole_exp3rt.llm.base import Message
+from recbole_exp3rt.rater import Pairs, Rater, make_rater
+from recbole_exp3rt.records import Description, Profile, RatingPrediction, Review
+from recbole_exp3rt.rerank import RatingReranker, Reranker, new_order
+from recbole_exp3rt.settings import Settings
+from recbole_exp3rt.stages.run import Pipeline
+
+PAIR = ("user_id", "item_id")
+Ranked = list[tuple[str, float | None]]  # items with their predicted ratings, best first
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """What the model was told about a pair, and what it said. Averages are in rating units."""
+
+    user_profile: Profile
+    item_profile: Profile
+    description: Description
+    user_average: float | None
+    item_average: float | None
+    prompt: tuple[Message, ...]
+    prediction: RatingPrediction | None  # None: the answer could not be read
+
+
+class Recommender:
+    """Rates, explains and reranks pairs of raw tokens.
+
+    Any thread may ask: questions are answered one after another, each once. What it knows never
+    changes; `with_reviews` gives another recommender. Models are loaded when it is made.
+    """
+
+    def __init__(self, rater: Rater) -> None:
+        self.rater = rater
+        self._lock = threading.RLock()
+
+    # --- where it comes from
+
+    @classmethod
+    def from_config(cls, config: Config) -> Recommender:
+        """Over the train part of a data set (with `refit`, train + validation).
+
+        Raises: UsageError, LLMError in one line.
+        """
+        split = load_split(config)
+        learned = split.merged() if config["refit"] else split
+        settings = Settings.from_config(config)
+        corpus = corpus_of(learned.train, settings.description_fields, settings.review_file)
+        return cls(make_rater(settings, corpus))
+
+    @classmethod
+    def from_run(cls, result_file: str | Path, **settings: Any) -> Recommender:
+        """As the run that wrote `result_file` had it; `settings` win over the run's.
+
+        Paths in the run's settings are read from the current folder, as the run read them.
+        Raises: UsageError if the file is no result of EXP3RT, or its data has changed since.
+        """
+        try:
+            run = json.loads(Path(result_file).read_text(encoding="utf-8"))
+            model, dataset, given = run["model"], run["dataset"], run["settings"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UsageError(f"{result_file} is no result file of a run ({error})") from None
+        if model != "EXP3RT":
+            raise UsageError(f"{result_file} is of {model}; only EXP3RT reads reviews")
+        config = Config(model, dataset, config_dict={**given, **settings})
+        digest = load_split(config).digest
+        if digest != run["split_digest"]:
+            raise UsageError(
+                f"{result_file} is of split {run['split_digest'][:12]}, the data now gives "
+                f"{digest[:12]}; run again on this data"
+            )
+        return cls.from_config(config)
+
+    @classmethod
+    def from_reviews(
+        cls,
+        reviews: Iterable[Review],
+        descriptions: Mapping[str, Mapping[str, str]] | None = None,
+        *,
+        rating_scale: tuple[int, int],
+        **settings: Any,
+    ) -> Recommender:
+        """Over reviews of your own, without a data set; `settings` are those of EXP3RT.
+
+        `descriptions` maps an item to label: value, such as {"Title": …, "Plot": …}.
+        """
+        given = {"rating_scale": list(rating_scale), **settings}
+        if unknown := [key for key in given if key not in default_values("EXP3RT")]:
+            raise UsageError(f"setting {unknown[0]} is none of EXP3RT's")
+        values = Settings.from_config({**default_values("EXP3RT"), **given})
+        return cls(make_rater(values, Corpus(reviews, _descriptions(descriptions))))
+
+    def with_reviews(
+        self,
+        reviews: Iterable[Review] = (),
+        descriptions: Mapping[str, Mapping[str, str]] | None = None,
+    ) -> Recommender:
+        """A recommender that knows these users and items too (inductive use).
+
+        A new user needs reviews of any items; a new item reviews by anybody, or a description.
+        """
+        old = self.rater.pipeline
+        corpus = old.corpus.extended(reviews, _descriptions(descriptions))
+        pipeline = Pipeline(corpus, old.models, old.prompts, old.settings, old.progress)
+        joined = Recommender(Rater(pipeline, self.rater.models))
+        joined._lock = self._lock  # the models and the store are the same
+        return joined
+
+    # --- what it does
+
+    @overload
+    def rate(self, pairs: Pairs) -> list[RatingPrediction | None]: ...
+    @overload
+    def rate(self, pairs: pd.DataFrame) -> pd.DataFrame: ...
+    def rate(self, pairs: Pairs | pd.DataFrame) -> list[RatingPrediction | None] | pd.DataFrame:
+        """Predictions for (user, item) pairs; None where an answer could not be read.
+
+        A data frame with user_id and item_id comes back with `predicted` (NaN where unreadable),
+        `modal` (both in rating units) and `rationale`.
+        Raises: UsageError for a user or item that it does not know.
+        """
+        if not isinstance(pairs, pd.DataFrame):
+            return self._rate(pairs)
+        said = self._rate(_pairs_of(pairs))
+        return pairs.assign(
+            predicted=[p.expected if p else float("nan") for p in said],
+            modal=[p.modal if p else float("nan") for p in said],
+            rationale=[p.rationale if p else "" for p in said],
+        )
+
+    def explain(self, user: str, item: str) -> Explanation:
+        """Everything that went into the prediction for a pair, and what came out."""
+        with self._lock:
+            (prediction,) = self._rate([(user, item)])
+            pipeline = self.rater.pipeline
+            told = pipeline.pair(user, item)
+            return Explanation(
+                told.user,
+                told.item,
+                told.description,
+                told.user_average,
+                told.item_average,
+                pipeline.request(told).messages,
+                prediction,
+            )
+
+    @overload
+    def rerank(self, candidates: Mapping[str, Sequence[str]]) -> dict[str, Ranked]: ...
+    @overload
+    def rerank(self, candidates: pd.DataFrame) -> pd.DataFrame: ...
+    def rerank(
+        self, candidates: Mapping[str, Sequence[str]] | pd.DataFrame
+    ) -> dict[str, Ranked] | pd.DataFrame:
+        """Each user's candidates by predicted rating, best first (paper, section 3.6).
+
+        Candidates are given in the generator's order, which decides among equals; those without
+        a readable answer come last. A data frame with user_id and item_id, in that order, comes
+        back sorted, with `predicted` and `rank` (1 is best).
+        """
+        if isinstance(candidates, pd.DataFrame):
+            return self._rerank_frame(candidates)
+        pairs = [(user, item) for user, items in candidates.items() for item in items]
+        ratings = iter(self.ratings(pairs))
+        ranked: dict[str, Ranked] = {}
+        for user, items in candidates.items():
+            own = [next(ratings) for _ in items]
+            ranked[user] = [(items[k], own[k]) for k in new_order(own)]
+        return ranked
+
+    @property
+    def reranker(self) -> Reranker:
+        """For `make_reranking_trainer`: RecBole's own evaluation, with these ratings."""
+        return RatingReranker(self.ratings)
+
+    def ratings(self, pairs: Pairs) -> list[float | None]:
+        """Expected ratings in rating units; None where an answer could not be read."""
+        return [p.expected if p else None for p in self._rate(pairs)]
+
+    def _rate(self, pairs: Pairs) -> list[RatingPrediction | None]:
+        corpus = self.rater.pipeline.corpus
+        for user, item in pairs:
+            if not corpus.user_reviews(user):
+                raise UsageError(f"user {user} has no reviews here; add some with with_reviews")
+            if not corpus.item_reviews(item) and item not in corpus.descriptions:
+                raise UsageError(
+                    f"item {item} has neither reviews nor a description here; add with_reviews"
+                )
+        with self._lock:
+            return self.rater.rate(pairs)
+
+    def _rerank_frame(self, frame: pd.DataFrame) -> pd.DataFrame:
+        ratings = self.ratings(_pairs_of(frame))
+        rated = frame.assign(predicted=[float("nan") if r is None else r for r in ratings])
+        parts = []
+        for _, part in rated.groupby("user_id", sort=False):
+            order = new_order(part["predicted"].tolist())
+            parts.append(part.iloc[list(order)].assign(rank=range(1, len(part) + 1)))
+        return pd.concat(parts) if parts else rated.assign(rank=[])
+
+
+def _pairs_of(frame: pd.DataFrame) -> list[tuple[str, str]]:
+    if missing := [name for name in PAIR if name not in frame.columns]:
+        raise UsageError(f"the data frame has no column {missing[0]}; it has {list(frame.columns)}")
+    return list(zip(frame["user_id"].astype(str), frame["item_id"].astype(str), strict=True))
+
+
+def _descriptions(given: Mapping[str, Mapping[str, str]] | None) -> dict[str, Description]:
+    return {
+        item: Description(item, tuple((label, str(value)) for label, value in lines.items()))
+        for item, lines in (given or {}).items()
+    }

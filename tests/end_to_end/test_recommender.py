@@ -1,0 +1,208 @@
+"""EXP3RT in a user's own pipeline: rate, explain, rerank, new users and items, exports, show."""
+
+import json
+import threading
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from recbole_exp3rt.config import Config
+from recbole_exp3rt.data.split import load_split
+from recbole_exp3rt.errors import UsageError
+from recbole_exp3rt.quick_start import main, run
+from recbole_exp3rt.recommender import Recommender
+from recbole_exp3rt.records import Review
+
+ORACLE = {"use_gpu": False, "student": "oracle", "store_path": "recommender.sqlite"}
+
+
+@pytest.fixture(autouse=True)
+def in_home(home, monkeypatch):
+    monkeypatch.chdir(home)
+
+
+@pytest.fixture(scope="module")
+def known(home):
+    """A recommender over the sample's train part, and the sample's split."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(home)
+        config = Config("EXP3RT", "sample", config_dict=ORACLE)
+        return Recommender.from_config(config), load_split(config)
+
+
+def test_lists_and_data_frames_are_rated_alike(known):
+    recommender, split = known
+    pairs = split.pairs("test")[:6]
+    said = recommender.rate(pairs)
+    frame = pd.DataFrame(pairs, columns=["user_id", "item_id"]).assign(note="mine")
+    rated = recommender.rate(frame)
+    assert rated["predicted"].tolist() == [p.expected for p in said]
+    assert rated["modal"].between(1, 10).all() and rated["note"].eq("mine").all()
+    assert rated["rationale"].str.len().gt(0).all()
+    assert "predicted" not in frame, "the user's frame stays as it was"
+
+
+def test_candidates_come_back_by_predicted_rating(known):
+    recommender, split = known
+    user, other = split.user_tokens[3], split.user_tokens[4]
+    items = list(split.item_tokens[1:8])
+    ranked = recommender.rerank({user: items, other: items[:2]})
+    ratings = [rating for _, rating in ranked[user]]
+    assert ratings == sorted(ratings, reverse=True) and len(ranked[other]) == 2
+    assert {item for item, _ in ranked[user]} == set(items)
+    frame = pd.DataFrame({"user_id": [user] * 7, "item_id": items, "score": range(7, 0, -1)})
+    sorted_frame = recommender.rerank(frame)
+    assert sorted_frame["item_id"].tolist() == [item for item, _ in ranked[user]]
+    assert sorted_frame["rank"].tolist() == [1, 2, 3, 4, 5, 6, 7]
+
+
+def test_an_explanation_holds_what_the_model_was_told_and_said(known):
+    recommender, split = known
+    user, item = split.pairs("test")[0]
+    told = recommender.explain(user, item)
+    prompt = "".join(message.content for message in told.prompt)
+    assert told.user_profile.likes and told.user_profile.likes[0] in prompt
+    assert told.description.title in prompt and f"{told.user_average - 1:.1f}" in prompt
+    assert told.prediction == recommender.rate([(user, item)])[0]
+
+
+def test_a_user_known_only_by_reviews_and_an_item_known_only_by_a_description(known):
+    """The paper's inductive use: nothing is trained again, and taste shows in the ratings."""
+    recommender, split = known
+    corpus = recommender.rater.pipeline.corpus
+    # two new users with the reviews of two users whose tastes are known to differ
+    old = [split.user_tokens[k] for k in (1, 2)]
+    reviews = [
+        Review(f"new-{user}", r.item, r.rating, r.text, r.title, r.timestamp)
+        for user in old
+        for r in corpus.user_reviews(user)
+    ]
+    item = split.item_tokens[9]
+    lines = dict(corpus.description(item).lines)
+    wider = recommender.with_reviews(reviews, {"new-item": lines})
+    pairs = [(user, i) for user in old for i in split.item_tokens[1:20]]
+    twins = [(f"new-{user}", i) for user, i in pairs]
+    # a twin tells the same; only the items' own profiles and averages now hold its reviews too
+    was, now = (np.array(r.ratings(p)) for r, p in ((recommender, pairs), (wider, twins)))
+    assert np.corrcoef(was, now)[0, 1] > 0.95
+    assert all(rating is not None for rating in wider.ratings([(u, "new-item") for u in old]))
+    with pytest.raises(UsageError, match=r"user new-.* has no reviews here"):
+        recommender.ratings(twins)
+    with pytest.raises(UsageError, match="item new-item has neither reviews nor a description"):
+        recommender.ratings([(old[0], "new-item")])
+
+
+def test_without_a_data_set(tmp_path, known):
+    corpus = known[0].rater.pipeline.corpus
+    reviews = [r for rows in list(corpus.by_user.values())[:30] for r in rows]
+    recommender = Recommender.from_reviews(
+        reviews,
+        rating_scale=(1, 10),
+        item_word="movie",
+        student="oracle",
+        store_path=str(tmp_path / "own.sqlite"),
+    )
+    (rating,) = recommender.ratings([(reviews[0].user, reviews[-1].item)])
+    assert 1 <= rating <= 10
+    with pytest.raises(UsageError, match="setting studnet is none"):
+        Recommender.from_reviews(reviews, rating_scale=(1, 10), studnet="oracle")
+
+
+def test_threads_may_ask_at_once(known):
+    recommender, split = known
+    pairs = split.pairs("test")[20:44]
+    alone = Recommender(recommender.rater).ratings(pairs)
+    fresh = recommender.with_reviews()
+    found: dict[int, list] = {}
+
+    def ask(k: int) -> None:
+        found[k] = fresh.ratings(pairs[k * 6 : k * 6 + 6])
+
+    threads = [threading.Thread(target=ask, args=(k,)) for k in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [rating for k in range(4) for rating in found[k]] == alone
+
+
+def test_a_run_exports_what_it_found_and_is_taken_up_again(home, known):
+    settings = ORACLE | {
+        "eval_pairs": 8,
+        "rerank_users": 2,
+        "epochs": 2,
+        "search": None,
+        "baselines": [],
+        "result_file": "exported.json",
+        "export_dir": "exports",
+    }
+    results = run("EXP3RT", "sample", config_dict=settings)
+    ratings = pd.read_parquet(home / "exports" / "ratings.parquet")
+    row = next(r for r in results.rows if r.name == "EXP3RT" and r.slice == "all")
+    error = ratings["EXP3RT"] - ratings["rating"]
+    assert np.sqrt((error**2).mean()) == pytest.approx(row.metrics["rmse"], abs=1e-4)
+    assert np.allclose(ratings[[f"p_{level}" for level in range(1, 11)]].sum(axis=1), 1)
+    expected = sum(level * ratings[f"p_{level}"] for level in range(1, 11))
+    assert np.allclose(expected, ratings["expected"]) and ratings["rationale"].str.len().gt(0).all()
+
+    topk = pd.read_parquet(home / "exports" / "topk.parquet")
+    own = topk[topk["system"] == "LightGCN + EXP3RT"]
+    assert len(own) == 40 and set(own["generator_rank"]) == set(range(1, 21))
+    assert own.groupby("user_id")["score"].apply(lambda s: s.is_monotonic_decreasing).all()
+    assert own["generator_score"].notna().all() and own["rationale"].notna().all()
+    assert set(topk["system"]) == {"LightGCN", "LightGCN + Bias", "LightGCN + EXP3RT"}
+    profiles = [json.loads(line) for line in (home / "exports/profiles.jsonl").open()]
+    assert {p["subject"] for p in profiles} == {"user", "item"} and profiles[0]["reviews"] > 0
+    assert not list((home / "exports").glob(".*"))
+
+    again = Recommender.from_run("exported.json")
+    pairs = list(zip(ratings["user_id"], ratings["item_id"], strict=True))
+    assert again.ratings(pairs) == ratings["expected"].tolist()
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl"])
+def test_other_forms_hold_the_same(home, form):
+    settings = ORACLE | {"task": "rating", "eval_pairs": 4, "baselines": []}
+    read = {"csv": pd.read_csv, "jsonl": lambda path: pd.read_json(path, lines=True)}[form]
+    for use in (form, "parquet"):
+        run(
+            "EXP3RT",
+            "sample",
+            config_dict=settings | {"export_dir": f"out-{form}", "export_format": use},
+        )
+    folder = home / f"out-{form}"
+    wanted = pd.read_parquet(folder / "ratings.parquet")
+    pd.testing.assert_frame_equal(
+        read(folder / f"ratings.{form}"), wanted, check_dtype=False, rtol=1e-6
+    )
+
+
+def test_a_result_of_other_data_is_refused(home, tmp_path):
+    run_of = json.loads((home / "exported.json").read_text())
+    changed = tmp_path / "changed.json"
+    changed.write_text(json.dumps(run_of | {"split_digest": "0" * 64}))
+    with pytest.raises(UsageError, match="is of split 000000000000, the data now gives"):
+        Recommender.from_run(changed)
+    changed.write_text(json.dumps(run_of | {"model": "MF"}))
+    with pytest.raises(UsageError, match="is of MF; only EXP3RT reads reviews"):
+        Recommender.from_run(changed)
+    changed.write_text("{}")
+    with pytest.raises(UsageError, match="is no result file of a run"):
+        Recommender.from_run(changed)
+
+
+def test_show_prints_what_the_model_saw_and_said(known, capsys):
+    recommender, split = known
+    user, item = split.pairs("test")[0]
+    settings = [f"--{key}={value}" for key, value in ORACLE.items()]
+    assert main(["show", f"--user={user}", f"--item={item}", "--dataset=sample", *settings]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    told = recommender.explain(user, item)
+    for message in told.prompt:
+        assert " ".join(message.content.split()) in said
+    assert told.prediction.rationale in said and f"expected {told.prediction.expected:.2f}" in said
+    review = recommender.rater.pipeline.corpus.user_reviews(user)[0]
+    assert " ".join(review.text.split()) in said
+    assert main(["show", "--user=nobody", f"--item={item}", *settings]) == 2
+    assert "user nobody has no reviews" in capsys.readouterr().err
