@@ -310,6 +310,8 @@ class Experiment:
             return
         for step, who in self.rater.who().items():
             self.console.print(f"  {step} by {escape(who)}")
+        for name, plan in self.rater.memory.items():
+            self.console.print(f"  memory of {escape(name)}: {plan}")
         for limit in self.settings.stages.limits():
             self.console.print(f"  {limit}")
         student, adapter = self.settings.rating_model, self.settings.adapter

@@ -42,6 +42,12 @@ class Rater:
         """Prompt and new tokens of those calls."""
         return sum(model.prompt_tokens + model.new_tokens for model in self.models.values())
 
+    @property
+    def memory(self) -> dict[str, Any]:
+        """Name -> what a local model needs of the memory that was free."""
+        plans = {name: getattr(model.llm, "memory", None) for name, model in self.models.items()}
+        return {name: plan for name, plan in plans.items() if plan is not None}
+
     def who(self) -> dict[str, str]:
         """Step -> identity of the model that does it."""
         steps = self.pipeline.models

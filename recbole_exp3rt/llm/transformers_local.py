@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from transformers.cache_utils import DynamicCache, DynamicLayer
 from transformers.utils import logging
 from transformers.utils.hub import cached_file
@@ -26,6 +26,7 @@ from recbole_exp3rt.llm.batches import Batch, Task, common_prefix, cost, plan
 from recbole_exp3rt.llm.chat import Chat
 from recbole_exp3rt.llm.decode import Rows, label_logp, prefill
 from recbole_exp3rt.llm.labels import kept_tokens, label_tokens
+from recbole_exp3rt.llm.memory import MemoryPlan, check_fits, plan_memory
 from recbole_exp3rt.llm.smollm2 import NAME as SMOLLM2
 from recbole_exp3rt.llm.smollm2 import WHEEL, smollm2_folder
 from recbole_exp3rt.llm.turn import Turn
@@ -42,6 +43,7 @@ class Loaded:
     model: Any
     tokenizer: Any
     identity: str
+    memory: MemoryPlan
 
 
 def load_model(
@@ -51,9 +53,12 @@ def load_model(
     dtype: str | None = None,
     adapter: str | Path | None = None,
     quantization: str | None = None,
+    batch_tokens: int | None = None,
+    max_rows: int | None = None,
 ) -> Loaded:
     """The model of a name (`smollm2`), a folder or a hub id.
 
+    `batch_tokens` and `max_rows` are what one batch may hold; fewer tokens if memory is short.
     `dtype` is float32 or bfloat16; None: bfloat16 on a GPU, else float32. `quantization` is None
     or "nf4" (4 bits, double quantisation, computed in `dtype`). `adapter` is a PEFT folder.
 
@@ -89,6 +94,17 @@ def load_model(
     try:
         # one look for the smallest file: a hub out of reach is told once, not file by file
         config = Path(str(cached_file(source, "config.json")))
+        on_gpu = device.startswith("cuda")
+        plan = plan_memory(
+            AutoConfig.from_pretrained(source),
+            dtype=dtype,
+            quantization=quantization,
+            device=device,
+            tokens=batch_tokens or (262_144 if on_gpu else 16_384),
+            rows=max_rows or (256 if on_gpu else 32),
+            adapter_parameters=adapter_size(adapter) // 4,
+        )
+        plan = check_fits(name_or_path, plan, quantization=quantization, device=device)
         tokenizer = AutoTokenizer.from_pretrained(source)
         model = AutoModelForCausalLM.from_pretrained(source, **options)
         if quantization is None:
@@ -105,7 +121,14 @@ def load_model(
         model = _with_adapter(model, Path(adapter))
         identity += f"+{Path(adapter).name}@{folder_digest(Path(adapter))}"
     model.eval()  # type: ignore[no-untyped-call]
-    return Loaded(model, tokenizer, identity)
+    return Loaded(model, tokenizer, identity, plan)
+
+
+def adapter_size(adapter: str | Path | None) -> int:
+    """Bytes of an adapter's weights on disk; they are float32 in memory."""
+    if adapter is None:
+        return 0
+    return sum(file.stat().st_size for file in Path(adapter).glob("adapter_model.*"))
 
 
 def _with_adapter(model: Any, adapter: Path) -> Any:
@@ -183,13 +206,20 @@ class TransformersLLM:
         if threads is not None:
             torch.set_num_threads(threads)
         loaded = load_model(
-            name_or_path, device=device, dtype=dtype, adapter=adapter, quantization=quantization
+            name_or_path,
+            device=device,
+            dtype=dtype,
+            adapter=adapter,
+            quantization=quantization,
+            batch_tokens=batch_tokens,
+            max_rows=max_rows,
         )
         self.identity = loaded.identity
         self.model = loaded.model
         self.chat = Chat(loaded.tokenizer, loaded.model.generation_config, loaded.identity)
         on_gpu = self.model.device.type == "cuda"
-        self.batch_tokens = batch_tokens or (262_144 if on_gpu else 16_384)
+        self.memory = loaded.memory
+        self.batch_tokens = loaded.memory.tokens
         self.max_rows = max_rows or (256 if on_gpu else 32)
         config = self.model.config.get_text_config()
         made_for = getattr(config, "max_position_embeddings", None) or 2**31

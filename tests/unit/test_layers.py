@@ -26,7 +26,7 @@ LAYERS = [
     {"quick_start"},
 ]
 RECBOLE = {layer for layers in LAYERS[5:] for layer in layers}
-TRANSFORMERS = {"llm.transformers_local", "llm.smollm2"}
+TRANSFORMERS = {"llm.transformers_local", "llm.smollm2", "llm.memory"}
 
 
 def modules() -> dict[str, set[str]]:

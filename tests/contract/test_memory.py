@@ -1,0 +1,70 @@
+"""What a model will need, before it is loaded: against known figures and a real model."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from transformers import LlamaConfig
+
+from recbole_exp3rt.llm import memory
+from recbole_exp3rt.llm.base import LLMError
+from recbole_exp3rt.llm.memory import check_fits, plan_memory
+from recbole_exp3rt.llm.transformers_local import TransformersLLM, new_cache
+
+LLAMA3_8B = LlamaConfig(
+    vocab_size=128_256,
+    hidden_size=4096,
+    intermediate_size=14_336,
+    num_hidden_layers=32,
+    num_attention_heads=32,
+    num_key_value_heads=8,
+    tie_word_embeddings=False,
+)
+USUAL = {"device": "cpu", "tokens": 16_384, "rows": 32}
+
+
+def test_llama3_8b_by_its_known_figures():
+    full = plan_memory(LLAMA3_8B, dtype="bfloat16", quantization=None, **USUAL)
+    assert full.weights == 8_030_261_248 * 2
+    assert full.token == 2 * 32 * 8 * 128 * 2  # keys and values, layers, heads, width, bytes
+    small = plan_memory(LLAMA3_8B, dtype="bfloat16", quantization="nf4", **USUAL)
+    assert 5.6e9 < small.weights < 5.8e9  # 6.98e9 linear parameters in four bits, the rest in 16
+
+
+def test_the_plan_of_the_embedded_student_is_what_it_takes(smollm2):
+    plan = smollm2.memory
+    weights = sum(p.numel() * p.element_size() for p in smollm2.model.parameters())
+    assert plan.weights == weights
+    cache = new_cache(smollm2.model)
+    with torch.inference_mode():
+        smollm2.model(torch.zeros(1, 50, dtype=torch.long), past_key_values=cache)
+    held = sum(t.numel() * t.element_size() for l in cache.layers for t in (l.keys, l.values))  # noqa: E741
+    assert held == 50 * plan.token
+    assert "weights 0.5 GB" in str(plan) and "free" in str(plan)
+
+
+def test_short_memory_gives_smaller_batches_then_one_line_with_advice():
+    plan = plan_memory(LLAMA3_8B, dtype="bfloat16", quantization=None, **USUAL)
+    roomy = replace(plan, free=200 * 10**9)
+    assert check_fits("llama", roomy, quantization=None, device="cpu").tokens == 16_384
+    tight = check_fits("llama", replace(plan, free=21 * 10**9), quantization=None, device="cpu")
+    assert memory.LEAST_TOKENS < tight.tokens < 16_384 and tight.fits
+    for device, advice in (("cuda", "nf4"), ("cpu", "a GPU")):
+        with pytest.raises(LLMError, match=r"does not fit: it needs 1.*smaller model") as raised:
+            small = replace(plan, free=10**10)
+            check_fits("llama", small, quantization=None, device=device)
+        assert advice in str(raised.value) and "\n" not in str(raised.value)
+
+
+def test_a_model_too_large_is_refused_before_it_is_loaded(monkeypatch):
+    monkeypatch.setattr(memory, "free_memory", lambda device: 10**8)
+    with pytest.raises(LLMError, match=r"model 'smollm2' does not fit: .* of 0\.1 GB free"):
+        TransformersLLM("smollm2", device="cpu")
+
+
+def test_a_container_s_limit_counts(monkeypatch, tmp_path):
+    monkeypatch.setattr(memory, "CGROUP", tmp_path)
+    (tmp_path / "memory.max").write_text("3000000\n")
+    (tmp_path / "memory.current").write_text("2500000\n")
+    (tmp_path / "memory.stat").write_text("anon 1\ninactive_file 500000\n")
+    assert memory.free_memory("cpu") == 1_000_000
