@@ -34,18 +34,27 @@ class Corpus:
         own = [review for rows in self.by_user.values() for review in rows]
         return Corpus([*own, *reviews], {**self.descriptions, **descriptions})
 
-    def user_reviews(self, user: str) -> list[Review]:
-        return self.by_user.get(user, [])
+    def user_reviews(self, user: str, *, without: str | None = None) -> list[Review]:
+        """The user's reviews but those of the item `without`."""
+        reviews = self.by_user.get(user, [])
+        return reviews if without is None else [r for r in reviews if r.item != without]
 
-    def item_reviews(self, item: str) -> list[Review]:
-        return self.by_item.get(item, [])
+    def item_reviews(self, item: str, *, without: str | None = None) -> list[Review]:
+        """The item's reviews but those of the user `without`."""
+        reviews = self.by_item.get(item, [])
+        return reviews if without is None else [r for r in reviews if r.user != without]
 
-    def user_average(self, user: str) -> float | None:
-        """Mean train rating of the user; None where there is no train row."""
-        return _average(self.user_reviews(user))
+    def has(self, user: str, item: str) -> bool:
+        """Whether the pair is a train pair: only then is there a review of its own to leave out."""
+        return any(review.item == item for review in self.user_reviews(user))
 
-    def item_average(self, item: str) -> float | None:
-        return _average(self.item_reviews(item))
+    def user_average(self, user: str, *, without: str | None = None) -> float | None:
+        """Mean train rating of the user, the item `without` left out; None: no row is left."""
+        return _average(self.user_reviews(user, without=without))
+
+    def item_average(self, item: str, *, without: str | None = None) -> float | None:
+        """Mean train rating of the item, the user `without` left out; None: no row is left."""
+        return _average(self.item_reviews(item, without=without))
 
     def description(self, item: str) -> Description:
         return self.descriptions.get(item, Description(item))

@@ -24,6 +24,11 @@ class Review:
     timestamp: float = 0.0
     helpful: int = 0
 
+    @property
+    def is_written(self) -> bool:
+        """Whether there is any text; a rating alone is none."""
+        return bool((self.title + self.text).strip())
+
 
 @dataclass(frozen=True, slots=True)
 class Preference:

@@ -6,16 +6,22 @@ allowed. The defaults stand in `properties/`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
 from recbole_exp3rt.errors import UsageError, nearest
 from recbole_exp3rt.scale import RatingScale
+from recbole_exp3rt.stages.choice import ITEM_PROFILES
 from recbole_exp3rt.stages.run import StageSettings
 
 TASKS = ("rating", "rerank")
 EXPORTS = ("parquet", "csv", "jsonl")
+CalibrationKind = Literal["none", "affine", "blend"]
+CALIBRATIONS: tuple[CalibrationKind, ...] = ("none", "affine", "blend")
+MIN_ANSWERS = 10  # validation answers below which nothing is calibrated
+
+Name = TypeVar("Name", bound=str)
 
 
 class Lookup(Protocol):
@@ -99,6 +105,8 @@ class Settings:
     description_fields: Mapping[str, str]
     review_file: str | None
     shown_extractions: int
+    calibration: CalibrationKind
+    calibration_pairs: int
 
     @classmethod
     def from_config(cls, config: Lookup) -> Settings:
@@ -117,6 +125,10 @@ class Settings:
                 profile_new_tokens=read.whole("profile_new_tokens"),
                 max_review_tokens=read.whole_or_none("max_review_tokens", least=16),
                 profile_reviews=read.whole_or_none("profile_reviews"),
+                item_profile=read.one_of("item_profile", ITEM_PROFILES),
+                helpful_top=read.whole("helpful_top"),
+                neighbors=read.whole("neighbors"),
+                profile_leave_one_out=read.flag("profile_leave_one_out"),
             ),
             student=student,
             preference_model=read.text_or_none("preference_model") or student,
@@ -130,6 +142,8 @@ class Settings:
             description_fields=read.names("description_fields"),
             review_file=read.text_or_none("review_file"),
             shown_extractions=read.whole("shown_extractions", least=0),
+            calibration=read.one_of("calibration", CALIBRATIONS),
+            calibration_pairs=read.whole("calibration_pairs", least=MIN_ANSWERS),
         )
 
 
@@ -165,6 +179,14 @@ class _Reader:
 
     def text_or_none(self, key: str) -> str | None:
         return None if self.config[key] is None else self.text(key)
+
+    def one_of(self, key: str, allowed: Sequence[Name]) -> Name:
+        value = self.config[key]
+        for name in allowed:
+            if value == name:
+                return name
+        hint = nearest(str(value), allowed)
+        raise UsageError(f"{key}={value!r} is not one of {', '.join(allowed)}{hint}")
 
     def flag(self, key: str) -> bool:
         return bool(self._take(key, lambda v: isinstance(v, bool), "True or False"))
@@ -207,13 +229,6 @@ class _Reader:
         if not isinstance(value, Mapping) or not all(isinstance(v, str) for v in value.values()):
             raise UsageError(f"{key}={value!r} does not map columns of the .item file to labels")
         return {str(column): label for column, label in value.items()}
-
-    def one_of(self, key: str, allowed: tuple[str, ...]) -> str:
-        value = self.config[key]
-        if value not in allowed:
-            hint = nearest(str(value), allowed)
-            raise UsageError(f"{key}={value!r} is not one of {', '.join(allowed)}{hint}")
-        return str(value)
 
     def tasks(self) -> tuple[str, ...] | None:
         return None if self.config["task"] is None else (self.one_of("task", TASKS),)

@@ -17,6 +17,7 @@ from recbole_exp3rt.prompts import Prompts
 from recbole_exp3rt.records import Preference, Profile, RatingPrediction, Review, Subject
 from recbole_exp3rt.scale import RatingScale
 from recbole_exp3rt.stages import preference, profile, rating
+from recbole_exp3rt.stages.choice import Choice, ChoiceSettings, Chooser
 from recbole_exp3rt.stages.lists import Unreadable
 
 Key = TypeVar("Key")
@@ -51,7 +52,7 @@ class Models:
 
 
 @dataclass(frozen=True)
-class StageSettings:
+class StageSettings(ChoiceSettings):
     """Knobs of the three steps. Token budgets count the words of a prompt in the step's model."""
 
     scale: RatingScale
@@ -63,7 +64,6 @@ class StageSettings:
     preference_new_tokens: int = 256
     profile_new_tokens: int = 256
     max_review_tokens: int | None = None  # None: as far as max_prompt_tokens goes
-    profile_reviews: int | None = None  # newest reviews a profile is made of; None: all
 
     def limits(self) -> list[str]:
         """What keeps the model from reading everything, in words; a result is read with it."""
@@ -111,7 +111,8 @@ class Pipeline:
         self.progress = progress
         self.counts = {"preference": StepCount(), "profile": StepCount(), "rating": StepCount()}
         self._preferences: dict[tuple[str, str], Preference | None] = {}
-        self._profiles: dict[tuple[Subject, str], Profile] = {}
+        self._chooser = Chooser(corpus, settings)
+        self._profiles: dict[Choice, Profile] = {}
         self._ratings: dict[tuple[str, str], RatingPrediction | None] = {}
         self._check_budget()
 
@@ -149,7 +150,7 @@ class Pipeline:
 
         known = self._preferences
         new = {(r.user, r.item): r for r in reviews if (r.user, r.item) not in known}
-        texts = {key: r for key, r in new.items() if (r.title + r.text).strip()}
+        texts = {key: r for key, r in new.items() if r.is_written}
         known.update({key: None for key in new.keys() - texts.keys()})
         known.update(
             self._step(
@@ -163,12 +164,16 @@ class Pipeline:
         return [known[(review.user, review.item)] for review in reviews]
 
     def profiles(self, wanted: Sequence[tuple[Subject, str]]) -> list[Profile]:
-        """Profiles of users and items; an empty one where nothing readable was written."""
+        """Profiles of users and items in no pair; empty where nothing readable was written."""
+        of = {"user": self._chooser.of_user, "item": self._chooser.of_item}
+        return self._written([of[subject](key) for subject, key in wanted])
+
+    def _written(self, choices: Sequence[Choice]) -> list[Profile]:
+        """A profile for each choice of reviews; equal choices are asked for once."""
         config = self.settings
-        new = [key for key in dict.fromkeys(wanted) if key not in self._profiles]
-        reviews = {key: self.reviews_of(*key) for key in new}
-        self.preferences([review for rows in reviews.values() for review in rows])
-        found = {key: [p for p in self.preferences(rows) if p] for key, rows in reviews.items()}
+        new = [choice for choice in dict.fromkeys(choices) if choice not in self._profiles]
+        self.preferences([review for choice in new for review in choice.reviews])
+        found = {choice: [p for p in self.preferences(choice.reviews) if p] for choice in new}
 
         def ask(told: tuple[Subject, Sequence[Preference]]) -> Request:
             subject, preferences = told
@@ -186,12 +191,13 @@ class Pipeline:
             "profile",
             "Writing profiles",
             self.models.profile,
-            self._asked("profile", {k: (k[0], rows) for k, rows in found.items() if rows}, ask),
-            lambda key, answer: profile.parse(answer.text, *key),
+            self._asked("profile", {k: (k.subject, rows) for k, rows in found.items() if rows}, ask),
+            lambda choice, answer: profile.parse(answer.text, choice.subject, choice.key),
         )
-        for key in new:
-            self._profiles[key] = made.get(key) or Profile(*key)
-        return [self._profiles[key] for key in wanted]
+        for choice in new:
+            empty = Profile(choice.subject, choice.key)
+            self._profiles[choice] = made.get(choice) or empty
+        return [self._profiles[choice] for choice in choices]
 
     @property
     def made_profiles(self) -> list[Profile]:
@@ -204,15 +210,21 @@ class Pipeline:
         return dict(self._ratings)
 
     def pair(self, user: str, item: str) -> rating.Pair:
-        """What the model is told about a pair."""
-        user_profile, item_profile = self.profiles([("user", user), ("item", item)])
-        biased = self.settings.use_bias
+        """What the model is told about a pair.
+
+        The averages of a train pair leave its own rating out, as those of a test pair do; a
+        pair is a train pair if the corpus has its review.
+        """
+        chooser, corpus, biased = self._chooser, self.corpus, self.settings.use_bias
+        user_profile, item_profile = self._written(
+            [chooser.of_user(user, item), chooser.of_item(item, user)]
+        )
         return rating.Pair(
             user=user_profile,
             item=item_profile,
-            description=self.corpus.description(item),
-            user_average=self.corpus.user_average(user) if biased else None,
-            item_average=self.corpus.item_average(item) if biased else None,
+            description=corpus.description(item),
+            user_average=corpus.user_average(user, without=item) if biased else None,
+            item_average=corpus.item_average(item, without=user) if biased else None,
         )
 
     def request(self, pair: rating.Pair) -> Request:
@@ -234,7 +246,11 @@ class Pipeline:
         Raises: LLMError if not a single answer could be read since the pipeline was made.
         """
         new = [key for key in dict.fromkeys(pairs) if key not in self._ratings]
-        self.profiles([("user", user) for user, _ in new] + [("item", item) for _, item in new])
+        chooser = self._chooser
+        self._written(
+            [chooser.of_user(*pair) for pair in new]
+            + [chooser.of_item(item, user) for user, item in new]
+        )
         told = {key: self.pair(*key) for key in new}
         made = self._step(
             "rating",
@@ -249,14 +265,6 @@ class Pipeline:
             reason = max(count.reasons, key=lambda r: count.reasons[r], default="no answer")
             raise LLMError(f"not one of {count.asked} pairs was rated: {reason}")
         return [self._ratings[pair] for pair in pairs]
-
-    def reviews_of(self, subject: Subject, key: str) -> list[Review]:
-        """The reviews that a profile is made of, oldest first."""
-        corpus = self.corpus
-        reviews = corpus.user_reviews(key) if subject == "user" else corpus.item_reviews(key)
-        return (
-            reviews[-self.settings.profile_reviews :] if self.settings.profile_reviews else reviews
-        )
 
     def _asked(
         self, step: str, told: Mapping[Key, Told], ask: Callable[[Told], Request]

@@ -1,0 +1,79 @@
+"""Users who rate alike (paper, section 3.5.2 and Appendix B).
+
+Computed for the users who meet at one item, never for all against all. What it does not know:
+texts, profiles, models.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+from recbole_exp3rt.corpus import Corpus
+from recbole_exp3rt.records import Review
+from recbole_exp3rt.scale import mean
+
+Centred = Mapping[str, float]  # item -> rating minus the user's mean
+DIGITS = 9  # beyond them is rounding, which must not rank anybody
+
+
+def centred(reviews: Sequence[Review]) -> dict[str, float]:
+    """R' of one user: each rating minus the user's mean rating (Appendix B, step 3).
+
+    Of an item reviewed twice the later rating counts.
+    """
+    if not reviews:
+        return {}
+    middle = mean([review.rating for review in reviews])
+    return {review.item: round(review.rating - middle, DIGITS) for review in reviews}
+
+
+def similarity(one: Centred, other: Centred) -> tuple[float, int]:
+    """Adjusted cosine of two users over the items both rated, and the number of those items.
+
+    sim(u, v) = sum R'_ui R'_vi / (sqrt(sum R'_ui^2) sqrt(sum R'_vi^2)), sums over I_uv.
+    0 where a norm is zero: no item in common, or one of them rated all of those at their mean.
+    Source: Appendix B, step 4.
+    """
+    fewer, more = (one, other) if len(one) <= len(other) else (other, one)
+    both = [(value, more[item]) for item, value in fewer.items() if item in more]
+    norms = math.sqrt(math.fsum(a * a for a, _ in both) * math.fsum(b * b for _, b in both))
+    if norms == 0.0:
+        return 0.0, len(both)
+    return round(math.fsum(a * b for a, b in both) / norms, DIGITS), len(both)
+
+
+class Neighbors:
+    """Ranks the raters of an item by how much they rate like a user, out of the train part."""
+
+    def __init__(self, corpus: Corpus) -> None:
+        self.corpus = corpus
+        self._centred: dict[str, dict[str, float]] = {}  # of the users met so far
+        self._ranked: dict[tuple[str, str, int], tuple[str, ...]] = {}
+
+    def nearest(self, user: str, item: str, raters: Iterable[str], n: int) -> tuple[str, ...]:
+        """At most `n` of `raters`, the most similar to `user` first, never the user itself.
+
+        Equal similarities: more items in common first, then the smaller token. What the user
+        thinks of `item` does not count, neither as an item in common nor in the user's mean.
+        """
+        key = (user, item, n)
+        if key not in self._ranked:
+            own = self._own(user, item)
+
+            def rank(rater: str) -> tuple[float, int, str]:
+                alike, common = similarity(own, self._of(rater))
+                return (-alike, -common, rater)
+
+            others = {rater for rater in raters if rater != user}
+            self._ranked[key] = tuple(sorted(others, key=rank)[:n])
+        return self._ranked[key]
+
+    def _of(self, user: str) -> dict[str, float]:
+        if user not in self._centred:
+            self._centred[user] = centred(self.corpus.user_reviews(user))
+        return self._centred[user]
+
+    def _own(self, user: str, item: str) -> dict[str, float]:
+        known = self._of(user)
+        return centred(self.corpus.user_reviews(user, without=item)) if item in known else known
