@@ -6,7 +6,7 @@ ratings.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -43,9 +43,9 @@ class Calibration:
     def __str__(self) -> str:
         fitted = f"{self.answered:,} of {self.pairs:,} validation pairs"
         if self.note:
-            return f"as it was: {self.note}"
+            return f"not calibrated, {self.note}"
         if self.kind == "blend":
-            return f"{self.slope:.3f} of it, {self.bias_weight:.3f} of Bias ({fitted})"
+            return f"weight {self.slope:.3f}, of Bias {self.bias_weight:.3f} ({fitted})"
         return f"slope {self.slope:.3f}, intercept {self.intercept:.3f} ({fitted})"
 
 
@@ -59,21 +59,20 @@ def fit_calibration(
     """
     there = ~np.isnan(ratings)
     ratings, bias, truth = (np.asarray(a, dtype=np.float64)[there] for a in (ratings, bias, truth))
-    counts = {"pairs": len(there), "answered": int(there.sum())}
+    raw = Calibration(kind, pairs=len(there), answered=len(ratings))
     if len(ratings) < MIN_ANSWERS:
-        note = f"{len(ratings)} validation answers, fewer than {MIN_ANSWERS}"
-        return Calibration(kind, note=note, **counts)
-    if kind == "affine" and ratings.std() < SPREAD:
-        return Calibration(kind, note="all validation answers are the same", **counts)
-    if kind == "blend" and np.abs(ratings - bias).max() < SPREAD:
-        return Calibration(kind, note="all validation answers are those of Bias", **counts)
+        return replace(raw, note=f"{len(ratings)} validation answers, fewer than {MIN_ANSWERS}")
     if kind == "affine":
+        if ratings.std() < SPREAD:
+            return replace(raw, note="all validation answers are the same")
         slope, intercept = fit_affine(ratings, truth)
-        return Calibration(kind, slope, intercept, **counts)
+        return replace(raw, slope=slope, intercept=intercept)
     if kind == "blend":
+        if np.abs(ratings - bias).max() < SPREAD:
+            return replace(raw, note="all validation answers are those of Bias")
         weight = fit_blend(ratings, bias, truth)
-        return Calibration(kind, slope=weight, bias_weight=1.0 - weight, **counts)
-    return Calibration(kind, **counts)
+        return replace(raw, slope=weight, bias_weight=1.0 - weight)
+    return raw
 
 
 def fit_affine(ratings: Array, truth: Array) -> tuple[float, float]:

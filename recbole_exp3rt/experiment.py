@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.markup import escape
 
+from recbole_exp3rt.calibration import Calibration, fit_calibration
 from recbole_exp3rt.card import check_unseen, has_card
 from recbole_exp3rt.config import Config
 from recbole_exp3rt.data.corpus import corpus_of
@@ -88,6 +89,7 @@ class Experiment:
         self._files: dict[str, Fitted] = {}
         self._predicted: dict[str, NDArray[np.float64]] = {}
         self._lists: dict[str, list[Reranked]] = {}
+        self._fitted_calibration: Calibration | None = None
 
     def run(self) -> Results:
         """All tasks, then the result file, the tables and the explanations."""
@@ -128,14 +130,11 @@ class Experiment:
         masks = user_slices(split.users("train"), split.users("test")[rows])
         table: list[Row] = []
 
-        def add(
-            name: str, predict: Callable[[], NDArray[np.float64]], calls: int = 0, tokens: int = 0
-        ) -> None:
-            start = time.monotonic()
+        def add(name: str, predict: Callable[[], NDArray[np.float64]]) -> None:
+            start, before = time.monotonic(), self._costs()
             predictions = self._predicted[name] = predict()
             seconds = time.monotonic() - start
-            if self.rater and name == self.config.model:
-                calls, tokens = self.rater.calls, self.rater.tokens
+            calls, tokens = (now - was for now, was in zip(self._costs(), before, strict=True))
             for part, mask in {"all": np.ones(len(rows), dtype=bool), **masks}.items():
                 if mask.any():
                     metrics = rating_metrics(self.config, split, predictions[mask], rows[mask])
@@ -158,6 +157,10 @@ class Experiment:
         add("constant", lambda: constant_ratings(self.learned, rows))
         for name in dict.fromkeys(["Bias", *run.baselines, self.config.model]):
             add(name, lambda name=name: predict_ratings(self._fit(name), split, rows))  # type: ignore[misc]
+        if self.settings and self.settings.calibration != "none":
+            raw, bias = self._predicted[self.config.model], self._predicted["Bias"]
+            scale = self.settings.stages.scale
+            add(self._calibrated_name, lambda: self._calibration().apply(raw, bias, scale))
         self.results.rows += table
         show_ratings(self.console, table, split.size("test"))
         pairs = split.pairs("test")
@@ -177,6 +180,9 @@ class Experiment:
             rerankers: dict[str, Reranker | None] = {generator.name: None}
             for name in [] if ranks_itself else dict.fromkeys(["Bias", self.config.model]):
                 rerankers[f"{generator.name} + {name}"] = RatingReranker(self._rate_with(name))
+            if self.settings and self.settings.calibration == "blend":  # a line changes no order
+                blended = RatingReranker(self._rate_calibrated)
+                rerankers[f"{generator.name} + {self._calibrated_name}"] = blended
             for name, reranker in rerankers.items():
                 table.append(self._ranking_row(name, generator, reranker, users, seen))
         self.results.rows += table
@@ -191,16 +197,16 @@ class Experiment:
         users: Sequence[str],
         seen: list[tuple[str, str]],
     ) -> Row:
-        own = self.rater is not None and name.endswith(f"+ {self.config.model}")
-        before = (self.rater.calls, self.rater.tokens) if own and self.rater else (0, 0)
+        own = self.rater is not None and f"+ {self.config.model}" in name
+        before = self._costs()
         start = time.monotonic()
         result = evaluate_ranking(
             self.config, self.split, generator, reranker, users, self.run_settings.relevant_from
         )
         self._lists[name] = result.lists
-        coverage, calls, tokens = 1.0, 0, 0
-        if own and self.rater:
-            calls, tokens = self.rater.calls - before[0], self.rater.tokens - before[1]
+        calls, tokens = (now - was for now, was in zip(self._costs(), before, strict=True))
+        coverage = 1.0
+        if own:
             scores = [score for one in result.lists for score in one.scores]
             coverage = sum(score is not None for score in scores) / max(len(scores), 1)
             full = [one for one in result.lists if one.order]  # a file may give a user none
@@ -302,6 +308,50 @@ class Experiment:
             return lambda pairs: [p.expected if p else None for p in rater.rate(pairs)]
         fitted, split = self._fit(name), self.split
         return lambda pairs: rate_pairs(fitted, split, pairs)
+
+    def _rate_calibrated(self, pairs: Pairs) -> Sequence[float | None]:
+        """Calibrated ratings; a pair that the model did not rate has none."""
+        assert self.settings is not None
+        raw, bias = (self._rate_with(name)(pairs) for name in (self.config.model, "Bias"))
+        ratings, biases = np.array(raw, dtype=np.float64), np.array(bias, dtype=np.float64)
+        mixed = self._calibration().apply(ratings, biases, self.settings.stages.scale)
+        return [None if np.isnan(rating) else float(rating) for rating in mixed]
+
+    def _calibration(self) -> Calibration:
+        """Fitted once, on validation pairs that are rated out of the train part alone.
+
+        With refit the rater and Bias of the tables have read the validation rows; fitted on
+        what those say of them, a calibration would trust them too much.
+        """
+        if self._fitted_calibration is None:
+            assert self.rater is not None and self.settings is not None
+            settings, split, seed = self.settings, self.split, self.run_settings.seed
+            rater, bias = self.rater, self._fit("Bias")
+            if self.run_settings.refit:
+                rater = rater.over(
+                    corpus_of(split.train, settings.description_fields, settings.review_file)
+                )
+                bias = fit("Bias", self.config, split, refit=False)
+            rows = sample_rows(split.size("valid"), settings.calibration_pairs, seed)
+            pairs = [split.pairs("valid")[row] for row in rows]
+            calibration = fit_calibration(
+                settings.calibration,
+                np.array([p.expected if p else np.nan for p in rater.rate(pairs)]),
+                np.array(rate_pairs(bias, split, pairs) if pairs else []),
+                split.ratings("valid")[rows],
+            )
+            self.console.print(f"{self._calibrated_name}: {calibration}")
+            self.results.about["calibration"] = asdict(calibration)
+            self._fitted_calibration = calibration
+        return self._fitted_calibration
+
+    @property
+    def _calibrated_name(self) -> str:
+        return f"{self.config.model} ({self.settings.calibration})" if self.settings else ""
+
+    def _costs(self) -> tuple[int, int]:
+        """Calls and tokens of the language models so far."""
+        return (self.rater.calls, self.rater.tokens) if self.rater else (0, 0)
 
     # --- what is said
 

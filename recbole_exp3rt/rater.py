@@ -29,6 +29,12 @@ class Rater:
     def rate(self, pairs: Pairs) -> list[RatingPrediction | None]:
         return self.pipeline.rate(pairs)
 
+    def over(self, corpus: Corpus) -> Rater:
+        """The same models, prompts and settings on another corpus; calls are counted together."""
+        own = self.pipeline
+        pipeline = Pipeline(corpus, own.models, own.prompts, own.settings, own.progress)
+        return Rater(pipeline, self.models)
+
     def __deepcopy__(self, memo: dict[int, Any]) -> Rater:
         return self
 

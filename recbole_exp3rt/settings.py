@@ -182,8 +182,8 @@ class _Reader:
 
     def one_of(self, key: str, allowed: Sequence[Name]) -> Name:
         value = self.config[key]
-        for name in allowed:
-            if value == name:
+        for name in allowed:  # RecBole reads the word none as None
+            if value == name or (value is None and name == "none"):
                 return name
         hint = nearest(str(value), allowed)
         raise UsageError(f"{key}={value!r} is not one of {', '.join(allowed)}{hint}")

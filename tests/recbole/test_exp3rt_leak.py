@@ -105,28 +105,35 @@ def world(tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("kind", SPLITS)
-def test_held_out_rows_reach_no_prompt_no_average_and_no_bias(world, tmp_path, kind):
+@pytest.mark.parametrize(
+    ("kind", "item_profile"),
+    [(kind, "all") for kind in SPLITS]
+    + [("ratio by time", "helpful"), ("ratio by time", "neighbor"), ("leave one out", "neighbor")],
+)
+def test_held_out_rows_reach_no_prompt_no_average_and_no_bias(world, tmp_path, kind, item_profile):
     copy = tmp_path / "data"
     shutil.copytree(world, copy)
-    before = observe(copy, SPLITS[kind])
+    values = SPLITS[kind] | {"item_profile": item_profile}
+    before = observe(copy, values)
     valid, test = before.pop("held out")
     assert len(valid) >= 300 and len(test) >= 300
     change(copy, set(valid) | set(test))
-    after = observe(copy, SPLITS[kind])
+    after = observe(copy, values)
     after.pop("held out")
     assert not any("LEAK" in prompt for prompt in after["prompts"])
     for what, value in before.items():
         assert after[what] == value, f"{what} changed with held-out rows"
 
 
-def test_the_same_change_to_one_train_row_is_noticed(world, tmp_path):
+@pytest.mark.parametrize("item_profile", ["all", "neighbor"])
+def test_the_same_change_to_one_train_row_is_noticed(world, tmp_path, item_profile):
     """The test above can fail."""
     copy = tmp_path / "data"
     shutil.copytree(world, copy)
-    before = observe(copy, {})
+    values = {"item_profile": item_profile}
+    before = observe(copy, values)
     change(copy, {next(pair for pair in before["train"] if pair[0] == before["held out"][1][0][0])})
-    after = observe(copy, {})
+    after = observe(copy, values)
     for what in ("prompts", "averages", "bias", "constant"):
         assert after[what] != before[what], what
     assert any("LEAK" in prompt for prompt in after["prompts"])
@@ -154,3 +161,24 @@ def test_a_whole_run_asks_the_same_whatever_held_out_rows_say(world, tmp_path, r
     rerank = {"task": "rerank", "rerank_users": 5, "refit": refit}
     told = asked_in_a_run(copy, tmp_path / "rerank.sqlite", **rerank)
     assert told and not any("LEAK" in request for request in told)
+
+
+def test_calibration_reads_validation_out_of_train_and_never_a_test_row(world, tmp_path):
+    """Other test ratings change no coefficient, nor does a refit; other validation ratings do."""
+
+    def coefficients(refit: bool) -> dict:
+        own = {"student": "oracle", "store_path": str(tmp_path / "answers.sqlite"), "refit": refit}
+        own |= {"task": "rating", "baselines": [], "eval_pairs": 20}
+        own |= {"calibration": "blend", "calibration_pairs": 60}
+        return run("EXP3RT", "world", config_dict=settings(copy, {}) | own).about["calibration"]
+
+    copy = tmp_path / "data"
+    shutil.copytree(world, copy)
+    before = coefficients(refit=False)
+    assert before["pairs"] == before["answered"] == 60 and 0 < before["slope"] < 1
+    assert coefficients(refit=True) == before
+    split = load_split(Config("EXP3RT", "world", config_dict=settings(copy, {})))
+    change(copy, set(split.pairs("test")))
+    assert coefficients(refit=False) == coefficients(refit=True) == before
+    change(copy, set(split.pairs("valid")))
+    assert coefficients(refit=False) != before

@@ -16,7 +16,7 @@ LAYERS = [
     {"corpus", "card", "prompts", "llm.base"},
     {"sample", "llm"},
     {"stages", "sample.measure"},
-    {"settings", "results", "progress", "rater"},
+    {"settings", "results", "progress", "rater", "calibration"},
     {"compat", "known", "register", "config", "data", "model", "trainer"},
     {"fitting"},
     {"evaluator", "rerank", "generators"},

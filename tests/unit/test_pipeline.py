@@ -66,10 +66,10 @@ def test_only_what_the_pairs_need_is_asked_and_each_question_once():
 
 def test_a_prediction_comes_with_train_averages_and_the_expected_rating():
     model = Model(logp=(-99.0, -99.0, -99.0, 0.0, 0.0))
-    (prediction,) = pipeline(model).rate([("ann", "film")])
+    (prediction,) = pipeline(model).rate([("ann", "show")])
     assert prediction is not None and prediction.expected == pytest.approx(4.5)
     (text,) = model.asked["User Profile"]
-    assert "[User Average Rating]\n3.5" in text and "[Item Average Rating]\n4.5" in text
+    assert "[User Average Rating]\n3.5" in text and "[Item Average Rating]\n2.0" in text
 
 
 def test_without_bias_no_average_is_shown():
@@ -95,6 +95,38 @@ def test_the_newest_reviews_make_the_profile_when_their_number_is_limited():
     model = Model()
     pipeline(model, profile_reviews=1).rate([("ann", "film")])
     assert ["Dull plot." in text or "long." in text for text in model.asked["Review"]] == [True] * 2
+
+
+def test_averages_of_a_train_pair_leave_its_own_rating_out_and_those_of_a_test_pair_none():
+    model = Model()
+    run = pipeline(model)
+    run.rate([("ann", "film"), ("cat", "film"), ("cat", "show")])
+    train, test, only = model.asked["User Profile"]
+    assert "[User Average Rating]\n2.0" in train  # play; with film 3.5
+    assert "[Item Average Rating]\n4.0" in train  # bob's; with ann's 4.5
+    assert "[User Average Rating]\n1.0" in test and "[Item Average Rating]\n4.5" in test
+    assert "User Average" not in only and "[Item Average Rating]\n3.0" in only
+
+
+@pytest.mark.parametrize("leave_one_out", [False, True])
+def test_profiles_of_a_train_pair_hold_its_own_review_unless_it_is_left_out(leave_one_out):
+    model = Model()
+    pipeline(model, profile_leave_one_out=leave_one_out).rate([("ann", "film")])
+    read = [text for text in model.asked["Review"] if "\nLovely music.\n" in text]
+    assert len(read) == (0 if leave_one_out else 1)
+    assert len(model.asked["Review"]) == (2 if leave_one_out else 3)
+
+
+def test_equal_choices_of_reviews_are_one_profile_asked_for_once():
+    """Two neighbors of three raters: who is left decides the profile, not who asks."""
+    reviews = [Review(user, "film", 3, f"{user} wrote.", timestamp=1) for user in "abc"]
+    reviews += [Review(user, "play", 2, timestamp=2) for user in "abcuv"]
+    reviews += [Review(user, "show", 4, timestamp=3) for user in "abcuv"]
+    model = Model()
+    run = pipeline(model, reviews, item_profile="neighbor", neighbors=2)
+    run.rate([("u", "film"), ("v", "film"), ("a", "film")])
+    profiles = [text for text in model.asked["Preferences"] if text.count("a taste") == 2]
+    assert len(profiles) == 2  # a and b for both strangers; b and c for a
 
 
 def test_unreadable_answers_are_counted_and_left_out():

@@ -25,6 +25,7 @@ def test_the_shipped_defaults_are_valid_and_the_papers():
     settings, run = Settings.from_config(config()), RunSettings.from_config(config())
     assert settings.stages.use_reasoning and settings.stages.use_bias
     assert (settings.stages.max_prompt_tokens, settings.stages.max_new_tokens) == (1200, 512)
+    assert settings.stages.item_profile == "all" and settings.stages.neighbors == 3
     assert settings.preference_model == settings.profile_model == settings.rating_model == "smollm2"
     assert run.tasks is None and run.rerank_depth == 20 and run.topk == (5, 10, 15, 20)
     assert run.scale.levels == tuple(range(1, 11)) and run.relevant_from == 6
@@ -63,6 +64,10 @@ def test_a_data_set_that_says_no_scale_can_still_be_ranked():
         ({"topk": []}, r"topk=\[\] is not a list of whole numbers"),
         ({"generator": [3]}, r"generator=\[3\] is not a name"),
         ({"description_fields": ["title"]}, "does not map columns"),
+        ({"item_profile": "neighbour"}, "is not one of all, helpful, neighbor .did you mean neigh"),
+        ({"neighbors": 0}, "neighbors=0 is not a whole number from 1 on"),
+        ({"calibration": "Blend"}, "calibration='Blend' is not one of none, affine, blend"),
+        ({"calibration_pairs": 3}, "calibration_pairs=3 is not a whole number from 10 on"),
     ],
 )
 def test_an_impossible_value_is_one_clear_line(changes, complaint):
