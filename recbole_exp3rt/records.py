@@ -27,7 +27,7 @@ class Review:
     @property
     def is_written(self) -> bool:
         """Whether there is any text; a rating alone is none."""
-        return bool((self.title + self.text).strip())
+        return bool(self.title.strip() or self.text.strip())
 
 
 @dataclass(frozen=True, slots=True)

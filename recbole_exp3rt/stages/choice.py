@@ -50,6 +50,7 @@ class Chooser:
         self.settings = settings
         self._neighbors = Neighbors(corpus)
         self._shared: dict[tuple[Subject, str], Choice] = {}  # those that no pair decides
+        self._written: dict[str, dict[str, list[Review]]] = {}  # item -> user -> reviews
 
     def of_user(self, user: str, item: str | None = None) -> Choice:
         """For the user's profile in the pair with `item`, or in no pair."""
@@ -85,11 +86,19 @@ class Chooser:
         return Choice("item", item, tuple(r.user for r in reviews), tuple(reviews))
 
     def _neighbors_choice(self, item: str, user: str) -> Choice:
-        written = [review for review in self.corpus.item_reviews(item) if review.is_written]
-        raters = (review.user for review in written)
-        near = self._neighbors.nearest(user, item, raters, self.settings.neighbors)
-        reviews = tuple(review for review in written if review.user in near)
-        return Choice("item", item, tuple(r.user for r in reviews), reviews)
+        written = self._written_of(item)
+        near = self._neighbors.nearest(user, item, written, self.settings.neighbors)
+        reviews = sorted((r for other in near for r in written[other]), key=_age)
+        return Choice("item", item, tuple(r.user for r in reviews), tuple(reviews))
+
+    def _written_of(self, item: str) -> dict[str, list[Review]]:
+        """The item's reviews that have a text, by their users."""
+        if item not in self._written:
+            by_user = self._written.setdefault(item, {})
+            for review in self.corpus.item_reviews(item):
+                if review.is_written:
+                    by_user.setdefault(review.user, []).append(review)
+        return self._written[item]
 
     def _newest(self, reviews: list[Review]) -> list[Review]:
         number = self.settings.profile_reviews
@@ -103,4 +112,8 @@ def most_helpful(reviews: Sequence[Review], n: int) -> list[Review]:
     """
     written = [review for review in reviews if review.is_written]
     best = sorted(written, key=lambda r: (-r.helpful, -r.timestamp, r.user, r.item))[:n]
-    return sorted(best, key=lambda r: (r.timestamp, r.user, r.item))
+    return sorted(best, key=_age)
+
+
+def _age(review: Review) -> tuple[float, str, str]:
+    return (review.timestamp, review.user, review.item)

@@ -6,6 +6,7 @@ texts, profiles, models.
 
 from __future__ import annotations
 
+import heapq
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -35,12 +36,13 @@ def similarity(one: Centred, other: Centred) -> tuple[float, int]:
     0 where a norm is zero: no item in common, or one of them rated all of those at their mean.
     Source: Appendix B, step 4.
     """
-    fewer, more = (one, other) if len(one) <= len(other) else (other, one)
-    both = [(value, more[item]) for item, value in fewer.items() if item in more]
-    norms = math.sqrt(math.fsum(a * a for a, _ in both) * math.fsum(b * b for _, b in both))
+    common = one.keys() & other.keys()
+    squares = (math.fsum(user[item] ** 2 for item in common) for user in (one, other))
+    norms = math.sqrt(math.prod(squares)) if common else 0.0
     if norms == 0.0:
-        return 0.0, len(both)
-    return round(math.fsum(a * b for a, b in both) / norms, DIGITS), len(both)
+        return 0.0, len(common)
+    products = math.fsum(one[item] * other[item] for item in common)
+    return round(products / norms, DIGITS), len(common)
 
 
 class Neighbors:
@@ -66,7 +68,7 @@ class Neighbors:
                 return (-alike, -common, rater)
 
             others = {rater for rater in raters if rater != user}
-            self._ranked[key] = tuple(sorted(others, key=rank)[:n])
+            self._ranked[key] = tuple(heapq.nsmallest(n, others, key=rank))
         return self._ranked[key]
 
     def _of(self, user: str) -> dict[str, float]:
