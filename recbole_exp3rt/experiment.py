@@ -180,7 +180,9 @@ class Experiment:
             rerankers: dict[str, Reranker | None] = {generator.name: None}
             for name in [] if ranks_itself else dict.fromkeys(["Bias", self.config.model]):
                 rerankers[f"{generator.name} + {name}"] = RatingReranker(self._rate_with(name))
-            if self.settings and self.settings.calibration == "blend":  # a line changes no order
+            if (
+                self.settings and self.settings.calibration == "blend"
+            ):  # a rising line changes no order
                 blended = RatingReranker(self._rate_calibrated)
                 rerankers[f"{generator.name} + {self._calibrated_name}"] = blended
             for name, reranker in rerankers.items():

@@ -68,6 +68,10 @@ class StageSettings(ChoiceSettings):
     def limits(self) -> list[str]:
         """What keeps the model from reading everything, in words; a result is read with it."""
         said = []
+        if self.item_profile == "helpful":
+            said.append(f"item profiles from the {self.helpful_top} most helpful reviews")
+        if self.item_profile == "neighbor":
+            said.append(f"item profiles from the {self.neighbors} most similar users")
         if self.profile_reviews:
             said.append(f"profiles from the newest {self.profile_reviews} reviews")
         if self.max_review_tokens:
@@ -191,7 +195,9 @@ class Pipeline:
             "profile",
             "Writing profiles",
             self.models.profile,
-            self._asked("profile", {k: (k.subject, rows) for k, rows in found.items() if rows}, ask),
+            self._asked(
+                "profile", {k: (k.subject, rows) for k, rows in found.items() if rows}, ask
+            ),
             lambda choice, answer: profile.parse(answer.text, choice.subject, choice.key),
         )
         for choice in new:

@@ -31,6 +31,15 @@ def test_the_shipped_defaults_are_valid_and_the_papers():
     assert run.scale.levels == tuple(range(1, 11)) and run.relevant_from == 6
 
 
+def test_a_run_says_whose_reviews_make_its_item_profiles():
+    def said(**changes):
+        return Settings.from_config(config(**changes)).stages.limits()
+
+    assert said() == []
+    assert said(item_profile="helpful") == ["item profiles from the 5 most helpful reviews"]
+    assert said(item_profile="neighbor") == ["item profiles from the 3 most similar users"]
+
+
 def test_a_step_can_be_given_to_another_model():
     settings = Settings.from_config(config(preference_model="oracle", student="llama3-8b"))
     assert settings.preference_model == "oracle" and settings.rating_model == "llama3-8b"
