@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.markup import escape
 
-from recbole_exp3rt.calibration import Calibration, fit_calibration
+from recbole_exp3rt.calibrate import calibrate
+from recbole_exp3rt.calibration import Calibration
 from recbole_exp3rt.card import check_unseen, has_card
 from recbole_exp3rt.config import Config
 from recbole_exp3rt.data.corpus import corpus_of
@@ -180,9 +181,8 @@ class Experiment:
             rerankers: dict[str, Reranker | None] = {generator.name: None}
             for name in [] if ranks_itself else dict.fromkeys(["Bias", self.config.model]):
                 rerankers[f"{generator.name} + {name}"] = RatingReranker(self._rate_with(name))
-            if (
-                self.settings and self.settings.calibration == "blend"
-            ):  # a rising line changes no order
+            # affine has no row here: a rising line changes no order
+            if self.settings and self.settings.calibration == "blend":
                 blended = RatingReranker(self._rate_calibrated)
                 rerankers[f"{generator.name} + {self._calibrated_name}"] = blended
             for name, reranker in rerankers.items():
@@ -320,31 +320,20 @@ class Experiment:
         return [None if np.isnan(rating) else float(rating) for rating in mixed]
 
     def _calibration(self) -> Calibration:
-        """Fitted once, on validation pairs that are rated out of the train part alone.
-
-        With refit the rater and Bias of the tables have read the validation rows; fitted on
-        what those say of them, a calibration would trust them too much.
-        """
+        """Fitted once, on what the model and Bias say of validation pairs."""
         if self._fitted_calibration is None:
             assert self.rater is not None and self.settings is not None
-            settings, split, seed = self.settings, self.split, self.run_settings.seed
-            rater, bias = self.rater, self._fit("Bias")
-            if self.run_settings.refit:
-                rater = rater.over(
-                    corpus_of(split.train, settings.description_fields, settings.review_file)
-                )
-                bias = fit("Bias", self.config, split, refit=False)
-            rows = sample_rows(split.size("valid"), settings.calibration_pairs, seed)
-            pairs = [split.pairs("valid")[row] for row in rows]
-            calibration = fit_calibration(
-                settings.calibration,
-                np.array([p.expected if p else np.nan for p in rater.rate(pairs)]),
-                np.array(rate_pairs(bias, split, pairs) if pairs else []),
-                split.ratings("valid")[rows],
+            self._fitted_calibration = calibrate(
+                self.config,
+                self.settings,
+                self.split,
+                self.rater,
+                self._fit("Bias"),
+                refit=self.run_settings.refit,
+                seed=self.run_settings.seed,
             )
-            self.console.print(f"{self._calibrated_name}: {calibration}")
-            self.results.about["calibration"] = asdict(calibration)
-            self._fitted_calibration = calibration
+            self.console.print(f"{self._calibrated_name}: {self._fitted_calibration}")
+            self.results.about["calibration"] = asdict(self._fitted_calibration)
         return self._fitted_calibration
 
     @property

@@ -15,6 +15,7 @@ from recbole_exp3rt.records import Profile, RatingPrediction
 from recbole_exp3rt.rerank import Reranked
 from recbole_exp3rt.results import write_whole
 from recbole_exp3rt.scale import RatingScale
+from recbole_exp3rt.stages.choice import Choice
 
 Pair = tuple[str, str]
 Predictions = Mapping[Pair, RatingPrediction | None]
@@ -101,10 +102,14 @@ def write_table(table: pd.DataFrame, folder: Path, name: str, form: str) -> Path
     return path
 
 
-def write_profiles(profiles: Sequence[Profile], corpus: Corpus, folder: Path) -> Path:
-    """`profiles.jsonl`: subject, key, likes, dislikes, number of train reviews, average rating."""
+def write_profiles(profiles: Mapping[Choice, Profile], corpus: Corpus, folder: Path) -> Path:
+    """`profiles.jsonl`: subject, key, likes, dislikes, number of train reviews, average rating.
+
+    `made_of` are the items (of a user) or users (of an item) whose reviews were taken; an item
+    has several profiles where similar users make them.
+    """
     lines = []
-    for profile in profiles:
+    for choice, profile in profiles.items():
         of_user = profile.subject == "user"
         reviews = corpus.user_reviews if of_user else corpus.item_reviews
         average = corpus.user_average if of_user else corpus.item_average
@@ -113,6 +118,7 @@ def write_profiles(profiles: Sequence[Profile], corpus: Corpus, folder: Path) ->
             "key": profile.key,
             "likes": profile.likes,
             "dislikes": profile.dislikes,
+            "made_of": choice.others,
             "reviews": len(reviews(profile.key)),
             "average": average(profile.key),
         }

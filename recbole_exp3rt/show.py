@@ -76,11 +76,9 @@ def show_pair(console: Console, recommender: Recommender, user: str, item: str) 
     explained = recommender.explain(user, item)
     pipeline = recommender.rater.pipeline
     who, scale = recommender.rater.who(), pipeline.settings.scale
-    for subject, key, profile in (
-        ("user", user, explained.user_profile),
-        ("item", item, explained.item_profile),
-    ):
-        reviews = pipeline.reviews_of(profile.subject, key)
+    profiles = (explained.user_profile, explained.item_profile)
+    for choice, profile in zip(pipeline.choices(user, item), profiles, strict=True):
+        subject, key, reviews = choice.subject, choice.key, choice.reviews
         console.print(f"\n[bold]Reviews of {subject} {escape(key)}[/bold] ({len(reviews)} read)")
         for review, found in zip(reviews, pipeline.preferences(reviews), strict=True):
             text = " ".join(f"{review.title}: {review.text}".split())

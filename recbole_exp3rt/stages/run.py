@@ -179,8 +179,8 @@ class Pipeline:
         self.preferences([review for choice in new for review in choice.reviews])
         found = {choice: [p for p in self.preferences(choice.reviews) if p] for choice in new}
 
-        def ask(told: tuple[Subject, Sequence[Preference]]) -> Request:
-            subject, preferences = told
+        def ask(content: tuple[Subject, Sequence[Preference]]) -> Request:
+            subject, preferences = content
             prompts = self.prompts
             return profile.request(
                 preferences,
@@ -191,13 +191,12 @@ class Pipeline:
                 count=self.models.profile.count_tokens,
             )
 
+        told = {choice: (choice.subject, rows) for choice, rows in found.items() if rows}
         made = self._step(
             "profile",
             "Writing profiles",
             self.models.profile,
-            self._asked(
-                "profile", {k: (k.subject, rows) for k, rows in found.items() if rows}, ask
-            ),
+            self._asked("profile", told, ask),
             lambda choice, answer: profile.parse(answer.text, choice.subject, choice.key),
         )
         for choice in new:
@@ -206,14 +205,18 @@ class Pipeline:
         return [self._profiles[choice] for choice in choices]
 
     @property
-    def made_profiles(self) -> list[Profile]:
-        """The profiles that this run has asked for."""
-        return list(self._profiles.values())
+    def made_profiles(self) -> dict[Choice, Profile]:
+        """The profiles of this run, by the reviews they are made of."""
+        return dict(self._profiles)
 
     @property
     def predictions(self) -> dict[tuple[str, str], RatingPrediction | None]:
         """What was said about each pair of this run; None: unreadable."""
         return dict(self._ratings)
+
+    def choices(self, user: str, item: str) -> tuple[Choice, Choice]:
+        """The reviews that the user's and the item's profile are made of in this pair."""
+        return self._chooser.of_user(user, item), self._chooser.of_item(item, user)
 
     def pair(self, user: str, item: str) -> rating.Pair:
         """What the model is told about a pair.
@@ -221,10 +224,8 @@ class Pipeline:
         The averages of a train pair leave its own rating out, as those of a test pair do; a
         pair is a train pair if the corpus has its review.
         """
-        chooser, corpus, biased = self._chooser, self.corpus, self.settings.use_bias
-        user_profile, item_profile = self._written(
-            [chooser.of_user(user, item), chooser.of_item(item, user)]
-        )
+        corpus, biased = self.corpus, self.settings.use_bias
+        user_profile, item_profile = self._written(self.choices(user, item))
         return rating.Pair(
             user=user_profile,
             item=item_profile,
@@ -252,11 +253,8 @@ class Pipeline:
         Raises: LLMError if not a single answer could be read since the pipeline was made.
         """
         new = [key for key in dict.fromkeys(pairs) if key not in self._ratings]
-        chooser = self._chooser
-        self._written(
-            [chooser.of_user(*pair) for pair in new]
-            + [chooser.of_item(item, user) for user, item in new]
-        )
+        choices = [self.choices(*pair) for pair in new]
+        self._written([choice for choice, _ in choices] + [choice for _, choice in choices])
         told = {key: self.pair(*key) for key in new}
         made = self._step(
             "rating",

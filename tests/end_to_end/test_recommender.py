@@ -154,6 +154,7 @@ def test_a_run_exports_what_it_found_and_is_taken_up_again(home, known):
     assert set(topk["system"]) == {"LightGCN", "LightGCN + Bias", "LightGCN + EXP3RT"}
     profiles = [json.loads(line) for line in (home / "exports/profiles.jsonl").open()]
     assert {p["subject"] for p in profiles} == {"user", "item"} and profiles[0]["reviews"] > 0
+    assert all(len(p["made_of"]) == p["reviews"] for p in profiles)
     assert not list((home / "exports").glob(".*"))
 
     again = Recommender.from_run("exported.json")

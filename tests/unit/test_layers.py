@@ -20,7 +20,7 @@ LAYERS = [
     {"compat", "known", "register", "config", "data", "model", "trainer"},
     {"fitting"},
     {"evaluator", "rerank", "generators"},
-    {"exports", "recommender"},
+    {"exports", "recommender", "calibrate"},
     {"show"},
     {"experiment"},
     {"quick_start"},
