@@ -1,18 +1,25 @@
 """Everything that RecBole 1.2.1 needs to run on today's libraries, each shim with its reason.
 
 All become needless with a RecBole that follows its libraries. `apply()` is called before any
-module of ours imports recbole; what only concerns trainers is taken in by `trainer.py`.
+module of ours imports recbole; what only concerns our trainers is taken in by `trainer.py`.
+`apply_to_trainers()` and `apply_to_quick_start()` mend RecBole's own, for scripts that use them.
 Not here, because a constraint is enough: pandas 3 corrupts RecBole's padding row (`pandas<3`).
-Never imported: `recbole.quick_start`, which pulls in a ray that does not import any more.
 """
 
 from __future__ import annotations
 
 import copy
+import pickle
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import wraps
+from pathlib import Path
+from types import ModuleType
 from typing import Any
+
+from recbole_exp3rt.errors import UsageError
 
 
 def apply() -> None:
@@ -23,7 +30,10 @@ def apply() -> None:
 
 
 def _numpy_names() -> None:
-    """RecBole writes `np.float`, `np.bool` …; numpy dropped them in 1.24 (bool, long came back)."""
+    """RecBole writes `np.float`, `np.bool` …; numpy dropped them in 1.24 (bool, long came back).
+
+    Its Config also reads `np.float_`, `np.complex_` and `np.unicode_`, which numpy 2 dropped.
+    """
     import numpy as np
 
     names = {
@@ -35,6 +45,9 @@ def _numpy_names() -> None:
         "str": np.str_,
         "long": np.int_,
         "unicode": np.str_,
+        "float_": np.float64,
+        "complex_": np.complex128,
+        "unicode_": np.str_,
     }
     for name, kind in names.items():
         if name not in vars(np):
@@ -102,3 +115,122 @@ def make_collector(config: Any) -> Any:
             return collected
 
     return TensorCollector(config)
+
+
+# --- RecBole's own trainers and quick start, in a user's script
+
+
+class _Checkpoints:
+    """Reads RecBole's checkpoints: torch >= 2.6 refuses them, as they hold a pickled Config.
+
+    Unpickling can run code, so only files that this process wrote are read without `trusted`.
+    """
+
+    def __init__(self) -> None:
+        self.trusted = False
+        self.written: dict[Path, tuple[int, int]] = {}  # path -> its time and size since
+
+    def save(self, obj: Any, f: Any, *args: Any, **kwargs: Any) -> None:
+        import torch
+
+        torch.save(obj, f, *args, **kwargs)
+        if isinstance(f, (str, Path)):
+            self.written[Path(f).resolve()] = _stamp(f)
+
+    def load(self, f: Any, *args: Any, **kwargs: Any) -> Any:
+        """Raises: UsageError for a file of others that holds more than plain tensors."""
+        from torch.serialization import load
+
+        kwargs["weights_only"] = not (self.trusted or self.own(f))
+        try:
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", message="Detected pickle protocol")
+                return load(f, *args, **kwargs)
+        except pickle.UnpicklingError as error:
+            if not kwargs["weights_only"]:
+                raise
+            raise UsageError(
+                f"{f} was not written by this process, and reading it can run code; if you made "
+                "it yourself, call recbole_exp3rt.register(trust_checkpoint=True)"
+            ) from error
+
+    def own(self, f: Any) -> bool:
+        if not isinstance(f, (str, Path)) or not Path(f).is_file():
+            return False
+        return self.written.get(Path(f).resolve()) == _stamp(f)
+
+
+def _stamp(path: str | Path) -> tuple[int, int]:
+    stat = Path(path).stat()
+    return stat.st_mtime_ns, stat.st_size
+
+
+CHECKPOINTS = _Checkpoints()
+
+
+class _Instead:
+    """A module as one module of RecBole's sees it: some names are others."""
+
+    def __init__(self, module: Any, **names: Any) -> None:
+        self.__dict__.update(names, _module=module)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._module, name)
+
+
+def apply_to_trainers() -> None:
+    """RecBole's trainers read the checkpoints that they wrote, and measure every metric.
+
+    Its exhaustive search gives hyperopt >= 0.2.7 a `RandomState`, where that takes a `Generator`.
+    """
+    apply()
+    import numpy as np
+    import recbole.trainer.hyper_tuning as tuning
+    import recbole.trainer.trainer as trainer
+    import torch
+
+    trainer.torch = _Instead(torch, save=CHECKPOINTS.save, load=CHECKPOINTS.load)
+    trainer.Collector = make_collector
+    tuning.np = _Instead(np, random=_Instead(np.random, RandomState=np.random.default_rng))
+
+
+def apply_to_quick_start() -> Any:
+    """Make `recbole.quick_start` work, and return it."""
+    apply_to_trainers()
+    _stand_in_for_ray()
+    import recbole.quick_start
+    from recbole.quick_start import quick_start as module
+
+    if not hasattr(module.load_data_and_model, "__wrapped__"):
+        module.load_data_and_model = _reads_checkpoints(module.load_data_and_model)
+        recbole.quick_start.load_data_and_model = module.load_data_and_model
+    return module
+
+
+def _reads_checkpoints(function: Any) -> Any:
+    """`load_data_and_model` imports torch inside, so it is lent another `torch.load` meanwhile."""
+    import torch
+
+    @wraps(function)
+    def wrapper(model_file: Any) -> Any:
+        original = torch.load
+        torch.load = CHECKPOINTS.load
+        try:
+            return function(model_file)
+        finally:
+            torch.load = original
+
+    return wrapper
+
+
+def _stand_in_for_ray() -> None:
+    """RecBole needs ray <= 2.6.3 for one call, `tune.report`; with numpy 2 it does not import."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # ray's own use of pkg_resources
+            import ray.tune
+    except Exception:  # of many kinds: missing modules, names that numpy dropped
+        ray, tune = ModuleType("ray"), ModuleType("ray.tune")
+        vars(tune)["report"] = lambda **metrics: None
+        vars(ray)["tune"] = tune
+        sys.modules.update({"ray": ray, "ray.tune": tune})

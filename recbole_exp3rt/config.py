@@ -40,7 +40,7 @@ from recbole_exp3rt.known import (  # noqa: E402
     recbole_models,
     shaping_keys,
 )
-from recbole_exp3rt.register import MODELS, find_model  # noqa: E402
+from recbole_exp3rt.registry import MODELS, find_model  # noqa: E402
 
 Kind = Literal["rating", "ranking", "other"]
 
@@ -128,7 +128,7 @@ class Config(RecBoleConfig):  # type: ignore[misc]
     def _load_config_files(self, file_list: Sequence[str] | None) -> dict[str, Any]:
         values: dict[str, Any] = {}
         for file in file_list or ():
-            _merge(values, _mapping(file, self.yaml_loader))
+            lay_over(values, read_layer(file, self.yaml_loader))
         return values
 
     def _load_cmd_line(self) -> dict[str, Any]:
@@ -140,7 +140,7 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         self.external_config_dict: dict[str, Any] = {}
         for layer in (self.file_config_dict, self.variable_config_dict, self.cmd_config_dict):
             check_keys(layer)
-            _merge(self.external_config_dict, layer)
+            lay_over(self.external_config_dict, layer)
 
     def _get_model_and_dataset(
         self, model: str | type | None, dataset: str | None
@@ -179,17 +179,17 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         )
         for name in layers:
             if (ours / f"{name}.yaml").is_file():
-                _merge(internal, _mapping(ours / f"{name}.yaml", self.yaml_loader))
+                lay_over(internal, read_layer(ours / f"{name}.yaml", self.yaml_loader))
         data_path = self.external_config_dict.get("data_path", internal["data_path"])
         beside = Path(str(data_path)) / dataset / f"{dataset}.yaml"
         if beside.is_file():
-            values = _mapping(beside, self.yaml_loader)
+            values = read_layer(beside, self.yaml_loader)
             check_keys(values, where=f"{beside}: ")
-            _merge(internal, values)
+            lay_over(internal, values)
 
     def _get_final_config_dict(self) -> dict[str, Any]:
         final = dict(self.internal_config_dict)
-        _merge(final, self.external_config_dict)
+        lay_over(final, self.external_config_dict)
         return final
 
     def _set_default_parameters(self) -> None:
@@ -363,7 +363,7 @@ def _value(text: Any) -> Any:
     return value if isinstance(value, plain) else text
 
 
-def _merge(target: dict[str, Any], layer: Mapping[str, Any]) -> None:
+def lay_over(target: dict[str, Any], layer: Mapping[str, Any]) -> None:
     """Lay `layer` over `target`; `eval_args` key by key."""
     for key, value in layer.items():
         below = target.get(key)
@@ -372,7 +372,8 @@ def _merge(target: dict[str, Any], layer: Mapping[str, Any]) -> None:
         target[key] = value
 
 
-def _mapping(path: str | Path, loader: Any) -> dict[str, Any]:
+def read_layer(path: str | Path, loader: Any) -> dict[str, Any]:
+    """The settings of a YAML file. Raises: UsageError if it holds anything else."""
     with open(path, encoding="utf-8") as file:
         values = yaml.load(file, Loader=loader)  # of a file, errors name it
     if values is None:

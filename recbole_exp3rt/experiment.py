@@ -30,7 +30,7 @@ from recbole_exp3rt.llm.load import ORACLE
 from recbole_exp3rt.model.exp3rt import EXP3RT
 from recbole_exp3rt.progress import ConsoleProgress
 from recbole_exp3rt.rater import Rater, make_rater
-from recbole_exp3rt.register import MODELS
+from recbole_exp3rt.registry import MODELS
 from recbole_exp3rt.rerank import (
     RatingReranker,
     Reranked,

@@ -18,7 +18,7 @@ from recbole_exp3rt.data.split import Split
 from recbole_exp3rt.errors import UsageError, nearest
 from recbole_exp3rt.fitting import Fitted, Progress, build_model, fit
 from recbole_exp3rt.known import model_keys, recbole_models
-from recbole_exp3rt.register import MODELS, find_model
+from recbole_exp3rt.registry import MODELS, find_model
 from recbole_exp3rt.trainer import make_trainer, read_checkpoint
 
 CHECKPOINTS = (".pth", ".pt")

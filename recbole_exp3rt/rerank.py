@@ -18,12 +18,14 @@ from numpy.typing import NDArray
 from recbole.data.dataloader import FullSortEvalDataLoader
 from recbole.sampler import Sampler
 
+from recbole_exp3rt import compat
 from recbole_exp3rt.config import Config
 from recbole_exp3rt.data.split import Split
 from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.fitting import Fitted
 
 Rate = Callable[[Sequence[tuple[str, str]]], Sequence[float | None]]  # pairs of raw tokens
+RERANK_DEPTH = 20  # where neither an argument nor a setting says one, as in a stock Config
 SCORES_IN_MEMORY = 20_000_000  # users x items of one evaluation batch
 
 
@@ -91,21 +93,50 @@ def new_order(scores: Sequence[float | None]) -> tuple[int, ...]:
     return tuple(sorted(range(len(scores)), key=key))
 
 
-def make_reranking_trainer(trainer_class: type, reranker: Reranker) -> type:
-    """A trainer class that evaluates the reranked candidates of its model.
+def make_reranking_trainer(
+    trainer_class: type, reranker: Reranker, depth: int | None = None
+) -> type:
+    """A trainer class whose `evaluate` measures the reranked candidates of its model.
 
-    The lists that went through stand in the trainer's `lists`.
+    Works with any trainer of RecBole and any model that scores all items. `depth` candidates of
+    each user go through; None: the setting `rerank_depth`, or 20. While it fits, the model's own
+    order is validated: a language model is not asked once an epoch. The lists of the latest
+    evaluation stand in the trainer's `lists`.
+
+    Raises: UsageError if the depth is below max(topk), or the evaluation does not rank all items.
     """
+    compat.apply_to_trainers()
 
     class RerankingTrainer(trainer_class):  # type: ignore[misc]
         def __init__(self, config: Any, model: Any) -> None:
-            self.depth = check_depth(config)
+            self.depth = check_depth(config, depth)
             super().__init__(config, model)
+            self.reranks = True
             self.tokens: tuple[Sequence[str], Sequence[str]] = ((), ())
             self.lists: list[Reranked] = []
 
+        def _valid_epoch(self, *args: Any, **kwargs: Any) -> Any:
+            self.reranks = False
+            try:
+                return super()._valid_epoch(*args, **kwargs)
+            finally:
+                self.reranks = True
+
+        def evaluate(self, eval_data: Any, *args: Any, **kwargs: Any) -> Any:
+            if self.reranks and eval_data:
+                if not isinstance(eval_data, FullSortEvalDataLoader):
+                    raise UsageError(
+                        "only an evaluation of all items can be reranked; "
+                        "set eval_args={'mode': 'full'} and ranking metrics"
+                    )
+                self.tokens = tokens_of(eval_data._dataset)
+                self.lists = []
+            return super().evaluate(eval_data, *args, **kwargs)
+
         def _full_sort_batch_eval(self, batched_data: Any) -> Any:
             interaction, scores, users, positives = super()._full_sort_batch_eval(batched_data)
+            if not self.reranks:
+                return interaction, scores, users, positives
             # scores: [users, items], -inf for padding and history
             user_ids = interaction[self.config["USER_ID_FIELD"]].tolist()
             values, items = scores.topk(min(self.depth, scores.shape[1]), dim=1)
@@ -151,9 +182,16 @@ def hide_unlisted(ranked: torch.Tensor, users: torch.Tensor, positives: torch.Te
     ranked[unlisted & ~relevant] = 0.0  # below every listed one: those are from 1 up
 
 
-def check_depth(config: Any) -> int:
+def tokens_of(dataset: Any) -> tuple[Sequence[str], Sequence[str]]:
+    """Raw token of each inner user id and item id of a RecBole data set; the first is padding."""
+    user, item = (dataset.field2id_token[name] for name in (dataset.uid_field, dataset.iid_field))
+    return tuple(map(str, user)), tuple(map(str, item))
+
+
+def check_depth(config: Any, depth: int | None = None) -> int:
     """Raises: UsageError if the metrics look deeper than the lists reach."""
-    depth, deepest = int(config["rerank_depth"]), max(config["topk"])
+    depth = int(depth or config["rerank_depth"] or RERANK_DEPTH)
+    deepest = max(config["topk"])
     if depth < deepest:
         raise UsageError(
             f"rerank_depth={depth} is below max(topk)={deepest}; "
@@ -200,7 +238,6 @@ def evaluate_ranking(
     loader = FullSortEvalDataLoader(ranking, test, sampler)
     trainer_class = make_reranking_trainer(type(generator.trainer), reranker or KeepOrder())
     trainer = trainer_class(ranking, generator.model)
-    trainer.tokens = (split.user_tokens, split.item_tokens)
     trainer.eval_collector.data_collect(SimpleNamespace(dataset=parts[0]))
     metrics = trainer.evaluate(loader, load_best_model=False)
     return RankingResult(

@@ -14,7 +14,7 @@ class BPR(RecBoleBPR):  # type: ignore[misc]
 
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
-        self.reg_weight = float(config["reg_weight"])
+        self.reg_weight = float(config["reg_weight"] or 0)  # none in RecBole's own checkpoints
         self.reg_loss = EmbLoss()
 
     def calculate_loss(self, interaction: Any) -> torch.Tensor:

@@ -66,7 +66,8 @@ def test_recbole_finds_our_models_by_name():
     from recbole.utils import get_model
 
     from recbole_exp3rt.model.mf import MF
-    from recbole_exp3rt.register import MODELS, register
+    from recbole_exp3rt.native import register
+    from recbole_exp3rt.registry import MODELS
 
     register()
     assert get_model("MF") is MF

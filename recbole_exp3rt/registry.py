@@ -1,8 +1,7 @@
-"""Our models by name, and how RecBole's own functions come to find them."""
+"""Our models by name."""
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Literal
@@ -29,25 +28,11 @@ MODELS = {
 
 
 def find_model(name: str) -> type:
-    """The class of a model of ours, or else of RecBole's."""
+    """The class of a model of ours, or else of RecBole's. Raises: ValueError for neither."""
     compat.apply()
     if name in MODELS:
         model: type = getattr(import_module(MODELS[name].module), name)
         return model
-    from recbole.utils import get_model
+    from recbole.utils.utils import get_model
 
     return get_model(name)  # type: ignore[no-any-return]
-
-
-def register() -> None:
-    """Let RecBole's own look-up find our models under their names.
-
-    BPR and LightGCN stand in for RecBole's of the same name from here on: ours run on current
-    libraries and give the same scores.
-    """
-    compat.apply()
-    import_module("recbole.model.general_recommender")
-    for name, entry in MODELS.items():
-        sys.modules[f"recbole.model.general_recommender.{name.lower()}"] = import_module(
-            entry.module
-        )

@@ -1,0 +1,106 @@
+"""RecBole's own Config, quick start, tuning and look-up with our models: what `register()` does.
+
+For scripts that are written against RecBole. Our own runs (`quick_start.py`) need none of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import wraps
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from recbole_exp3rt import compat
+
+compat.apply()
+
+import recbole.trainer  # noqa: E402
+import torch  # noqa: E402
+from recbole.config import Config as RecBoleConfig  # noqa: E402
+from recbole.trainer import TraditionalTrainer  # noqa: E402
+
+from recbole_exp3rt.config import Config, lay_over, read_layer  # noqa: E402
+from recbole_exp3rt.evaluator import filled  # noqa: E402
+from recbole_exp3rt.paths import properties_dir  # noqa: E402
+from recbole_exp3rt.registry import MODELS, find_model  # noqa: E402
+from recbole_exp3rt.settings import read_scale  # noqa: E402
+
+
+def register(trust_checkpoint: bool = False) -> None:
+    """Let RecBole run on today's libraries and find our models by name. Call it first.
+
+    From here on RecBole's `Config`, `run_recbole`, `load_data_and_model`, `objective_function`,
+    `HyperTuning` and `get_model` know Bias, MF, WDL and EXP3RT, and take our BPR and LightGCN
+    for RecBole's. With `trust_checkpoint`, RecBole also reads checkpoints that another process
+    wrote; they hold pickled objects, which can run code.
+    """
+    quick_start = compat.apply_to_quick_start()
+    compat.CHECKPOINTS.trusted = trust_checkpoint
+    if getattr(quick_start.get_model, "__wrapped__", None) is None:
+        _find_our_models(quick_start)
+        _load_our_settings()
+    recbole.trainer.EXP3RTTrainer = EXP3RTTrainer  # where `get_trainer` looks
+
+
+class EXP3RTTrainer(TraditionalTrainer):  # type: ignore[misc]
+    """One epoch, as nothing is trained; an unreadable answer counts as the farthest level."""
+
+    def _neg_sample_batch_eval(self, batched_data: Any) -> Any:
+        interaction, ratings, *positives = super()._neg_sample_batch_eval(batched_data)
+        # ratings: [batch], NaN where no answer could be read
+        given = interaction[self.config["RATING_FIELD"]].cpu().numpy()
+        counted = filled(ratings.cpu().numpy(), given, read_scale(self.config))
+        return interaction, torch.from_numpy(counted).to(ratings), *positives
+
+
+def _find_our_models(quick_start: Any) -> None:
+    """`get_model` looks in `recbole.model` only."""
+    utils: Any = import_module("recbole.utils.utils")
+    original = utils.get_model
+
+    @wraps(original)
+    def get_model(model_name: str) -> Any:
+        return find_model(model_name) if model_name in MODELS else original(model_name)
+
+    names = ("recbole.utils", "recbole.config.configurator")
+    for module in (utils, quick_start, *map(import_module, names)):
+        module.get_model = get_model
+
+
+def _load_our_settings() -> None:
+    """`Config` reads defaults from RecBole's own folder only; ours go above them."""
+    original = RecBoleConfig._load_internal_config_dict
+
+    @wraps(original)
+    def _load_internal_config_dict(self: Any, model: str, model_class: type, dataset: str) -> None:
+        original(self, model, model_class, dataset)
+        if not isinstance(self, Config):  # which has its own layers
+            _lay_over_defaults(self, model, model_class, dataset)
+
+    RecBoleConfig._load_internal_config_dict = _load_internal_config_dict
+
+
+def _lay_over_defaults(config: Any, model: str, model_class: type, dataset: str) -> None:
+    """Our model's settings over RecBole's, and for any model what the data set says of itself.
+
+    How a data set is split is never a model's matter here: in one script, all models of RecBole
+    and of ours are trained and measured on the same rows.
+    """
+    internal, external = config.internal_config_dict, config.external_config_dict
+
+    def lay(file: Path, *, only_new: bool = False) -> None:
+        layer = read_layer(file, config.yaml_loader) if file.is_file() else {}
+        lay_over(internal, {k: v for k, v in layer.items() if not only_new or k not in internal})
+
+    if model in MODELS and model_class.__module__ == MODELS[model].module:
+        folder = properties_dir()
+        lay(folder / "overall.yaml", only_new=True)
+        if MODELS[model].kind == "rating":
+            lay(folder / "rating.yaml")
+        lay(folder / "model" / f"{model}.yaml")
+        lay(folder / "model" / f"{model}-{dataset}.yaml")
+    data_path = Path(str(external.get("data_path", internal["data_path"])))
+    lay(data_path / dataset / f"{dataset}.yaml")
+    if isinstance(external.get("eval_args"), Mapping):  # RecBole would drop what it leaves out
+        external["eval_args"] = {**internal["eval_args"], **external["eval_args"]}
