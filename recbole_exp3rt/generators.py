@@ -14,7 +14,7 @@ from recbole.model.abstract_recommender import GeneralRecommender
 from recbole.utils import InputType, ModelType
 
 from recbole_exp3rt.config import Config, kind_of
-from recbole_exp3rt.data.split import Split
+from recbole_exp3rt.data.split import Split, rebuild_split
 from recbole_exp3rt.errors import UsageError, nearest
 from recbole_exp3rt.fitting import Fitted, Progress, build_model, fit
 from recbole_exp3rt.known import model_keys, recbole_models
@@ -75,17 +75,23 @@ def load_checkpoint(path: Path, config: Config, split: Split) -> Fitted:
     """A model out of a checkpoint of ours or of RecBole's own trainer.
 
     Ours say which raw tokens and which split they were trained on, and are refused on others.
-    RecBole's hold pickled objects, which are only read with `trust_checkpoint`; of them only the
-    shapes can be compared.
+    RecBole's hold pickled objects, which are only read with `trust_checkpoint`; what they were
+    trained on is built again from their own settings. Where its files are gone, a warning says
+    that only shapes were compared.
     """
     stored = _read(path, bool(config["trust_checkpoint"]))
     settings = _settings(stored["config"])
     name = str(settings.get("model"))
-    _check_origin(path, stored, split)
+    if settings.get("MODEL_TYPE") in (ModelType.SEQUENTIAL, ModelType.KNOWLEDGE):
+        raise UsageError(
+            f"generator={path} holds {name}, which needs sequences or a knowledge graph; "
+            "give its candidates as a file (.tsv)"
+        )
     own_keys = model_keys(name)
     own = config.for_model(name, **{key: settings[key] for key in settings if key in own_keys})
     if own.kind != "ranking":
         raise UsageError(f"generator={path} holds {name}, which does not rank")
+    _check_origin(path, stored, split)
     # A graph model's graph is part of what it learned from: train, or train + validation.
     learned = split.merged() if stored.get("refitted") else split
     model = build_model(own, learned.part("train"))
@@ -128,25 +134,37 @@ def _settings(stored: Any) -> Mapping[str, Any]:
 
 
 def _check_origin(path: Path, stored: Mapping[str, Any], split: Split) -> None:
-    tokens = stored.get("tokens")
+    """Raises: UsageError if the checkpoint learned from other tokens or another split."""
+    tokens, digest, how = stored.get("tokens"), stored.get("split"), ""
     if tokens is None:
-        warnings.warn(
-            f"generator={path} does not say what it was trained on; only shapes are compared, and "
-            "test rows may have been in its training",
-            stacklevel=4,
-        )
-        return
+        try:
+            origin = rebuild_split(stored["config"], path.stat().st_mtime)
+        except UsageError as error:
+            warnings.warn(
+                f"generator={path}: what it was trained on cannot be built again ({error}); only "
+                "shapes are compared, and test rows may have been in its training",
+                stacklevel=4,
+            )
+            return
+        tokens = {"user": origin.user_tokens, "item": origin.item_tokens}
+        digest, how = origin.digest, f" with eval_args={_plain_split(origin.config)}"
     for side, present in (("user", split.user_tokens), ("item", split.item_tokens)):
         if tuple(tokens[side]) != present:
+            same = sorted(tokens[side]) == sorted(present)
+            what = f"the {side}s in another order" if same else f"other {side}s"
             raise UsageError(
-                f"generator={path} was trained on other {side}s than those of data set "
+                f"generator={path} was trained on {what} than those of data set "
                 f"{split.config.dataset}; train it on this data set"
             )
-    if stored.get("split") != split.digest:
+    if digest != split.digest:
         raise UsageError(
-            f"generator={path} was trained on another split of data set {split.config.dataset}; "
-            "train it on this one"
+            f"generator={path} was trained on another split of data set {split.config.dataset}"
+            f"{how}; train it on this one, or run with the same eval_args and seed"
         )
+
+
+def _plain_split(config: Any) -> dict[str, Any]:
+    return {key: config["eval_args"].get(key) for key in ("split", "order", "group_by")}
 
 
 def _on(parameters: Any, device: Any) -> Any:

@@ -157,10 +157,7 @@ def load_split(config: Config) -> Split:
     except (ValueError, KeyError, TypeError, NotImplementedError, AssertionError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UsageError(f"data set {config.dataset} in {folder}: {reason}") from error
-    if len(built) == 2:
-        train, test = built
-        built = [train, train.copy(train.inter_feat[[]]), test]
-    split = Split(config, dataset, *built)
+    split = Split(config, dataset, *_three(built))
     for name in ("train", "test"):
         if not split.size(name):
             raise UsageError(
@@ -168,3 +165,35 @@ def load_split(config: Config) -> Split:
                 "check its files and eval_args"
             )
     return split
+
+
+def rebuild_split(config: Any, made: float) -> Split:
+    """The split that a checkpoint's own Config of RecBole describes, out of its files.
+
+    `made` is the time of the checkpoint, in seconds since the epoch. Order and seed are as
+    RecBole's quick start has them. Raises: UsageError, with why it cannot be built again.
+    """
+    from recbole.data import create_dataset
+    from recbole.utils import init_seed
+
+    folder, name = Path(config["data_path"]), config["dataset"]
+    files = sorted(folder.glob(f"{name}.*inter"))
+    if not files:  # RecBole would look for them on the web
+        raise UsageError(f"no {folder / name}.inter")
+    changed = [file for file in files if file.stat().st_mtime > made]
+    if changed:
+        raise UsageError(f"{changed[0]} is newer than the checkpoint")
+    init_seed(config["seed"], config["reproducibility"])
+    try:
+        dataset = create_dataset(config)
+        return Split(config, dataset, *_three(dataset.build()))
+    except Exception as error:  # whatever a Config of others leads to
+        raise UsageError(f"{type(error).__name__}: {' '.join(str(error).split())}") from error
+
+
+def _three(built: list[Any]) -> list[Any]:
+    """A missing validation part is an empty one."""
+    if len(built) == 2:
+        train, test = built
+        return [train, train.copy(train.inter_feat[[]]), test]
+    return built

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 import torch
-from worlds import structured_rows
+from worlds import structured_rows, write_inter
 
 from recbole_exp3rt.data.split import load_split
 from recbole_exp3rt.errors import UsageError
@@ -79,31 +81,91 @@ def test_a_checkpoint_of_another_split_or_data_set_is_refused(make_world):
         load_generator(path, config, other)
 
 
-def test_a_checkpoint_of_recbole_s_own_trainer(make_world, tmp_path):
+STOCK = {"epochs": 2, "embedding_size": 8, "show_progress": False}
+BY_TIME = {"split": {"RS": [8, 1, 1]}, "group_by": "user", "order": "TO", "mode": "full"}
+
+
+def stock_checkpoint(model: str = "BPR", **settings) -> str:
+    """What RecBole's own Config, model and Trainer leave behind for the data set `world`."""
+    from recbole.config import Config
     from recbole.data import create_dataset, data_preparation
+    from recbole.model import general_recommender, sequential_recommender
     from recbole.trainer import Trainer
     from recbole.utils import init_seed
 
-    config = make_world(structured_rows(), model="BPR", epochs=3, embedding_size=8)
+    model_class = getattr(general_recommender, model, None)
+    model_class = model_class or getattr(sequential_recommender, model)
+    values = {"load_col": {"inter": ["user_id", "item_id", "rating", "timestamp"]}, **STOCK}
+    config = Config(model_class, "world", config_dict={"eval_args": BY_TIME, **values, **settings})
     init_seed(config["seed"], True)
     train, valid, _ = data_preparation(config, create_dataset(config))
-    model = config.model_class(config, train.dataset).to(config["device"])
-    trainer = Trainer(config, model)
+    trainer = Trainer(config, model_class(config, train.dataset))
     trainer.fit(train, valid, verbose=False)
-    split = load_split(config)
+    return trainer.saved_model_file
+
+
+@pytest.fixture
+def trusting(make_world, monkeypatch):
+    """A run's config over `world`, and its split."""
+    monkeypatch.setattr("sys.argv", ["script.py"])
+    config = make_world(structured_rows(), model="BPR", trust_checkpoint=True)
+    return config, load_split(config)
+
+
+def test_a_checkpoint_of_recbole_s_own_trainer(trusting, recwarn):
+    config, split = trusting
+    file = stock_checkpoint()
     with pytest.raises(UsageError, match="add --trust_checkpoint=True"):
-        load_generator(trainer.saved_model_file, config, split)
-    trusting = config.for_model("BPR", trust_checkpoint=True)
-    with pytest.warns(UserWarning, match="does not say what it was trained on"):
-        generator = load_generator(trainer.saved_model_file, trusting, split)
-    stored = torch.load(trainer.saved_model_file, weights_only=False)["state_dict"]
+        load_generator(file, config.for_model("BPR", trust_checkpoint=False), split)
+    recwarn.clear()
+    generator = load_generator(file, config, split)
+    assert not [w for w in recwarn if "only shapes" in str(w.message)]
+    stored = torch.load(file, weights_only=False)["state_dict"]
     assert torch.equal(generator.model.item_embedding.weight, stored["item_embedding.weight"])
+
+
+def test_recbole_s_checkpoint_of_another_split_is_refused(trusting):
+    file = stock_checkpoint(eval_args={**BY_TIME, "order": "RO"})
+    with pytest.raises(UsageError, match=r"another split of data set world with .*'order': 'RO'"):
+        load_generator(file, *trusting)
+
+
+def test_recbole_s_checkpoint_with_the_same_shapes_but_other_ids_is_refused(trusting, tmp_path):
+    shuffled = tmp_path / "elsewhere" / "world" / "world.inter"
+    write_inter(shuffled, structured_rows()[::-1])
+    file = stock_checkpoint(data_path="elsewhere")
+    with pytest.raises(UsageError, match="trained on the users in another order"):
+        load_generator(file, *trusting)
+    write_inter(shuffled, [(f"x{user}", *rest) for user, *rest in structured_rows()])
+    file = stock_checkpoint(data_path="elsewhere")
+    with pytest.raises(UsageError, match="trained on other users"):
+        load_generator(file, *trusting)
+
+
+@pytest.mark.parametrize("how", ["gone", "newer"])
+def test_what_cannot_be_built_again_is_compared_by_shapes(make_world, trusting, tmp_path, how):
+    inter = tmp_path / "elsewhere" / "world" / "world.inter"
+    write_inter(inter, structured_rows())
+    file = stock_checkpoint(data_path="elsewhere")
+    if how == "gone":
+        inter.unlink()
+    else:
+        os.utime(inter, (2e9, 2e9))
+    config, split = trusting
+    with pytest.warns(UserWarning, match="only shapes are compared"):
+        load_generator(file, config, split)
     bigger = load_split(make_world(structured_rows(n_users=70), model="BPR"))
     with (
         pytest.warns(UserWarning, match="only shapes are compared"),
         pytest.raises(UsageError, match="does not fit data set world"),
     ):
-        load_generator(trainer.saved_model_file, trusting, bigger)
+        load_generator(file, config, bigger)
+
+
+def test_recbole_s_sequential_models_are_no_generators(trusting):
+    file = stock_checkpoint("GRU4Rec", train_neg_sample_args=None)
+    with pytest.raises(UsageError, match="holds GRU4Rec, which needs sequences"):
+        load_generator(file, *trusting)
 
 
 def test_a_file_that_is_no_checkpoint(make_world, tmp_path):
