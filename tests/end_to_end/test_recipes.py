@@ -1,0 +1,48 @@
+"""Every recipe runs as it is written, in an empty folder, and prints what it promises."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+RECIPES = ROOT / "docs" / "recipes"
+
+# recipe -> what its output holds, in this order
+PRINTED = {
+    "cold-and-warm": [r"EXP3RT +warm", r"EXP3RT +cold", r"warm +\d+ users", r"cold +\d+ users"],
+    "fixed-splits": [r"2,727 train, 341 valid, 341 test", r"\n MF +\d\.\d{4}", r"recall@10"],
+    "own-reviews": [
+        r"Rating prediction: 20 of",
+        r"Explanations",
+        r"viewer\d+ and syn\d+: \d\.\d\d",
+    ],
+    "rating-prediction": [r"constant", r"Bias", r"\n MF", r"\{'rmse': [\d.]+, 'mae': [\d.]+\}"],
+    "reranking-a-checkpoint": [r"'recall@20'", r"\('syn", r"bpr\.pth \+ EXP3RT"],
+}
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in RECIPES.glob("*[a-z].md")))
+def test_recipe(name, tmp_path):
+    done = subprocess.run(
+        [sys.executable, Path(__file__).with_name("run_recipe.py"), RECIPES / f"{name}.md"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    assert re.search(".*".join(PRINTED[name]), done.stdout, re.DOTALL), done.stdout
+
+
+def test_recipes_are_short_and_listed():
+    listed = (RECIPES / "README.md").read_text(encoding="utf-8")
+    for path in RECIPES.glob("*[a-z].md"):
+        assert len(path.read_text(encoding="utf-8").splitlines()) <= 60, path
+        assert f"({path.name})" in listed, path
