@@ -1,6 +1,7 @@
 """A run from its command to its tables: rate test pairs, rerank candidates, explain.
 
-RecBole's own `quick_start` is not used: it does not import with today's libraries.
+RecBole's own `quick_start` is not used: it needs a ray that today's libraries do not have
+(`native.register` mends it for scripts that do use it).
 """
 
 from __future__ import annotations

@@ -198,8 +198,22 @@ def test_run_recbole_then_load_data_and_model(name):
     assert Trainer(config, model).evaluate(test, load_best_model=False) == result
 
 
+@pytest.mark.parametrize("name", OURS)
+def test_objective_function_and_hyper_tuning_agree(name):
+    from recbole.quick_start import objective_function
+    from recbole.trainer import HyperTuning
+
+    pytest.importorskip("hyperopt")
+    files = settings_file(name)
+    one = objective_function({"learning_rate": 0.02}, files)
+    space = {"choice": {"learning_rate": [0.02]}}
+    tuning = HyperTuning(objective_function, params_dict=space, fixed_config_file_list=files)
+    tuning.run()
+    assert tuning.params2result == {"learning_rate:0.02": one} and one["model"] == name
+
+
 @pytest.mark.parametrize("algorithm", ["exhaustive", "bayes", "random"])
-def test_hyper_tuning_over_the_objective_function(algorithm):
+def test_hyper_tuning_finds_the_better_setting(algorithm):
     from recbole.quick_start import objective_function
     from recbole.trainer import HyperTuning
 
