@@ -44,7 +44,10 @@ def register(trust_checkpoint: bool = False) -> None:
 
 
 class EXP3RTTrainer(TraditionalTrainer):  # type: ignore[misc]
-    """One epoch, as nothing is trained; an unreadable answer counts as the farthest level."""
+    """One epoch, as nothing is trained; an unreadable answer counts as the farthest level.
+
+    RecBole rates all validation rows, then all test rows: `eval_pairs` belongs to our own runs.
+    """
 
     def _neg_sample_batch_eval(self, batched_data: Any) -> Any:
         interaction, ratings, *positives = super()._neg_sample_batch_eval(batched_data)
