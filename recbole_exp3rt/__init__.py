@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from recbole_exp3rt.errors import UsageError as UsageError
     from recbole_exp3rt.native import register as register
+    from recbole_exp3rt.recommender import Recommender as Recommender
     from recbole_exp3rt.rerank import Candidates as Candidates
     from recbole_exp3rt.rerank import RatingReranker as RatingReranker
     from recbole_exp3rt.rerank import Reranker as Reranker
@@ -22,6 +23,7 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "Candidates": "rerank",
     "RatingReranker": "rerank",
+    "Recommender": "recommender",
     "Reranker": "rerank",
     "UsageError": "errors",
     "make_reranking_trainer": "rerank",

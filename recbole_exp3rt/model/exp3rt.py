@@ -5,6 +5,7 @@ What it does not know: how candidates come about. It ranks by its ratings, in `r
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -42,6 +43,13 @@ class EXP3RT(GeneralRecommender):  # type: ignore[misc]
         """0: nothing is learned here."""
         return self.unused.sum() * 0.0
 
+    def rate(self, pairs: Sequence[tuple[str, str]]) -> list[float | None]:
+        """Expected ratings of pairs of raw tokens, None where no answer could be read: [n_pairs].
+
+        `RatingReranker(model.rate)` reranks with them.
+        """
+        return [p.expected if p else None for p in self.rater.rate(pairs)]
+
     def predict(self, interaction: Any) -> torch.Tensor:
         """Expected ratings in rating units, NaN where no answer could be read: [batch]."""
         users = interaction[self.USER_ID].cpu().numpy()
@@ -49,7 +57,7 @@ class EXP3RT(GeneralRecommender):  # type: ignore[misc]
         pairs = [
             (str(self.users[u]), str(self.items[i])) for u, i in zip(users, items, strict=True)
         ]
-        ratings = [p.expected if p else float("nan") for p in self.rater.rate(pairs)]
+        ratings = [float("nan") if rating is None else rating for rating in self.rate(pairs)]
         return torch.tensor(ratings, dtype=torch.float32, device=self.device)
 
     def full_sort_predict(self, interaction: Any) -> torch.Tensor:

@@ -42,13 +42,13 @@ def registered(tmp_path, monkeypatch):
     write_inter(tmp_path / "dataset" / "world" / "world.inter", structured_rows(n_items=60))
 
 
-def prepare(model, **settings):
+def prepare(model, dataset="world", **settings):
     """What a user of RecBole writes: config, train, valid and test data, a model."""
     from recbole.config import Config
     from recbole.data import create_dataset, data_preparation
     from recbole.utils import init_seed
 
-    config = Config(model, "world", config_dict={**SETTINGS, **settings})
+    config = Config(model, dataset, config_dict={**SETTINGS, **settings})
     init_seed(config["seed"], config["reproducibility"])
     train, valid, test = data_preparation(config, create_dataset(config))
     return config, train, valid, test, config.model_class(config, train.dataset)
@@ -264,6 +264,23 @@ def test_exp3rt_through_every_function_of_recbole(sample):
     file = max(Path("saved").glob("EXP3RT-*.pth"))
     config, model, _, _, _, test = load_data_and_model(str(file))
     assert Trainer(config, model).evaluate(test, load_best_model=False) == result
+
+
+def test_exp3rt_reranks_in_a_script_from_the_train_rows_it_is_given(sample):
+    from recbole.config import Config
+    from recbole.trainer import Trainer
+
+    from recbole_exp3rt import RatingReranker
+    from recbole_exp3rt.model.exp3rt import EXP3RT
+
+    here = {"data_path": str(sample), "load_col": COLUMNS}
+    config, train, _, test, model = prepare("BPR", dataset="sample", **here)
+    rates = Config("EXP3RT", "sample", config_dict={**here, "student": "oracle"})
+    reranker = RatingReranker(EXP3RT(rates, train.dataset).rate)
+    turned = make_reranking_trainer(Trainer, reranker)(config, model)
+    base = Trainer(config, model).evaluate(test, load_best_model=False)
+    after = turned.evaluate(test, load_best_model=False)
+    assert after["recall@20"] == base["recall@20"] and after["ndcg@5"] > base["ndcg@5"]
 
 
 def test_an_unreadable_answer_counts_as_the_farthest_level(sample, monkeypatch):
