@@ -63,13 +63,13 @@ def test_no_output_and_no_warning_of_libraries(make_world, tmp_path):
 
 
 def test_recbole_finds_our_models_by_name():
-    from recbole.utils import get_model
-
     from recbole_exp3rt.model.mf import MF
     from recbole_exp3rt.native import register
     from recbole_exp3rt.registry import MODELS
 
-    register()
+    register()  # before the names of RecBole are taken
+    from recbole.utils import get_model
+
     assert get_model("MF") is MF
     for name in MODELS:
         assert get_model(name).__module__.startswith("recbole_exp3rt")
