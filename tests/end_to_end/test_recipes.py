@@ -16,6 +16,8 @@ RECIPES = ROOT / "docs" / "recipes"
 # recipe -> what its output holds, in this order
 PRINTED = {
     "cold-and-warm": [r"EXP3RT +warm", r"EXP3RT +cold", r"warm +\d+ users", r"cold +\d+ users"],
+    "export-top-k": [r"Exports: out/topk\.csv", r"generator_rank", r"user", r"count", r"max +20"],
+    "new-users-and-items": [r"ann-new likes .*twisting plot", r"bob-new likes", r"new-film"],
     "fixed-splits": [r"2,727 train, 341 valid, 341 test", r"\n MF +\d\.\d{4}", r"recall@10"],
     "own-reviews": [
         r"Rating prediction: 20 of",
