@@ -26,7 +26,7 @@ from recbole_exp3rt.evaluator import constant_ratings, predict_ratings, rate_pai
 from recbole_exp3rt.exports import ratings_table, topk_table, write_profiles, write_table
 from recbole_exp3rt.fitting import Fitted, fit
 from recbole_exp3rt.generators import check_ranker, is_file, load_generator
-from recbole_exp3rt.llm.load import ORACLE
+from recbole_exp3rt.llm.load import ORACLE, is_served
 from recbole_exp3rt.model.exp3rt import EXP3RT
 from recbole_exp3rt.progress import ConsoleProgress
 from recbole_exp3rt.rater import Rater, make_rater
@@ -135,7 +135,10 @@ class Experiment:
             start, before = time.monotonic(), self._costs()
             predictions = self._predicted[name] = predict()
             seconds = time.monotonic() - start
-            calls, tokens = (now - was for now, was in zip(self._costs(), before, strict=True))
+            costs = (now - was for now, was in zip(self._costs(), before, strict=True))
+            calls, tokens, missing = costs
+            own = self.rater is not None and name.startswith(self.config.model)
+            readout = self.rater.readout if self.rater and own else ""
             for part, mask in {"all": np.ones(len(rows), dtype=bool), **masks}.items():
                 if mask.any():
                     metrics = rating_metrics(self.config, split, predictions[mask], rows[mask])
@@ -152,6 +155,8 @@ class Experiment:
                             calls=calls if whole else 0,
                             tokens=tokens if whole else 0,
                             seconds=seconds if whole else 0.0,
+                            readout=readout if whole else "",
+                            missing_labels=missing if whole else 0,
                         )
                     )
 
@@ -206,7 +211,8 @@ class Experiment:
             self.config, self.split, generator, reranker, users, self.run_settings.relevant_from
         )
         self._lists[name] = result.lists
-        calls, tokens = (now - was for now, was in zip(self._costs(), before, strict=True))
+        costs = (now - was for now, was in zip(self._costs(), before, strict=True))
+        calls, tokens, missing = costs
         coverage = 1.0
         if own:
             scores = [score for one in result.lists for score in one.scores]
@@ -222,6 +228,8 @@ class Experiment:
             calls=calls,
             tokens=tokens,
             seconds=time.monotonic() - start,
+            readout=self.rater.readout if self.rater and own else "",
+            missing_labels=missing,
         )
 
     def _export(self, folder: Path) -> None:
@@ -340,9 +348,10 @@ class Experiment:
     def _calibrated_name(self) -> str:
         return f"{self.config.model} ({self.settings.calibration})" if self.settings else ""
 
-    def _costs(self) -> tuple[int, int]:
-        """Calls and tokens of the language models so far."""
-        return (self.rater.calls, self.rater.tokens) if self.rater else (0, 0)
+    def _costs(self) -> tuple[int, int, int]:
+        """Calls and tokens of the language models, and labels missing from answers, so far."""
+        rater = self.rater
+        return (rater.calls, rater.tokens, rater.missing_labels) if rater else (0, 0, 0)
 
     # --- what is said
 
@@ -356,7 +365,7 @@ class Experiment:
         for limit in self.settings.stages.limits():
             self.console.print(f"  {limit}")
         student, adapter = self.settings.rating_model, self.settings.adapter
-        if student != ORACLE and not (has_card(student) or has_card(adapter)):
+        if student != ORACLE and not (is_served(student) or has_card(student) or has_card(adapter)):
             self.console.print(f"  note: {escape(student)} was not trained for this task")
 
     def _say_fitted(self, fitted: Fitted, seconds: float) -> None:

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from recbole_exp3rt.corpus import Corpus
-from recbole_exp3rt.llm.base import LLM
+from recbole_exp3rt.llm.base import LLM, readout_of
 from recbole_exp3rt.llm.cached import CachedLLM
-from recbole_exp3rt.llm.load import load_llm
+from recbole_exp3rt.llm.load import is_served, load_llm
 from recbole_exp3rt.llm.store import Store
 from recbole_exp3rt.prompts import load_prompts
 from recbole_exp3rt.records import RatingPrediction
@@ -54,6 +54,16 @@ class Rater:
         plans = {name: getattr(model.llm, "memory", None) for name, model in self.models.items()}
         return {name: plan for name, plan in plans.items() if plan is not None}
 
+    @property
+    def readout(self) -> str:
+        """How the rating model's labels are read: exact, top or parsed."""
+        return readout_of(self.pipeline.models.rating)
+
+    @property
+    def missing_labels(self) -> int:
+        """Labels of all ratings that are bounded, not known."""
+        return self.pipeline.counts["rating"].missing_labels
+
     def who(self) -> dict[str, str]:
         """Step -> identity of the model that does it."""
         steps = self.pipeline.models
@@ -80,10 +90,12 @@ def make_rater(
     for name in (settings.preference_model, settings.profile_model, settings.rating_model):
         if name not in models:
             options = {"adapter": settings.adapter} if name == settings.rating_model else {}
-            models[name] = CachedLLM(
-                load(name, batch_tokens=settings.batch_tokens, threads=settings.threads, **options),
-                store,
-            )
+            if is_served(name):
+                llm = load(name, http=settings.http, **options)
+            else:
+                machine = {"batch_tokens": settings.batch_tokens, "threads": settings.threads}
+                llm = load(name, **machine, **options)
+            models[name] = CachedLLM(llm, store)
     steps = Models(
         preference=models[settings.preference_model],
         profile=models[settings.profile_model],

@@ -35,6 +35,8 @@ class Row:
     calls: int = 0
     tokens: int = 0
     seconds: float = 0.0
+    readout: str = ""  # how a language model's labels were read: exact, top, parsed
+    missing_labels: int = 0  # of those read by top or parsed: bounded, not known
 
 
 @dataclass
@@ -143,8 +145,10 @@ def _table() -> Table:
 def _costs(console: Console, rows: Sequence[Row]) -> None:
     """What the rows that asked a language model took and how much of it could be read."""
     for row in rows:
-        if row.calls or row.coverage < 1:
+        if row.calls or row.coverage < 1 or row.readout:
+            missing = f" ({row.missing_labels:,} labels missing)" if row.missing_labels else ""
+            readout = f", readout {row.readout}{missing}" if row.readout else ""
             console.print(
                 f"{row.name}: coverage {row.coverage:.3f}, {row.calls:,} calls, "
-                f"{row.tokens:,} tokens, {row.seconds:,.0f} s"
+                f"{row.tokens:,} tokens, {row.seconds:,.0f} s{readout}"
             )

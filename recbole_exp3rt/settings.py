@@ -6,11 +6,13 @@ allowed. The defaults stand in `properties/`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeVar
 
 from recbole_exp3rt.errors import UsageError, nearest
+from recbole_exp3rt.llm.openai_http import READOUTS, HTTPOptions
 from recbole_exp3rt.scale import RatingScale
 from recbole_exp3rt.stages.choice import ITEM_PROFILES
 from recbole_exp3rt.stages.run import StageSettings
@@ -107,6 +109,7 @@ class Settings:
     shown_extractions: int
     calibration: CalibrationKind
     calibration_pairs: int
+    http: HTTPOptions
 
     @classmethod
     def from_config(cls, config: Lookup) -> Settings:
@@ -144,6 +147,14 @@ class Settings:
             shown_extractions=read.whole("shown_extractions", least=0),
             calibration=read.one_of("calibration", CALIBRATIONS),
             calibration_pairs=read.whole("calibration_pairs", least=MIN_ANSWERS),
+            http=HTTPOptions(
+                base_url=read.urls("base_url"),
+                api_key_env=read.variable("api_key_env"),
+                concurrency=read.whole("concurrency"),
+                request_timeout=read.seconds("request_timeout"),
+                max_retries=read.whole("max_retries", least=0),
+                readout=read.one_of("readout", ("auto", *READOUTS)),
+            ),
         )
 
 
@@ -223,6 +234,29 @@ class _Reader:
         if not all(isinstance(v, str) and v for v in values):
             raise UsageError(f"{key}={value!r} is not a name or a list of names")
         return tuple(values)
+
+    def seconds(self, key: str) -> float:
+        value = self.number_or_none(key)
+        if value is None or value <= 0:
+            raise UsageError(f"{key}={value!r} is not a number of seconds above 0")
+        return value
+
+    def urls(self, key: str) -> tuple[str, ...]:
+        urls = self.text_list(key)
+        for url in urls:
+            if not url.startswith(("http://", "https://")):
+                raise UsageError(f"{key}={url!r} is not a URL such as http://127.0.0.1:8000/v1")
+        return urls
+
+    def variable(self, key: str) -> str:
+        """The name of an environment variable. What is none may be a secret: it is not shown."""
+        value = self.config[key]
+        if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", value):
+            raise UsageError(
+                f"{key} is not the name of an environment variable, such as OPENAI_API_KEY; "
+                "the key itself belongs into that variable"
+            )
+        return value
 
     def names(self, key: str) -> dict[str, str]:
         value = self.config[key] or {}

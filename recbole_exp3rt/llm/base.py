@@ -63,7 +63,8 @@ class Completion:
 
     `text` is the generated text before any stop string, without the prefill. `label_logp` holds a
     natural-log probability for each label of the readout, in its order, not normalised over the
-    labels; None when the request had no readout.
+    labels; None when the request had no readout, or the answer no label. `missing_labels` counts
+    those of them that are not known but bounded, where a server tells only some.
     """
 
     text: str
@@ -71,6 +72,7 @@ class Completion:
     prompt_tokens: int = 0
     new_tokens: int = 0
     label_logp: tuple[float, ...] | None = None
+    missing_labels: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +108,11 @@ class LLM(Protocol):
 
 class LLMError(RuntimeError):
     """A model that cannot be loaded or cannot do what is asked. The message is for the user."""
+
+
+def readout_of(llm: LLM) -> str:
+    """How a model's labels are read: `exact` unless it says another way (`top`, `parsed`)."""
+    return str(getattr(llm, "readout", "exact"))
 
 
 def answer_all(llm: LLM, requests: Sequence[Request]) -> list[Answer]:

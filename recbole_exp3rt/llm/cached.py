@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from recbole_exp3rt.llm.base import LLM, Answer, Completion, LLMError, Request
+from recbole_exp3rt.llm.base import LLM, Answer, Completion, LLMError, Request, readout_of
 from recbole_exp3rt.llm.store import Store
 
 
@@ -41,6 +41,11 @@ class CachedLLM:
     @property
     def identity(self) -> str:
         return self._identity
+
+    @property
+    def readout(self) -> str:
+        """How labels are read; it is part of the identity, so of the answers' keys."""
+        return readout_of(self.llm) if self.llm is not None else "exact"
 
     def count_tokens(self, text: str) -> int:
         """Tokens of `text` in the model inside. Raises: LLMError if nobody here can count."""

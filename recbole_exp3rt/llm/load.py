@@ -1,4 +1,4 @@
-"""A model by its name: `oracle`, a preset, or whatever transformers can load."""
+"""A model by its name: `oracle`, `openai:MODEL`, a preset, or whatever transformers can load."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from recbole_exp3rt.llm.base import LLM, LLMError
+from recbole_exp3rt.llm.openai_http import PREFIX, HTTPOptions, OpenAIHTTP
 
 ORACLE = "oracle"
 
@@ -20,10 +21,16 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
 }
 
 
-def load_llm(name: str, **options: Any) -> LLM:
+def is_served(name: str) -> bool:
+    """Whether `name` is a model behind a server: `openai:MODEL`."""
+    return name.startswith(PREFIX)
+
+
+def load_llm(name: str, http: HTTPOptions | None = None, **options: Any) -> LLM:
     """The model called `name`; `options` are TransformersLLM's, and win over a preset's.
 
-    `oracle` is the sample's synthetic teacher, which takes no adapter.
+    `oracle` is the sample's synthetic teacher, which takes no adapter. `openai:MODEL` is what the
+    servers of `http` call MODEL; an adapter is served under a name of its own.
     Raises: LLMError, in one line, if it cannot be loaded.
     """
     if name == ORACLE:
@@ -34,6 +41,13 @@ def load_llm(name: str, **options: Any) -> LLM:
         from recbole_exp3rt.sample.oracle import OracleTeacher
 
         return OracleTeacher()
+    if is_served(name):
+        if options.get("adapter"):
+            raise LLMError(
+                f"adapter {options['adapter']} cannot be put on {name}: let the server load it, "
+                f"and name it as {PREFIX}ADAPTER"
+            )
+        return OpenAIHTTP(name.removeprefix(PREFIX), http)
     try:
         from recbole_exp3rt.llm.transformers_local import TransformersLLM
     except ModuleNotFoundError as error:

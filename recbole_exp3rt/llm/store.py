@@ -18,29 +18,29 @@ from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.llm.base import Completion, Request
 
 APPLICATION_ID = 0x45585033  # "EXP3": tells our files from other SQLite files
-VERSION = 1
+VERSION = 2  # 2: missing_labels
 IN_ONE_QUERY = 500  # SQLite binds at least 999 values
 WAIT_SECONDS = 60.0  # for another process's commit
 
-SCHEMA = f"""
-BEGIN IMMEDIATE;
-CREATE TABLE IF NOT EXISTS answers (
-    key TEXT PRIMARY KEY,
-    text TEXT NOT NULL,
-    finish TEXT NOT NULL,
-    prompt_tokens INTEGER NOT NULL,
-    new_tokens INTEGER NOT NULL,
-    label_logp TEXT
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS requests (
-    key TEXT PRIMARY KEY,
-    identity TEXT NOT NULL,
-    request TEXT NOT NULL
-) WITHOUT ROWID;
-PRAGMA application_id = {APPLICATION_ID};
-PRAGMA user_version = {VERSION};
-COMMIT;
-"""
+COLUMNS = "key, text, finish, prompt_tokens, new_tokens, label_logp, missing_labels"
+TABLES = (
+    """CREATE TABLE IF NOT EXISTS answers (
+        key TEXT PRIMARY KEY,
+        text TEXT NOT NULL,
+        finish TEXT NOT NULL,
+        prompt_tokens INTEGER NOT NULL,
+        new_tokens INTEGER NOT NULL,
+        label_logp TEXT,
+        missing_labels INTEGER NOT NULL DEFAULT 0
+    ) WITHOUT ROWID""",
+    """CREATE TABLE IF NOT EXISTS requests (
+        key TEXT PRIMARY KEY,
+        identity TEXT NOT NULL,
+        request TEXT NOT NULL
+    ) WITHOUT ROWID""",
+)
+# Version 1 had no such column: whatever it kept was exact.
+ADD_MISSING_LABELS = "ALTER TABLE answers ADD COLUMN missing_labels INTEGER NOT NULL DEFAULT 0"
 
 
 class Store:
@@ -74,7 +74,23 @@ class Store:
         self._write_ahead()
         self._db.execute("PRAGMA synchronous = NORMAL")
         if version < VERSION:
-            self._db.executescript(SCHEMA)
+            self._make()
+
+    def _make(self) -> None:
+        """The tables of this version, new or out of an older one's, in one commit."""
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            for table in TABLES:
+                self._db.execute(table)
+            columns = [row[1] for row in self._db.execute("PRAGMA table_info(answers)")]
+            if "missing_labels" not in columns:
+                self._db.execute(ADD_MISSING_LABELS)
+            self._db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            self._db.execute(f"PRAGMA user_version = {VERSION}")
+            self._db.execute("COMMIT")
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
 
     def _write_ahead(self) -> None:
         """Readers and a writer at once, and no disk flush at each commit.
@@ -103,12 +119,10 @@ class Store:
         try:
             for start in range(0, len(keys), IN_ONE_QUERY):
                 some = keys[start : start + IN_ONE_QUERY]
-                query = f"SELECT * FROM answers WHERE key IN ({','.join('?' * len(some))})"
-                for key, text, finish, prompt_tokens, new_tokens, logp in self._db.execute(
-                    query, some
-                ):
+                query = f"SELECT {COLUMNS} FROM answers WHERE key IN ({','.join('?' * len(some))})"
+                for key, text, finish, prompt, new, logp, missing in self._db.execute(query, some):
                     label_logp = None if logp is None else tuple(map(float, json.loads(logp)))
-                    found[key] = Completion(text, finish, prompt_tokens, new_tokens, label_logp)
+                    found[key] = Completion(text, finish, prompt, new, label_logp, missing)
         except sqlite3.Error as error:
             raise self._unusable(str(error)) from error
         except (ValueError, TypeError) as error:
@@ -121,7 +135,7 @@ class Store:
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 self._db.executemany(
-                    "INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?, ?, ?)",
+                    f"INSERT OR IGNORE INTO answers ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)",
                     [
                         (
                             key,
@@ -130,6 +144,7 @@ class Store:
                             answer.prompt_tokens,
                             answer.new_tokens,
                             None if answer.label_logp is None else json.dumps(answer.label_logp),
+                            answer.missing_labels,
                         )
                         for key, (_, answer) in answers.items()
                     ],

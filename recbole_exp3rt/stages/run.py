@@ -87,6 +87,7 @@ class StepCount:
     readable: int = 0
     prompt_tokens: int = 0
     new_tokens: int = 0
+    missing_labels: int = 0  # of readouts: bounded, not known
     reasons: dict[str, int] = field(default_factory=dict)
 
     def missed(self, reason: str) -> None:
@@ -305,6 +306,7 @@ class Pipeline:
                 continue
             count.prompt_tokens += answer.prompt_tokens
             count.new_tokens += answer.new_tokens
+            count.missing_labels += answer.missing_labels
             try:
                 read[keys[position]] = parse(keys[position], answer)
                 count.readable += 1

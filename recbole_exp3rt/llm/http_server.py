@@ -1,0 +1,196 @@
+"""One server behind one base URL: a question is put until it is answered, or cannot be.
+
+Retries, waiting, time-outs and what an error means stand here. What it does not know: prompts,
+labels, or that there are other servers. No key is in any message, and no URL's user and password.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import time
+from collections.abc import Callable, Mapping
+from email.utils import parsedate_to_datetime
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+from recbole_exp3rt.llm.base import LLMError
+
+T = TypeVar("T")
+Read = Callable[[Any], T]
+
+OPENAI = "https://api.openai.com/v1"
+RETRIED = {408, 409, 425, 429}  # and all of 5xx
+FIRST_WAIT, LONGEST_WAIT = 0.5, 60.0  # seconds; doubled at each retry
+EMPTY_RETRIES = 2
+PATIENCE = 600.0  # the longest wait that a server may ask for
+
+
+class NoAnswer(Exception):
+    """This request has no answer; the reason is for a Failure."""
+
+
+class Unreachable(NoAnswer):
+    """Nobody listens at the server's address."""
+
+
+class Unsupported(NoAnswer):
+    """The server has no such route or parameter."""
+
+
+class Garbled(ValueError):
+    """A body that does not hold what was asked for: it is asked for again."""
+
+
+class Empty(Garbled):
+    """Nothing was said. That may be the model's last word, so it is asked again but twice."""
+
+
+class Server:
+    """An OpenAI-compatible server. `retries` counts how often a question was put again.
+
+    Raises: LLMError if the openai client is not installed.
+    """
+
+    def __init__(self, url: str, key: str | None, *, timeout: float, max_retries: int) -> None:
+        try:
+            import openai
+        except ModuleNotFoundError as error:
+            raise LLMError(
+                "a model behind a server needs the openai client: "
+                "pip install 'recbole-exp3rt[http]'"
+            ) from error
+        self._openai = openai
+        self._key = key
+        self.url = url.rstrip("/")
+        self.root = self.url.removesuffix("/v1")
+        self.max_retries = max_retries
+        self.retries = 0
+        self.dead = False
+        self.client = openai.AsyncOpenAI(
+            base_url=self.url, api_key=key or "none", timeout=timeout, max_retries=0
+        )
+
+    @property
+    def name(self) -> str:
+        """The URL without user, password and query."""
+        parts = urlsplit(self.url)
+        port = f":{parts.port}" if parts.port else ""
+        return f"{parts.scheme}://{parts.hostname}{port}{parts.path}"
+
+    async def ask(
+        self,
+        path: str,
+        body: Mapping[str, Any] | None,
+        read: Read[T],
+        *,
+        max_retries: int | None = None,
+    ) -> T:
+        """What `read` makes of the answer to `body`; None as body is a GET.
+
+        A path from `/` on is below the server's root, else below its base URL. Asked again after
+        429, 5xx, resets, time-outs and bodies that `read` refuses with Garbled, KeyError,
+        IndexError, TypeError or ValueError: `max_retries` times, with growing, random pauses, or
+        after as long as the server says in Retry-After.
+
+        Raises: NoAnswer with the reason; LLMError where no request of the run can be answered.
+        """
+        tries = 1 + (self.max_retries if max_retries is None else max_retries)
+        empty = 0
+        for attempt in range(tries):
+            if attempt:
+                self.retries += 1
+            try:
+                return read(await self._once(path, body))
+            except self._openai.APIStatusError as error:
+                if not self._is_passing(error):
+                    raise self._final(path, error) from None
+                failed: NoAnswer = NoAnswer(f"the server answered {error.status_code}")
+                pause = retry_after(error.response.headers)
+            except self._openai.APITimeoutError as error:
+                failed, pause = self._lost(error, "the server did not answer in time"), None
+            except self._openai.APIConnectionError as error:
+                failed, pause = self._lost(error, "the connection broke"), None
+            except Garbled as error:
+                failed, pause = NoAnswer(str(error)), back_off(0)
+                empty += isinstance(error, Empty)
+                if empty > EMPTY_RETRIES:
+                    break
+            except (KeyError, IndexError, TypeError, ValueError, AttributeError):
+                failed, pause = NoAnswer("the server's answer is garbled"), None
+            if pause is not None and pause > PATIENCE:
+                raise NoAnswer(f"the server asks to wait {pause:.0f} s")
+            if attempt + 1 < tries:
+                await asyncio.sleep(back_off(attempt) if pause is None else pause)
+        raise failed
+
+    async def _once(self, path: str, body: Mapping[str, Any] | None) -> Any:
+        url = self.root + path if path.startswith("/") else f"{self.url}/{path}"
+        if body is None:
+            said = await self.client.get(url, cast_to=bytes)
+        else:
+            said = await self.client.post(url, cast_to=bytes, body=dict(body))
+        return json.loads(said)
+
+    def _lost(self, error: Exception, what: str) -> NoAnswer:
+        cause = type(error.__cause__).__name__
+        return Unreachable(what) if cause in ("ConnectError", "ConnectTimeout") else NoAnswer(what)
+
+    def _is_passing(self, error: Any) -> bool:
+        if getattr(error, "code", None) == "insufficient_quota":
+            return False
+        return error.status_code in RETRIED or error.status_code >= 500
+
+    def _final(self, path: str, error: Any) -> Exception:
+        """What an answer that will not change means."""
+        status, said = error.status_code, self._scrubbed(error)
+        if status in (401, 403):
+            return LLMError(
+                f"{self.name} refuses the key ({status}): set api_key_env to the name of the "
+                "environment variable that holds it"
+            )
+        if status == 429:
+            return LLMError(f"{self.name}: the account's quota is used up (429)")
+        if status in (404, 405, 501):
+            return Unsupported(f"{self.name} has no {path} ({status}): {said}")
+        low = said.lower()
+        if "context" in low and ("length" in low or "size" in low or "maximum" in low):
+            return NoAnswer(f"over the server's context: {said}")
+        if "content_filter" in low or "content management" in low:
+            return NoAnswer("refused by the server's content filter")
+        return Unsupported(f"the server refuses the request ({status}): {said}")
+
+    def _scrubbed(self, error: Any) -> str:
+        """The server's own words in one short line, without the key."""
+        body = error.body
+        inner = body.get("error", body) if isinstance(body, Mapping) else body
+        said = inner.get("message", inner) if isinstance(inner, Mapping) else inner
+        code = getattr(error, "code", None)
+        line = " ".join(str(said if said is not None else error.message).split())
+        if code and str(code) not in line:
+            line = f"{code}: {line}"
+        if self._key:
+            line = line.replace(self._key, "***")
+        return line[:200]
+
+
+def back_off(attempt: int) -> float:
+    """Seconds before the next try, the half of them at random: servers are not hit in step."""
+    wait = min(LONGEST_WAIT, FIRST_WAIT * 2.0**attempt)
+    return wait * (0.5 + random.random() / 2)
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds that the server asks to wait: a number, or an HTTP date (RFC 9110, 10.2.3)."""
+    value = headers.get("retry-after")
+    if not value:
+        return None
+    try:
+        return max(float(value), 0.0)
+    except ValueError:
+        pass
+    try:
+        return max(parsedate_to_datetime(value).timestamp() - time.time(), 0.0)
+    except ValueError:
+        return None

@@ -1,0 +1,324 @@
+"""A model behind one or several OpenAI-compatible servers: OpenAI, vLLM, SGLang, llama.cpp, Ollama.
+
+The iterator is plain; an event loop in a thread of its own asks, so that a consumer that stops
+early stops the requests in flight. What it does not know: how a kind of server is asked
+(`token_route.py`, `chat_route.py`), or when a question is put again (`http_server.py`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import math
+import os
+import threading
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from concurrent.futures import CancelledError
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from queue import SimpleQueue
+from typing import Any, TypeVar
+
+from recbole_exp3rt.llm.base import Answer, Failure, LLMError, Readout, Request
+from recbole_exp3rt.llm.chat_route import ChatRoute
+from recbole_exp3rt.llm.families import Lanes
+from recbole_exp3rt.llm.http_server import OPENAI, NoAnswer, Server, Unreachable, Unsupported
+from recbole_exp3rt.llm.token_route import TokenRoute
+from recbole_exp3rt.llm.token_servers import token_server
+
+T = TypeVar("T")
+PREFIX = "openai:"  # how such a model is named in the settings
+READOUTS = ("exact", "top", "parsed")  # from the best to the least
+PROBE_RETRIES = 2
+PROBE = Readout("The rating is ", ("1", "2"))
+
+
+@dataclass(frozen=True, slots=True)
+class HTTPOptions:
+    """How servers are reached. `api_key_env` is the name of a variable, never the key."""
+
+    base_url: tuple[str, ...] = ()  # none: OpenAI's
+    api_key_env: str = "OPENAI_API_KEY"
+    concurrency: int = 8  # requests under way at each server
+    request_timeout: float = 600.0  # seconds
+    max_retries: int = 6
+    readout: str = "auto"
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What stands behind one base URL."""
+
+    route: TokenRoute | ChatRoute
+    revision: str
+
+
+class OpenAIHTTP:
+    """The model called `model` on each of the servers.
+
+    `readout` says how labels are read: `exact` by the server's own means; `top` from the likeliest
+    tokens where the model wrote the rating; `parsed` from the text. `auto` takes the best that all
+    servers can. The identity is `openai:<model>@<revision>+<readout>`; the revision is what the
+    server says of itself: the files and template of llama.cpp, the served name and root of vLLM,
+    Ollama's digest, the dated name that OpenAI answers with.
+
+    Raises: LLMError, in one line, if no server can be reached, the model is not there, the servers
+    do not serve the same, or none can read labels as asked.
+    """
+
+    def __init__(self, model: str, options: HTTPOptions | None = None) -> None:
+        options = options or HTTPOptions()
+        self.model = model
+        self.options = options
+        key = os.environ.get(options.api_key_env)
+        if not key and not options.base_url:
+            raise LLMError(
+                f"{PREFIX}{model} needs a key: set the environment variable "
+                f"{options.api_key_env}, or base_url to a server of your own"
+            )
+        self.servers = [
+            Server(url, key, timeout=options.request_timeout, max_retries=options.max_retries)
+            for url in options.base_url or (OPENAI,)
+        ]
+        self._loop = asyncio.new_event_loop()
+        threading.Thread(target=self._loop.run_forever, name="openai_http", daemon=True).start()
+        self._counted: dict[str, int] = {}
+        served = self._wait(self._probe())
+        self.routes = [one.route if one else None for one in served]
+        known = [one for one in served if one]
+        revisions = {one.revision for one in known}
+        if len(revisions) > 1:
+            raise LLMError(f"the servers serve different models: {', '.join(sorted(revisions))}")
+        self.readout = known[0].route.readout
+        self.identity = f"{PREFIX}{model}@{revisions.pop()}+{self.readout}"
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> OpenAIHTTP:
+        return self
+
+    # --- the protocol
+
+    def count_tokens(self, text: str) -> int:
+        """By the server's tokenizer; without one, a third of the UTF-8 bytes, rounded up, which
+        is more than the tokens of nearly any text.
+
+        Raises: LLMError if the server does not answer.
+        """
+        if text not in self._counted:
+            route = next(route for route in self._alive() if route)
+            if isinstance(route, TokenRoute):
+                try:
+                    self._counted[text] = self._wait(route.count(text))
+                except NoAnswer as error:
+                    raise LLMError(f"{route.server.name} counts no tokens: {error}") from None
+            else:
+                self._counted[text] = math.ceil(len(text.encode()) / 3)
+        return self._counted[text]
+
+    def generate(self, requests: Sequence[Request]) -> Iterator[tuple[int, Answer]]:
+        """Answers as they arrive; requests of one user go to one server, in order.
+
+        Raises: LLMError if no server can be reached any more, or none takes the key.
+        """
+        if not requests:
+            return
+        answers: SimpleQueue[tuple[int, Answer] | Exception] = SimpleQueue()
+        work = asyncio.run_coroutine_threadsafe(self._answer_all(requests, answers.put), self._loop)
+        try:
+            for _ in requests:
+                answer = answers.get()
+                if isinstance(answer, Exception):
+                    raise answer
+                yield answer
+        finally:
+            work.cancel()  # nothing happens if all is done
+
+    # --- asking
+
+    def _alive(self) -> list[TokenRoute | ChatRoute | None]:
+        """The routes, None for the dead. Raises: LLMError if all are dead."""
+        routes = [None if s.dead else r for s, r in zip(self.servers, self.routes, strict=True)]
+        if not any(routes):
+            raise self._nobody()
+        return routes
+
+    async def _answer_all(
+        self,
+        requests: Sequence[Request],
+        put: Callable[[tuple[int, Answer] | Exception], None],
+    ) -> None:
+        texts = ["\n".join(m.content for m in request.messages) for request in requests]
+        try:
+            routes = self._alive()
+            slots = [asyncio.Semaphore(self.options.concurrency) for _ in routes]
+            lanes = Lanes.of(texts, [route is not None for route in routes])
+            workers = [
+                asyncio.ensure_future(self._work(k, requests, lanes, slots, put))
+                for k, route in enumerate(routes)
+                if route
+                for _ in range(min(self.options.concurrency, len(requests)))
+            ]
+            try:
+                await asyncio.gather(*workers)
+            finally:
+                for worker in workers:
+                    worker.cancel()
+        except Exception as error:  # the consumer's thread raises it
+            put(error)
+
+    async def _work(
+        self,
+        k: int,
+        requests: Sequence[Request],
+        lanes: Lanes,
+        slots: Sequence[asyncio.Semaphore],
+        put: Callable[[tuple[int, Answer] | Exception], None],
+    ) -> None:
+        """Answer what waits for server `k`, one request after another; if it dies, go elsewhere."""
+        while (position := lanes.next(k)) is not None:
+            route = self.routes[k]
+            assert route is not None
+            try:
+                async with slots[k]:
+                    answer = await route.answer(requests[position])
+                put((position, answer))
+            except Unreachable:
+                self.servers[k].dead = True
+                lanes.give_back(k, position)
+                k = next(j for j, other in enumerate(self._alive()) if other)
+            except NoAnswer as error:
+                put((position, Failure(str(error))))
+
+    def _nobody(self) -> LLMError:
+        names = ", ".join(server.name for server in self.servers)
+        return LLMError(f"no server answers at {names}: start it, or check base_url")
+
+    def _wait(self, work: Coroutine[Any, Any, T]) -> T:
+        done = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return done.result()
+        except CancelledError:
+            raise LLMError("the question was cancelled") from None
+        except BaseException:
+            done.cancel()
+            raise
+
+    # --- finding out what is served
+
+    async def _probe(self) -> list[Served | None]:
+        """What each server serves; None where nobody answers."""
+        found = await asyncio.gather(*map(self._kind, self.servers))
+        if not any(found):
+            raise self._nobody()
+        wanted = READOUTS if self.options.readout == "auto" else (self.options.readout,)
+        for readout in wanted:
+            routes = [
+                await self._route(server, kind[0], readout) if kind else None
+                for server, kind in zip(self.servers, found, strict=True)
+            ]
+            if all(route or not kind for route, kind in zip(routes, found, strict=True)):
+                return [
+                    Served(route, await self._revision(route, *kind)) if route and kind else None
+                    for route, kind in zip(routes, found, strict=True)
+                ]
+        raise LLMError(
+            f"readout={self.options.readout}: {self.servers[0].name} cannot read labels so; "
+            "take readout=auto"
+        )
+
+    async def _kind(self, server: Server) -> tuple[str, dict[str, Any]] | None:
+        """Who owns the model, and its entry in the server's list; None if nobody answers.
+
+        Raises: LLMError if the server lists other models only.
+        """
+
+        def read(said: Any) -> list[dict[str, Any]]:
+            return [dict(entry) for entry in said["data"]]
+
+        try:
+            entries = await server.ask("models", None, read, max_retries=PROBE_RETRIES)
+        except Unreachable:
+            server.dead = True
+            return None
+        except Unsupported:
+            return "", {}  # not every server lists its models
+        except NoAnswer as error:
+            raise LLMError(f"{server.name}/models cannot be read: {error}") from None
+        owner = str(entries[0].get("owned_by", "")) if entries else ""
+        if owner == "llamacpp" and len(entries) == 1:
+            return owner, entries[0]  # it serves its one model under any name
+        named = {str(entry.get("id", "")): entry for entry in entries}
+        entry = named.get(self.model) or named.get(f"{self.model}:latest")
+        if entry is None and entries:
+            known = ", ".join(sorted(named)[:5])
+            raise LLMError(f"{server.name} has no model {self.model!r}; it has {known}")
+        return owner, entry or {}
+
+    async def _route(
+        self, server: Server, owner: str, readout: str
+    ) -> TokenRoute | ChatRoute | None:
+        """A way to read labels as asked, tried once; None if the server cannot."""
+        try:
+            if readout == "exact":
+                speaks = token_server(owner, server, self.model)
+                if speaks is None:
+                    return None
+                route = TokenRoute(speaks)
+                prompt = await route.speaks.chat_tokens([{"role": "user", "content": "?"}], "")
+                await route.score(prompt, PROBE)
+                return route
+            chat = ChatRoute(server, self.model, readout)
+            return chat if readout == "parsed" or await chat.tells_top() else None
+        except Unsupported:
+            return None
+        except NoAnswer as error:
+            raise LLMError(f"{server.name} does not answer: {error}") from None
+
+    async def _revision(
+        self, route: TokenRoute | ChatRoute, owner: str, entry: dict[str, Any]
+    ) -> str:
+        """What tells the served model from others of its name."""
+        server = route.server
+        if owner == "llamacpp":
+            props = await self._told(server, "/props")
+            adapters = await self._told(server, "/lora-adapters")
+            meta = entry.get("meta") or {}
+            size = [meta.get(name) for name in ("n_params", "size", "ftype", "n_vocab")]
+            about = [size, props.get("chat_template"), str(adapters)]
+            return f"{_base(str(entry.get('id')))}.{_digest(about)}"
+        if owner in ("vllm", "sglang"):
+            root, parent = entry.get("root"), entry.get("parent")
+            return "+".join(_base(str(name)) for name in (root or self.model, parent) if name)
+        if owner == "library":  # Ollama
+            tags = await self._told(server, "/api/tags")
+            names = (self.model, f"{self.model}:latest")
+            digests = [m.get("digest") for m in tags.get("models", ()) if m.get("name") in names]
+            return str(digests[0])[:12] if digests and digests[0] else "ollama"
+        return await self._answering(server)
+
+    async def _told(self, server: Server, path: str) -> dict[str, Any]:
+        """A route that tells about the model; nothing where it is closed."""
+        try:
+            return await server.ask(
+                path, None, lambda said: said if isinstance(said, dict) else {"": said}
+            )
+        except NoAnswer:
+            return {}
+
+    async def _answering(self, server: Server) -> str:
+        """The dated name that an answer carries: `gpt-4o-mini` is another model next year."""
+        body = {"model": self.model, "messages": [{"role": "user", "content": "Say 1."}]}
+        try:
+            return _base(
+                await server.ask("chat/completions", body, lambda said: str(said["model"]))
+            )
+        except NoAnswer as error:
+            raise LLMError(f"{server.name} does not answer: {error}") from None
+
+
+def _base(name: str) -> str:
+    """A name without folders: a moved model keeps its answers."""
+    return PurePosixPath(name).name or name
+
+
+def _digest(about: object) -> str:
+    return hashlib.sha256(repr(about).encode()).hexdigest()[:8]
