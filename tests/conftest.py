@@ -15,3 +15,22 @@ def smollm2():
     from recbole_exp3rt.llm.load import load_llm
 
     return load_llm("smollm2", device="cpu")
+
+
+@pytest.fixture(scope="session")
+def llama_server():
+    """Base URL of a real llama.cpp server with the embedded model, in a process of its own."""
+    import llama_server
+
+    process, url = llama_server.start()
+    yield url
+    process.stdin.close()  # ends it
+    process.wait(timeout=10)
+
+
+@pytest.fixture(scope="session")
+def served(llama_server):
+    """The embedded model behind that server, its labels read exactly."""
+    from recbole_exp3rt.llm.openai_http import HTTPOptions, OpenAIHTTP
+
+    return OpenAIHTTP("smollm2", HTTPOptions(base_url=(llama_server,)))

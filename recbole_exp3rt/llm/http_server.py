@@ -69,7 +69,10 @@ class Server:
         self.retries = 0
         self.dead = False
         self.client = openai.AsyncOpenAI(
-            base_url=self.url, api_key=key or "none", timeout=timeout, max_retries=0
+            base_url=self.url,
+            api_key=key or "none",
+            timeout=timeout,
+            max_retries=0,
         )
 
     @property

@@ -51,6 +51,7 @@ class Served:
 
     route: TokenRoute | ChatRoute
     revision: str
+    slots: int  # requests under way at once
 
 
 class OpenAIHTTP:
@@ -83,9 +84,8 @@ class OpenAIHTTP:
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, name="openai_http", daemon=True).start()
         self._counted: dict[str, int] = {}
-        served = self._wait(self._probe())
-        self.routes = [one.route if one else None for one in served]
-        known = [one for one in served if one]
+        self._served = self._wait(self._probe())
+        known = [one for one in self._served if one]
         revisions = {one.revision for one in known}
         if len(revisions) > 1:
             raise LLMError(f"the servers serve different models: {', '.join(sorted(revisions))}")
@@ -136,7 +136,7 @@ class OpenAIHTTP:
 
     def _alive(self) -> list[TokenRoute | ChatRoute | None]:
         """The routes, None for the dead. Raises: LLMError if all are dead."""
-        routes = [None if s.dead else r for s, r in zip(self.servers, self.routes, strict=True)]
+        routes = [one.route if one and not one.route.server.dead else None for one in self._served]
         if not any(routes):
             raise self._nobody()
         return routes
@@ -149,7 +149,7 @@ class OpenAIHTTP:
         texts = ["\n".join(m.content for m in request.messages) for request in requests]
         try:
             routes = self._alive()
-            slots = [asyncio.Semaphore(self.options.concurrency) for _ in routes]
+            slots = [asyncio.Semaphore(one.slots if one else 1) for one in self._served]
             lanes = Lanes.of(texts, [route is not None for route in routes])
             workers = [
                 asyncio.ensure_future(self._work(k, requests, lanes, slots, put))
@@ -175,14 +175,14 @@ class OpenAIHTTP:
     ) -> None:
         """Answer what waits for server `k`, one request after another; if it dies, go elsewhere."""
         while (position := lanes.next(k)) is not None:
-            route = self.routes[k]
-            assert route is not None
+            served = self._served[k]
+            assert served is not None
             try:
                 async with slots[k]:
-                    answer = await route.answer(requests[position])
+                    answer = await served.route.answer(requests[position])
                 put((position, answer))
             except Unreachable:
-                self.servers[k].dead = True
+                served.route.server.dead = True
                 lanes.give_back(k, position)
                 k = next(j for j, other in enumerate(self._alive()) if other)
             except NoAnswer as error:
@@ -217,7 +217,7 @@ class OpenAIHTTP:
             ]
             if all(route or not kind for route, kind in zip(routes, found, strict=True)):
                 return [
-                    Served(route, await self._revision(route, *kind)) if route and kind else None
+                    await self._describe(route, *kind) if route and kind else None
                     for route, kind in zip(routes, found, strict=True)
                 ]
         raise LLMError(
@@ -273,13 +273,20 @@ class OpenAIHTTP:
         except NoAnswer as error:
             raise LLMError(f"{server.name} does not answer: {error}") from None
 
-    async def _revision(
+    async def _describe(
         self, route: TokenRoute | ChatRoute, owner: str, entry: dict[str, Any]
+    ) -> Served:
+        server, slots = route.server, self.options.concurrency
+        props = await self._told(server, "/props") if owner == "llamacpp" else {}
+        if isinstance(total := props.get("total_slots"), int):
+            slots = min(slots, total)  # more would push what was read out of the slots' caches
+        return Served(route, await self._revision(server, owner, entry, props), slots)
+
+    async def _revision(
+        self, server: Server, owner: str, entry: dict[str, Any], props: dict[str, Any]
     ) -> str:
         """What tells the served model from others of its name."""
-        server = route.server
         if owner == "llamacpp":
-            props = await self._told(server, "/props")
             adapters = await self._told(server, "/lora-adapters")
             meta = entry.get("meta") or {}
             size = [meta.get(name) for name in ("n_params", "size", "ftype", "n_vocab")]

@@ -42,7 +42,7 @@ def find_label(text: str, readout: Readout, *, alone: bool) -> Written | None:
     but the rating was asked for), a label that opens the answer needs no cue.
     """
     words = readout.cue.strip().rstrip(":").split()
-    cue = r"[\W_]*" + r"\s+".join(map(re.escape, words)) + r"[\s:*_\"'(\[`=-]*"
+    cue = r"[\s*_#>-]*" + r"\s+".join(map(re.escape, words)) + r"[\s:*_\"'(\[`=-]*"
     labels = "|".join(sorted(map(re.escape, readout.labels), key=len, reverse=True))
     label = rf"(?P<label>{labels})(?![\w]|[.,]\d)"
     found = list(re.finditer(cue + label, text, re.IGNORECASE))

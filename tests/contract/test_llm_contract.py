@@ -32,12 +32,17 @@ def scripted():
     return ScriptedLLM(reply, scorer=scorer)
 
 
-@pytest.fixture(params=["scripted", "cached scripted", "transformers", "cached transformers"])
+BACKENDS = {"transformers": "smollm2", "served": "served"}  # and where they are made
+
+
+@pytest.fixture(
+    params=[*("scripted", *BACKENDS), *(f"cached {b}" for b in ("scripted", *BACKENDS))]
+)
 def llm(request, tmp_path):
-    inner = request.getfixturevalue("smollm2") if "transformers" in request.param else scripted()
-    return (
-        CachedLLM(inner, Store(tmp_path / "answers.sqlite")) if "cach" in request.param else inner
-    )
+    name = request.param.removeprefix("cached ")
+    inner = request.getfixturevalue(BACKENDS[name]) if name in BACKENDS else scripted()
+    cached = name != request.param
+    return CachedLLM(inner, Store(tmp_path / "answers.sqlite")) if cached else inner
 
 
 def alike(one, other):
