@@ -185,8 +185,7 @@ class SGLang:
         return (*prompt, *(await self.text_tokens(prefill) if prefill else ()))
 
     async def turn_end(self, messages: list[dict[str, str]]) -> Tokens:
-        # the chat route opens a new turn; what follows the answer begins with its end
-        return await self._chat(messages)
+        return await self._chat([*messages, {"role": "user", "content": "?"}])
 
     async def _chat(self, messages: list[dict[str, str]]) -> Tokens:
         body = {
