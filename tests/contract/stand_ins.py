@@ -23,6 +23,7 @@ class StandIn:
         self.root = target.removesuffix("/v1")
         self.traits = traits
         self.asked: list[tuple[str, dict]] = []
+        self.steps: dict[tuple[int, ...], dict] = {}
 
     def real(self, path: str, **body):
         request = urllib.request.Request(
@@ -42,8 +43,11 @@ class StandIn:
         return self.real("/tokenize", content=text, parse_special=True)["tokens"]
 
     def logp(self, prompt, wanted):
-        told = self.real("/completion", prompt=prompt, n_predict=1, n_probs=49152, temperature=0)
-        step = told["completion_probabilities"][0]
+        if tuple(prompt) not in self.steps:
+            body = {"prompt": prompt, "n_predict": 1, "n_probs": 49152, "temperature": 0}
+            told = self.real("/completion", **body)
+            self.steps[tuple(prompt)] = told["completion_probabilities"][0]
+        step = self.steps[tuple(prompt)]
         return step["id"], {
             t["id"]: t["logprob"] for t in step["top_logprobs"] if t["id"] in wanted
         }

@@ -57,6 +57,20 @@ def test_a_data_set_that_says_no_scale_can_still_be_ranked():
         Settings.from_config(config(rating_scale=None))
 
 
+def test_servers_are_one_url_or_several():
+    for both in (["http://a/v1", "http://b/v1"], "[http://a/v1,http://b/v1]"):
+        urls = Settings.from_config(config(base_url=both)).http.base_url
+        assert urls == ("http://a/v1", "http://b/v1")
+    http = Settings.from_config(config(base_url="http://a/v1")).http
+    assert (http.base_url, http.concurrency, http.readout) == (("http://a/v1",), 8, "auto")
+
+
+def test_a_key_given_in_place_of_its_variables_name_is_not_repeated():
+    with pytest.raises(UsageError, match="api_key_env is not the name of an env") as error:
+        Settings.from_config(config(api_key_env="sk-secret"))
+    assert "sk-secret" not in str(error.value)
+
+
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [
@@ -70,6 +84,10 @@ def test_a_data_set_that_says_no_scale_can_still_be_ranked():
         ({"use_bias": "yes"}, "use_bias='yes' is not True or False"),
         ({"max_new_tokens": 0}, "max_new_tokens=0 is not a whole number from 1 on"),
         ({"student": ""}, "student='' is not a text"),
+        ({"base_url": "127.0.0.1:8000"}, "base_url='127.0.0.1:8000' is not a URL"),
+        ({"readout": "best"}, "readout='best' is not one of auto, exact, top, parsed"),
+        ({"concurrency": 0}, "concurrency=0 is not a whole number from 1 on"),
+        ({"request_timeout": 0}, "request_timeout=0.0 is not a number of seconds above 0"),
         ({"topk": []}, r"topk=\[\] is not a list of whole numbers"),
         ({"generator": [3]}, r"generator=\[3\] is not a name"),
         ({"description_fields": ["title"]}, "does not map columns"),

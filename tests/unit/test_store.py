@@ -115,3 +115,27 @@ def test_a_newer_store_is_left_alone(tmp_path):
         db.execute("PRAGMA user_version = 99")
     with pytest.raises(UsageError, match="newer version"):
         Store(path)
+
+
+def test_a_store_of_version_1_keeps_its_answers_and_takes_new_ones(tmp_path):
+    path = tmp_path / "answers.sqlite"
+    with sqlite3.connect(path) as db:  # as version 1 wrote it
+        db.executescript("""
+            CREATE TABLE answers (key TEXT PRIMARY KEY, text TEXT NOT NULL, finish TEXT NOT NULL,
+                prompt_tokens INTEGER NOT NULL, new_tokens INTEGER NOT NULL, label_logp TEXT
+            ) WITHOUT ROWID;
+            CREATE TABLE requests (key TEXT PRIMARY KEY, identity TEXT NOT NULL,
+                request TEXT NOT NULL) WITHOUT ROWID;
+            INSERT INTO answers VALUES ('old', 'yes', 'stop', 3, 1, '[-0.5, -1.5]');
+            INSERT INTO requests VALUES ('old', 'm', '{}');
+            PRAGMA application_id = 0x45585033;
+            PRAGMA user_version = 1;
+        """)
+    bounded = Completion("no", label_logp=(-0.1, -9.0), missing_labels=1)
+    Store(path).put_many("m", {"new": (REQUEST, bounded)})
+    assert Store(path).get_many(["old", "new"]) == {
+        "old": Completion("yes", "stop", 3, 1, (-0.5, -1.5), missing_labels=0),
+        "new": bounded,
+    }
+    with sqlite3.connect(path) as db:
+        assert db.execute("PRAGMA user_version").fetchone() == (2,)

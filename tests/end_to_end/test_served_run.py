@@ -1,0 +1,54 @@
+"""A whole run whose ratings come from a server: the same command, another model's name."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+KEY = "sk-most-secret-0123456789"
+
+
+def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
+    steps = ["--student=oracle", "--rating_model=openai:smollm2", "--task=rating"]
+    small = ["--eval_pairs=4", "--max_new_tokens=6", "--baselines=[]", "--use_gpu=False"]
+    return subprocess.run(
+        [sys.executable, str(ROOT / "run_recbole.py"), *steps, *small, *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "MY_KEY": KEY},
+    )
+
+
+def test_a_run_against_a_server_says_how_ratings_were_read(llama_server, tmp_path):
+    server = [f"--base_url={llama_server}", "--api_key_env=MY_KEY"]
+    done = run(tmp_path, *server, "--result_file=first.json")
+    assert done.returncode == 0, done.stderr
+    assert "rating by openai:smollm2@" in done.stdout and ", readout exact" in done.stdout
+
+    again = run(tmp_path, *server, "--readout=exact", "--concurrency=2", "--result_file=again.json")
+    assert again.returncode == 0, again.stderr
+    first, second = (
+        next(
+            row
+            for row in json.loads((tmp_path / name).read_text())["rows"]
+            if (row["name"], row["slice"]) == ("EXP3RT", "all")
+        )
+        for name in ("first.json", "again.json")
+    )
+    assert (first["readout"], first["missing_labels"], first["coverage"]) == ("exact", 0, 1.0)
+    assert first["calls"] > 0 and second["calls"] == 0  # nothing is paid twice
+    assert first["metrics"] == second["metrics"]
+    said = done.stdout + done.stderr + again.stdout + again.stderr
+    kept = b"".join(p.read_bytes() for p in tmp_path.rglob("*") if p.is_file())
+    assert KEY not in said and KEY.encode() not in kept
+
+
+def test_a_server_that_is_not_there_is_one_line(tmp_path):
+    done = run(tmp_path, "--base_url=http://127.0.0.1:9/v1")
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("error: no server answers at http://127.0.0.1:9/v1: start it")
