@@ -70,7 +70,12 @@ def test_a_module_imports_only_from_its_layer_or_below(name):
 
 @pytest.mark.parametrize(
     ("library", "allowed"),
-    [("recbole", RECBOLE), ("transformers", TRANSFORMERS), ("peft", TRANSFORMERS), ("openai", HTTP)],
+    [
+        ("recbole", RECBOLE),
+        ("transformers", TRANSFORMERS),
+        ("peft", TRANSFORMERS),
+        ("openai", HTTP),
+    ],
 )
 def test_a_heavy_library_is_imported_only_where_it_belongs(library, allowed):
     users = {
