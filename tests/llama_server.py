@@ -55,8 +55,8 @@ def serve(model: str) -> None:
     server = xllamacpp.Server(params)
     print(server.listening_address, flush=True)
     sys.stdin.read()
+    os._exit(0)  # without the server's farewell, which waits for open connections
 
 
 if __name__ == "__main__":
     serve(sys.argv[1])
-    os._exit(0)

@@ -221,8 +221,9 @@ def test_a_consumer_that_stops_early_stops_the_requests(llama_server):
         answers.close()
         asked = sum(proxy.asked.values())
         assert asked < 10
-        assert isinstance(ask_all(llm, [ask("And now?")])[0], Completion)  # it is ready for more
-        assert sum(proxy.asked.values()) <= asked + 3
+        more = ask_all(llm, [ask(f"And film {n}?", max_new_tokens=8) for n in range(6)])
+        assert all(isinstance(answer, Completion) for answer in more)  # it is ready for more
+        assert sum(proxy.asked.values()) <= asked + len(more) + 2  # two were under way
 
 
 # --- secrets
