@@ -40,6 +40,7 @@ class FaultyProxy:
         self.asked: Counter[tuple[str, str]] = Counter()
         self.seen: Counter[str] = Counter()
         self.headers: list[dict[str, str]] = []
+        self.busy = 0
         self.slow = 2.5  # seconds
         proxy = self
 
@@ -58,7 +59,13 @@ class FaultyProxy:
 
             def do_POST(self):
                 body = self.rfile.read(int(self.headers["Content-Length"]))
-                proxy.answer(self, body)
+                with proxy.lock:
+                    proxy.busy += 1
+                try:
+                    proxy.answer(self, body)
+                finally:
+                    with proxy.lock:
+                        proxy.busy -= 1
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.server.daemon_threads = True
@@ -71,6 +78,11 @@ class FaultyProxy:
         for connection in self.connections:
             with suppress(OSError):  # most are closed
                 connection.shutdown(socket.SHUT_RDWR)
+
+    def settle(self) -> None:
+        """Wait for slow requests that their client has given up."""
+        while self.busy:
+            time.sleep(0.01)
 
     def draw(self, path: str) -> str | None:
         with self.lock:

@@ -145,6 +145,7 @@ def test_a_run_through_a_faulty_server_completes_and_pays_nothing_twice(
         assert {failure.reason for failure in failures} == {"the model refused to answer"}
         assert len(failures) == proxy.seen["refusal"] < 12  # coverage is what was not refused
         proxy.rate = 0.0
+        proxy.settle()
         paid = dict(proxy.asked)
         again = ask_all(CachedLLM(llm, Store(tmp_path / "answers.sqlite")), requests)
         assert not any(isinstance(answer, Failure) for answer in again)
