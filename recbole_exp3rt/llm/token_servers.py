@@ -84,7 +84,7 @@ class LlamaCpp:
 class VLLM:
     """vLLM: /tokenize renders and tokenizes, /v1/completions takes tokens.
 
-    `logprob_token_ids` (since 0.26) tells any tokens' log-probabilities at once. Where it is
+    `logprob_token_ids` tells any tokens' log-probabilities at once. Where it is
     unknown, `allowed_token_ids` chooses one label a question; what is told is taken before that
     mask with the server's default `--logprobs-mode raw_logprobs`.
     """
