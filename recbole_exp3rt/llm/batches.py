@@ -1,4 +1,4 @@
-"""Which requests go through the model together. Pure: token ids in, batches out.
+"""Which requests are read together. Pure: token ids in, batches out.
 
 Requests that begin alike stand together, so that their common start is read once; the others
 stand with requests of their length, so that little is read in vain.
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from recbole_exp3rt.llm.base import Request
 from recbole_exp3rt.llm.labels import shared_start
 
-FAMILY = 8  # from so many requests on, a long common start is worth a batch of its own
+LEAST = 32  # a common start shorter than this is not worth a pass of its own
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,18 +28,32 @@ class Task:
         return len(self.prompt) + self.request.max_new_tokens
 
 
-Batch = list[Task]
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Requests that are read together; `shared` tokens at their start are the same for all."""
+
+    tasks: tuple[Task, ...]
+    shared: int
+
+    @property
+    def start(self) -> tuple[int, ...]:
+        return self.tasks[0].prompt[: self.shared]
+
+    @property
+    def own(self) -> int:
+        """Most tokens that a row has beyond the start, its answer included."""
+        return max(task.longest for task in self.tasks) - self.shared
+
+    @property
+    def cost(self) -> int:
+        """Tokens of key/value cache that the batch may take by itself."""
+        return self.shared + len(self.tasks) * self.own
 
 
 def common_prefix(prompts: Sequence[tuple[int, ...]]) -> int:
     """Tokens that all prompts begin with; each prompt keeps at least one of its own."""
     # what the first and the last in order have in common, all have
     return min(shared_start([min(prompts), max(prompts)]), min(map(len, prompts)) - 1)
-
-
-def cost(batch: Sequence[Task]) -> int:
-    """Tokens of key/value cache that a batch may take."""
-    return len(batch) * max(task.longest for task in batch)
 
 
 def families(tasks: Sequence[Task]) -> list[list[Task]]:
@@ -56,20 +70,22 @@ def families(tasks: Sequence[Task]) -> list[list[Task]]:
     return runs
 
 
-def plan(tasks: Sequence[Task], *, max_rows: int, batch_tokens: int) -> Iterator[Batch]:
-    """Batches of at most `max_rows` requests and `batch_tokens` tokens; one request at least.
+def plan(tasks: Sequence[Task], *, max_rows: int, tokens: int) -> Iterator[Batch]:
+    """Batches of at most `max_rows` requests and `tokens` tokens of cache; one request at least.
 
-    Long ones come first: what does not fit into memory shows at once.
+    Long ones come first: what does not fit into memory shows at once. Batches with the same
+    start follow each other.
     """
     runs = families(tasks)
-    large = [run for run in runs if len(run) >= FAMILY]
-    rest = [task for run in runs if len(run) < FAMILY for task in run]
-    for group in [*large, rest]:
-        batch: Batch = []
+    groups = [run for run in runs if len(run) > 1]
+    alone = [run[0] for run in runs if len(run) == 1]
+    for group in [*groups, alone] if alone else groups:
+        shared = common_prefix([task.prompt for task in group])
+        shared = shared if shared >= LEAST and len(group) > 1 else 0
+        batch: list[Task] = []
         for task in sorted(group, key=lambda task: task.longest, reverse=True):
-            if batch and (len(batch) == max_rows or cost([*batch, task]) > batch_tokens):
-                yield batch
+            if batch and (len(batch) == max_rows or Batch((*batch, task), shared).cost > tokens):
+                yield Batch(tuple(batch), shared)
                 batch = []
             batch.append(task)
-        if batch:
-            yield batch
+        yield Batch(tuple(batch), shared)

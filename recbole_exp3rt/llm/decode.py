@@ -1,36 +1,39 @@
 """A batch of sequences inside a causal language model: what is read stays in the key/value cache.
 
-All rows share the cache's columns. What a row does not have in a column (padding, tokens taken
-back) is masked, and positions are counted over what it has; so no row sees another's padding.
-What it does not know: text, requests, or when a row is finished.
+Rows come and go; what a row does not have in a column is masked, and positions are counted over
+what it has, so no row sees another's padding. What it does not know: text, requests, or when a
+row is finished.
 """
 
 from __future__ import annotations
 
-import copy
 import inspect
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 
+from recbole_exp3rt.llm.shared import Segment, SharedCache
+
 
 class Rows:
-    """Sequences of a batch, `mask` [rows, columns] telling which cached tokens are theirs."""
+    """Sequences of a batch in a model, over one cache."""
 
-    def __init__(self, model: Any, cache: Any, mask: torch.Tensor) -> None:
+    def __init__(self, model: Any, cache: SharedCache) -> None:
         self.model = model
         self.cache = cache
-        self.mask = mask
+        # four dimensions: the library takes such a mask as it is, and the cache knows its own
+        self._no_mask = torch.empty(1, 1, 1, 1, device=model.device)
 
     @classmethod
-    def start(cls, model: Any, cache: Any) -> Rows:
-        """One row with nothing read yet."""
-        return cls(model, cache, torch.zeros(1, 0, dtype=torch.long, device=model.device))
+    def start(cls, model: Any, segment: Segment) -> Rows:
+        """The rows of a segment with nothing read beyond its start."""
+        own = torch.zeros(segment.rows, 0, dtype=torch.bool, device=model.device)
+        return cls(model, SharedCache([segment], own))
 
     @property
     def columns(self) -> int:
-        return self.mask.shape[1]
+        return self.cache.columns
 
     @torch.inference_mode()
     def feed(self, tokens: Sequence[Sequence[int]]) -> torch.Tensor:
@@ -41,13 +44,13 @@ class Rows:
         """
         width = max(map(len, tokens))
         ids = torch.tensor([[0] * (width - len(row)) + list(row) for row in tokens])
-        new = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in tokens])
-        self.mask = torch.cat([self.mask, new.to(self.mask.device)], dim=1)
-        positions = (self.mask.cumsum(dim=1) - 1).clamp(min=0)[:, -width:]  # [rows, width]
+        new = torch.tensor([[False] * (width - len(row)) + [True] * len(row) for row in tokens])
+        device = self.model.device
+        positions = self.cache.begin(new.to(device))
         options = {"logits_to_keep": 1} if _keeps_last(type(self.model)) else {}
         out = self.model(
-            input_ids=ids.to(self.mask.device),
-            attention_mask=self.mask,
+            input_ids=ids.to(device),
+            attention_mask=self._no_mask,
             position_ids=positions,
             past_key_values=self.cache,
             use_cache=True,
@@ -57,27 +60,21 @@ class Rows:
         return logits
 
     @torch.inference_mode()
-    def expand(self, rows: int) -> None:
-        """Make `rows` equal rows of the only one."""
-        if rows > 1:
-            self.cache.batch_repeat_interleave(rows)
-            self.mask = self.mask.expand(rows, -1)
-
-    @torch.inference_mode()
     def take(self, rows: Sequence[int]) -> Rows:
-        """A copy that holds only `rows`; this one stays as it is."""
-        index = torch.tensor(rows, device=self.mask.device)
-        cache = copy.copy(self.cache)
-        cache.layers = [copy.copy(layer) for layer in self.cache.layers]
-        cache.batch_select_indices(index)
-        return Rows(self.model, cache, self.mask[index])
+        """A copy that holds only `rows`, ascending; this one stays as it is."""
+        return Rows(self.model, self.cache.take(rows))
 
     @torch.inference_mode()
-    def take_back(self, columns: Sequence[int]) -> None:
-        """Forget what each row has read from its column of `columns` on."""
-        first = torch.tensor(columns, device=self.mask.device)[:, None]
-        order = torch.arange(self.columns, device=self.mask.device)[None, :]
-        self.mask = self.mask * (order < first)
+    def join(self, other: Rows) -> Rows:
+        """These rows, then the other ones."""
+        return Rows(self.model, self.cache.join(other.cache))
+
+    @torch.inference_mode()
+    def forget(self, tokens: Sequence[int]) -> None:
+        """Forget the last `tokens[row]` tokens that each row has read."""
+        own = self.cache.own
+        kept = own.sum(dim=1) - torch.tensor(tokens, device=own.device)
+        self.cache.own = own & (own.long().cumsum(dim=1) <= kept[:, None])
 
 
 def _keeps_last(model: type) -> bool:
@@ -85,15 +82,11 @@ def _keeps_last(model: type) -> bool:
     return "logits_to_keep" in inspect.signature(model.forward).parameters  # type: ignore[attr-defined]
 
 
-def prefill(rows: Rows, prompts: Sequence[Sequence[int]], shared: int) -> torch.Tensor:
-    """Read the prompts, their common start of `shared` tokens once.
-
-    Returns: logits after each prompt, [rows, vocabulary].
-    """
-    if shared:
-        rows.feed([prompts[0][:shared]])
-    rows.expand(len(prompts))
-    return rows.feed([prompt[shared:] for prompt in prompts])
+def prefill(model: Any, start: Sequence[int], rows: int) -> Segment:
+    """Read a start that `rows` rows share, once."""
+    one = Rows.start(model, Segment(1))
+    one.feed([start])
+    return one.cache.as_segment(rows)
 
 
 def label_logp(
@@ -106,7 +99,6 @@ def label_logp(
     """
     logp = torch.log_softmax(rows.feed(contexts), dim=-1)  # [rows, vocabulary]
     found = [[logp[r, label[0]].item() for label in row] for r, row in enumerate(labels)]
-    start = rows.columns
     for k in range(max(map(len, labels))):
         rest = [row[k] if k < len(row) else () for row in labels]
         for j in range(1, max(map(len, rest))):
@@ -115,5 +107,5 @@ def label_logp(
             for r, label in enumerate(rest):
                 if j < len(label):
                     found[r][k] += logp[r, label[j]].item()
-        rows.take_back([start] * len(labels))
+        rows.forget([max(len(label) - 1, 0) for label in rest])
     return found

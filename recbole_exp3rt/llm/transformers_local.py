@@ -1,14 +1,12 @@
 """A model on this machine, through transformers: CPU or one GPU, batched.
 
-A batch goes through three steps over one key/value cache: the prompts are read (their common start
-once), tokens are decoded until a row is finished, and the finished rows' labels are scored where
-they stopped. What it does not know: joining a running batch, more than one GPU.
+Loads a model and tells its answers from another's; how requests go through it stands in
+`engine.py`. What it does not know: more than one GPU.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from logging import ERROR, getLogger
@@ -17,22 +15,22 @@ from typing import Any
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
-from transformers.cache_utils import DynamicCache, DynamicLayer
 from transformers.utils import logging
 from transformers.utils.hub import cached_file
 
 from recbole_exp3rt.llm.base import Answer, Failure, LLMError, Request
-from recbole_exp3rt.llm.batches import Batch, Task, common_prefix, cost, plan
+from recbole_exp3rt.llm.batches import Task
 from recbole_exp3rt.llm.chat import Chat
-from recbole_exp3rt.llm.decode import Rows, label_logp, prefill
-from recbole_exp3rt.llm.labels import kept_tokens, label_tokens
+from recbole_exp3rt.llm.engine import Engine
 from recbole_exp3rt.llm.memory import MemoryPlan, check_fits, plan_memory
+from recbole_exp3rt.llm.shared import NAME as SHARED
 from recbole_exp3rt.llm.smollm2 import NAME as SMOLLM2
 from recbole_exp3rt.llm.smollm2 import WHEEL, smollm2_folder
-from recbole_exp3rt.llm.turn import Turn
 
-ROOM = 128  # columns a cache grows by
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+# What goes on at once, where memory allows: tokens of cache, rows of a batch.
+AT_ONCE = {"cpu": (65_536, 96), "cuda": (1_048_576, 512)}
+LAYERS = {"full_attention", "sliding_attention"}
 MODEL_FILES = {".json", ".jinja", ".safetensors", ".bin", ".model"}
 
 
@@ -44,6 +42,7 @@ class Loaded:
     tokenizer: Any
     identity: str
     memory: MemoryPlan
+    rows: int
 
 
 def load_model(
@@ -94,19 +93,22 @@ def load_model(
     try:
         # one look for the smallest file: a hub out of reach is told once, not file by file
         config = Path(str(cached_file(source, "config.json")))
-        on_gpu = device.startswith("cuda")
+        tokens, rows = AT_ONCE["cuda" if device.startswith("cuda") else "cpu"]
+        rows = max_rows or rows
+        settings = AutoConfig.from_pretrained(source)
+        check_attention(name_or_path, settings.get_text_config())
         plan = plan_memory(
-            AutoConfig.from_pretrained(source),
+            settings,
             dtype=dtype,
             quantization=quantization,
             device=device,
-            tokens=batch_tokens or (262_144 if on_gpu else 16_384),
-            rows=max_rows or (256 if on_gpu else 32),
+            tokens=batch_tokens or tokens,
+            rows=rows,
             adapter_parameters=adapter_size(adapter) // 4,
         )
         plan = check_fits(name_or_path, plan, quantization=quantization, device=device)
         tokenizer = AutoTokenizer.from_pretrained(source)
-        model = AutoModelForCausalLM.from_pretrained(source, **options)
+        model = AutoModelForCausalLM.from_pretrained(source, attn_implementation=SHARED, **options)
         if quantization is None:
             model.to(torch.device(device))  # type: ignore[arg-type]
         identity = f"{_revision(name_or_path, config.parent)}+{dtype}"
@@ -121,7 +123,15 @@ def load_model(
         model = _with_adapter(model, Path(adapter))
         identity += f"+{Path(adapter).name}@{folder_digest(Path(adapter))}"
     model.eval()  # type: ignore[no-untyped-call]
-    return Loaded(model, tokenizer, identity, plan)
+    return Loaded(model, tokenizer, identity, plan, rows)
+
+
+def check_attention(name: str, config: Any) -> None:
+    """Raises: LLMError for attention that the engine would get wrong."""
+    kinds = set(getattr(config, "layer_types", None) or ()) - LAYERS
+    if kinds or getattr(config, "attn_logit_softcapping", None):
+        what = f"{sorted(kinds)[0]} layers" if kinds else "soft-capped attention"
+        raise LLMError(f"model {name!r} has {what}, which this engine does not run; take another")
 
 
 def adapter_size(adapter: str | Path | None) -> int:
@@ -217,12 +227,15 @@ class TransformersLLM:
         self.identity = loaded.identity
         self.model = loaded.model
         self.chat = Chat(loaded.tokenizer, loaded.model.generation_config, loaded.identity)
-        on_gpu = self.model.device.type == "cuda"
         self.memory = loaded.memory
         self.batch_tokens = loaded.memory.tokens
-        self.max_rows = max_rows or (256 if on_gpu else 32)
+        self.engine = Engine(
+            self.model, self.chat, self.identity, tokens=self.batch_tokens, max_rows=loaded.rows
+        )
         config = self.model.config.get_text_config()
         made_for = getattr(config, "max_position_embeddings", None) or 2**31
+        # Within its window a sliding layer sees everything, as the engine does.
+        made_for = min(made_for, getattr(config, "sliding_window", None) or made_for)
         self.max_context = min(max_context or made_for, made_for)
 
     def count_tokens(self, text: str) -> int:
@@ -244,141 +257,10 @@ class TransformersLLM:
                 )
             else:
                 tasks.append(task)
-        waiting = deque(plan(tasks, max_rows=self.max_rows, batch_tokens=self.batch_tokens))
-        fits = self.batch_tokens
-        while waiting:
-            batch = waiting.popleft()
-            if len(batch) > 1 and cost(batch) > fits:
-                half = len(batch) // 2
-                waiting.extendleft([batch[half:], batch[:half]])
-                continue
-            answered = set()
-            try:
-                for position, answer in self._run(batch):
-                    answered.add(position)
-                    yield position, answer
-                continue
-            except RuntimeError as error:
-                if not _out_of_memory(error):
-                    raise
-            # outside the except clause, so that the traceback no longer holds the cache
-            if self.model.device.type == "cuda":
-                torch.cuda.empty_cache()
-            left = [task for task in batch if task.position not in answered]
-            if len(left) == 1:
-                yield left[0].position, Failure("out of memory for this request alone")
-            else:
-                fits = cost(left) // 2
-                waiting.appendleft(left)
+        yield from self.engine.answers(tasks)
 
     def _readout_length(self, request: Request) -> int:
         readout = request.readout
         if readout is None:
             return 0
         return self.count_tokens(readout.cue) + max(map(self.count_tokens, readout.labels)) + 1
-
-    def _run(self, batch: Batch) -> Iterator[tuple[int, Answer]]:
-        """Read, decode, score: answers of one batch."""
-        prompts = [task.prompt for task in batch]
-        rows = Rows.start(self.model, new_cache(self.model))
-        logits = prefill(rows, prompts, common_prefix(prompts))
-        turns = [Turn(task, self.chat, rows.columns) for task in batch]
-        while turns:
-            sampled = self._choose(logits, turns)
-            for turn, token in zip(turns, sampled, strict=True):
-                turn.add(token)
-            ended = [row for row, turn in enumerate(turns) if turn.finish]
-            if 2 * len(ended) >= len(turns):  # finished rows leave when they are the half
-                if ended:
-                    yield from self._finish(rows.take(ended), [turns[row] for row in ended])
-                stay = [row for row, turn in enumerate(turns) if not turn.finish]
-                if not stay:
-                    return
-                rows, turns = rows.take(stay), [turns[row] for row in stay]
-            logits = rows.feed([turn.next_token() for turn in turns])
-
-    def _choose(self, logits: torch.Tensor, turns: Sequence[Turn]) -> list[int]:
-        """The next token of each row: the likeliest, or drawn with the request's own seed."""
-        tokens: list[int] = logits.argmax(dim=-1).tolist()
-        for row, turn in enumerate(turns):
-            if turn.task.request.temperature > 0 and not turn.finish:
-                tokens[row] = turn.draw(logits[row], self.identity)
-        return tokens
-
-    def _finish(self, rows: Rows, turns: Sequence[Turn]) -> Iterator[tuple[int, Answer]]:
-        """Score the labels of finished rows, and give their answers."""
-        asked = [row for row, turn in enumerate(turns) if turn.task.request.readout]
-        scores: dict[int, tuple[float, ...]] = {}
-        if asked:
-            scored = rows if len(asked) == len(turns) else rows.take(asked)
-            scores = dict(
-                zip(asked, self._score(scored, [turns[row] for row in asked]), strict=True)
-            )
-        for row, turn in enumerate(turns):
-            yield turn.task.position, turn.completion(scores.get(row))
-
-    def _score(self, rows: Rows, turns: Sequence[Turn]) -> list[tuple[float, ...]]:
-        contexts: list[list[int]] = []
-        labels: list[Sequence[Sequence[int]]] = []
-        keep: list[int] = []
-        for turn in turns:
-            readout = turn.task.request.readout
-            assert readout is not None
-            kept, tail = kept_tokens(turn.decode, turn.tokens, turn.text.rstrip())
-            found = label_tokens(self.chat.encode, tail, readout, self.chat.end_of_turn)
-            read = min(kept, turn.read)  # the last token may not have been read yet
-            keep.append(turn.start + read)
-            contexts.append([*turn.tokens[read:kept], *found.context])
-            labels.append(found.labels)
-        rows.take_back(keep)
-        return [tuple(row) for row in label_logp(rows, contexts, labels)]
-
-
-class RoomyLayer(DynamicLayer):  # type: ignore[no-untyped-call]
-    """A cache layer that writes new columns into spare room; the library's copies all each step."""
-
-    _room: list[torch.Tensor] | None = None
-
-    def update(
-        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        if not self.is_initialized:
-            self.lazy_initialization(key_states, value_states)
-        used = self.get_seq_length()
-        needed = used + key_states.shape[-2]
-        if self._room is None or self._room[0].shape[-2] < needed:
-            rows, heads, _, _ = key_states.shape
-            room = [
-                new.new_empty(rows, heads, needed + ROOM, new.shape[-1])
-                for new in (key_states, value_states)
-            ]
-            if used:
-                room[0][..., :used, :].copy_(self.keys)  # type: ignore[arg-type]
-                room[1][..., :used, :].copy_(self.values)  # type: ignore[arg-type]
-            self._room = room
-        keys, values = self._room
-        keys[..., used:needed, :] = key_states
-        values[..., used:needed, :] = value_states
-        self.keys, self.values = keys[..., :needed, :], values[..., :needed, :]
-        return self.keys, self.values
-
-    def batch_select_indices(self, indices: torch.Tensor) -> None:
-        super().batch_select_indices(indices)
-        self._room = None
-
-    def batch_repeat_interleave(self, repeats: int) -> None:
-        super().batch_repeat_interleave(repeats)
-        self._room = None
-
-
-def new_cache(model: Any) -> DynamicCache:
-    """An empty cache for `model`; layers with a sliding window keep the library's own kind."""
-    cache = DynamicCache(config=model.config)
-    for k, layer in enumerate(cache.layers):
-        if type(layer) is DynamicLayer:
-            cache.layers[k] = RoomyLayer()  # type: ignore[no-untyped-call]
-    return cache
-
-
-def _out_of_memory(error: RuntimeError) -> bool:
-    return isinstance(error, torch.OutOfMemoryError) or "not enough memory" in str(error)

@@ -18,11 +18,10 @@ from recbole_exp3rt.llm.scripted import before_stop
 
 @dataclass
 class Turn:
-    """The answer to one request, growing. `start` is the cache column of its first token."""
+    """The answer to one request, growing."""
 
     task: Task
     chat: Chat
-    start: int
     tokens: list[int] = field(default_factory=list)
     read: int = 0  # how many of the tokens the model has read
     text: str = ""

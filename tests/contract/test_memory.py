@@ -3,13 +3,13 @@
 from dataclasses import replace
 
 import pytest
-import torch
 from transformers import LlamaConfig
 
 from recbole_exp3rt.llm import memory
 from recbole_exp3rt.llm.base import LLMError
+from recbole_exp3rt.llm.decode import prefill
 from recbole_exp3rt.llm.memory import check_fits, plan_memory
-from recbole_exp3rt.llm.transformers_local import TransformersLLM, new_cache
+from recbole_exp3rt.llm.transformers_local import TransformersLLM
 
 LLAMA3_8B = LlamaConfig(
     vocab_size=128_256,
@@ -35,10 +35,8 @@ def test_the_plan_of_the_embedded_student_is_what_it_takes(smollm2):
     plan = smollm2.memory
     weights = sum(p.numel() * p.element_size() for p in smollm2.model.parameters())
     assert plan.weights == weights
-    cache = new_cache(smollm2.model)
-    with torch.inference_mode():
-        smollm2.model(torch.zeros(1, 50, dtype=torch.long), past_key_values=cache)
-    held = sum(t.numel() * t.element_size() for l in cache.layers for t in (l.keys, l.values))  # noqa: E741
+    segment = prefill(smollm2.model, range(50), rows=1)
+    held = sum(t.numel() * t.element_size() for t in (*segment.keys, *segment.values))
     assert held == 50 * plan.token
     assert "weights 0.5 GB" in str(plan) and "free" in str(plan)
 

@@ -78,6 +78,7 @@ def test_greedy_text_equals_the_librarys_own(smollm2):
 def test_no_prompt_is_read_twice_and_a_common_start_once(smollm2, monkeypatch):
     requests = pairs(max_new_tokens=8, readout=Readout("\nRating: ", DIGITS))
     prompts = [smollm2.chat.prompt(request) for request in requests]
+    smollm2.engine.forget()
     read = []
     forward = smollm2.model.forward
 
@@ -87,14 +88,29 @@ def test_no_prompt_is_read_twice_and_a_common_start_once(smollm2, monkeypatch):
 
     monkeypatch.setattr(smollm2.model, "forward", counted)
     answers = answer_all(smollm2, requests)
-    (one, shared), (rows, suffix), *steps = read
-    assert (one, rows) == (1, len(requests))
-    assert shared + suffix == max(map(len, prompts))
-    assert shared > 20
-    # after the prompts, only single tokens and the cue go through the model
+    # two users: what begins a user's prompts goes through the model as one row, the rest as three
+    for family, ((one, shared), (rows, suffix)) in zip(
+        (prompts[:3], prompts[3:]), (read[:2], read[2:4]), strict=True
+    ):
+        assert (one, rows) == (1, 3) and shared > 30
+        assert shared + suffix == max(map(len, family))
+        assert len({prompt[:shared] for prompt in family}) == 1
+    # after the prompts, all rows go together: single tokens, then the cue
+    steps = read[4:]
     cue = len(smollm2.chat.encode("\nRating: ")) + 2
+    assert steps[0] == (6, 1)
     assert sum(width for _, width in steps) <= max(a.new_tokens for a in answers) + 3 * cue
     assert all(width <= cue for _, width in steps)
+
+
+def test_a_start_that_was_just_read_is_not_read_again(smollm2, monkeypatch):
+    """A user's candidates may come in more than one call, or not fit into one batch."""
+    first, second, third = pairs(max_new_tokens=2)[:3]
+    wanted = answer_all(smollm2, [third, second, first])[::-1]
+    before = smollm2.engine.prompt_tokens
+    assert answer_all(smollm2, [first, second, third]) == wanted
+    tokens = [smollm2.chat.prompt(request) for request in (first, second, third)]
+    assert smollm2.engine.prompt_tokens - before < sum(map(len, tokens)) / 2
 
 
 def test_a_request_over_the_context_fails_with_the_reason_and_the_others_go_on():
@@ -190,3 +206,44 @@ def test_the_identity_tells_changed_files_apart(tmp_path):
     weights[2**20 :] = b"\x01" * (2 * 2**20)
     (tmp_path / "model.safetensors").write_bytes(weights)
     assert transformers_local.folder_digest(tmp_path) != first
+
+
+def test_rows_come_and_go_and_say_what_each_says_alone(smollm2):
+    """Families, singles, answers of all lengths, few rows at a time: as plain generate, one by one.
+
+    Label probabilities of the same are compared to those of a batch of one.
+    """
+    requests = [
+        ask(
+            f"User: likes {taste}.\nMovie: {title}.",
+            max_new_tokens=new,
+            stop=(" film",) if new % 2 else (),
+            readout=Readout("\nRating: ", ONE_TO_TEN) if new % 3 else None,
+        )
+        for taste, titles in (
+            ("long walks and quiet evenings by the sea", ("Rain", "Steel", "Dust", "Snow on snow")),
+            ("robots and explosions", ("Night", "Rain")),
+            ("a good laugh", ("Steel",)),
+        )
+        for new, title in enumerate(titles * 3, 3)
+    ]
+    wide = answer_all(smollm2, requests)
+    narrow = TransformersLLM("smollm2", device="cpu", max_rows=5, batch_tokens=1200)
+    alone = [answer_all(smollm2, [request])[0] for request in requests]
+    for answers in (wide, answer_all(narrow, requests)):
+        for one, wanted, request in zip(answers, alone, requests, strict=True):
+            assert (one.text, one.finish) == (wanted.text, wanted.finish)
+            assert one.new_tokens == wanted.new_tokens <= request.max_new_tokens
+            if request.readout:
+                assert one.label_logp == pytest.approx(wanted.label_logp, abs=1e-4)
+    for request, answer in list(zip(requests, alone, strict=True))[::6]:
+        prompt = torch.tensor([smollm2.chat.prompt(request)])
+        out = smollm2.model.generate(
+            prompt,
+            attention_mask=torch.ones_like(prompt),
+            max_new_tokens=request.max_new_tokens,
+            do_sample=False,
+            pad_token_id=0,
+        )
+        said = smollm2.chat.decode(out[0, prompt.shape[1] :].tolist())
+        assert said.startswith(answer.text)

@@ -27,7 +27,7 @@ LAYERS = [
     {"quick_start"},
 ]
 RECBOLE = {layer for layers in LAYERS[5:] for layer in layers}
-TRANSFORMERS = {"llm.transformers_local", "llm.smollm2", "llm.memory"}
+TRANSFORMERS = {"llm.transformers_local", "llm.smollm2", "llm.memory", "llm.shared"}
 HTTP = {"llm.http_server"}
 
 

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from recbole_exp3rt.llm.base import LLMError, Message, Readout, Request
-from recbole_exp3rt.llm.batches import Task, common_prefix, cost, plan
+from recbole_exp3rt.llm.batches import Task, common_prefix, plan
 from recbole_exp3rt.llm.labels import label_tokens
 
 END = -1
@@ -70,16 +70,16 @@ def test_requests_that_begin_alike_stand_together():
     system = list(range(10))
     users = {name: [*system, *[name] * 40] for name in (100, 200)}
     tasks = [task(k, [*users[100 + 100 * (k % 2)], k, k]) for k in range(20)]
-    batches = list(plan(tasks, max_rows=16, batch_tokens=10_000))
-    assert sorted(len(batch) for batch in batches) == [10, 10]
-    assert {common_prefix([task.prompt for task in batch]) for batch in batches} == {50}
+    batches = list(plan(tasks, max_rows=16, tokens=10_000))
+    assert sorted(len(batch.tasks) for batch in batches) == [10, 10]
+    assert {batch.shared for batch in batches} == {50}
 
 
 def test_a_batch_keeps_to_its_rows_and_tokens_and_none_is_lost():
     tasks = [task(k, range(1000 * k, 1000 * k + 5 + 7 * k)) for k in range(40)]
-    batches = list(plan(tasks, max_rows=6, batch_tokens=700))
-    assert sorted(task.position for batch in batches for task in batch) == list(range(40))
-    assert all(len(batch) <= 6 and (len(batch) == 1 or cost(batch) <= 700) for batch in batches)
+    batches = list(plan(tasks, max_rows=6, tokens=700))
+    assert sorted(task.position for batch in batches for task in batch.tasks) == list(range(40))
+    assert all(len(b.tasks) <= 6 and (len(b.tasks) == 1 or b.cost <= 700) for b in batches)
     assert len(batches) < 20
 
 

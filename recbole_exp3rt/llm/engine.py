@@ -1,0 +1,194 @@
+"""Requests through a model: every distinct start read once, wide batches, rows that come and go.
+
+Batches of prompts are read and join the rows that are being answered as long as there is room;
+every step makes one token for each row; finished rows leave, their labels are scored from the
+same cache. What it does not know: where the model comes from, or its tokenizer's special cases.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+
+from recbole_exp3rt.llm.base import Answer, Failure
+from recbole_exp3rt.llm.batches import Batch, Task, plan
+from recbole_exp3rt.llm.chat import Chat
+from recbole_exp3rt.llm.decode import Rows, label_logp, prefill
+from recbole_exp3rt.llm.labels import kept_tokens, label_tokens
+from recbole_exp3rt.llm.shared import Segment
+from recbole_exp3rt.llm.turn import Turn
+
+LEAVE = 4  # finished rows leave when they are a quarter: leaving copies the others
+
+
+class Engine:
+    """Answers tasks with one model. `tokens` bounds the key/value cache, `max_rows` the rows."""
+
+    def __init__(
+        self, model: Any, chat: Chat, identity: str, *, tokens: int, max_rows: int
+    ) -> None:
+        self.model = model
+        self.chat = chat
+        self.identity = identity
+        self.tokens = tokens
+        self.max_rows = max_rows
+        self.prompt_tokens = 0  # that went through the model: a shared start counts once
+        self._start: tuple[tuple[int, ...], Segment] | None = None  # the last one read
+
+    def answers(self, tasks: Sequence[Task]) -> Iterator[tuple[int, Answer]]:
+        """(position, answer) as rows finish. Memory running out halves what goes on at once."""
+        left = {task.position: task for task in tasks}
+        tokens = self.tokens
+        while left:
+            flight = _Flight(self, tokens, left.values())
+            try:
+                for position, answer in flight.run():
+                    del left[position]
+                    yield position, answer
+            except RuntimeError as error:
+                if not out_of_memory(error):
+                    raise
+                tokens, alone = flight.cost // 2, flight.aboard
+            else:
+                continue
+            # outside the except clause, so that the traceback no longer holds the cache
+            del flight
+            self.forget()
+            if len(alone) == 1:
+                (task,) = alone
+                del left[task.position]
+                yield task.position, Failure("out of memory for this request alone")
+
+    def forget(self) -> None:
+        """Let go of what was kept for the next batch."""
+        self._start = None
+        if self.model.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def read(self, batch: Batch) -> tuple[Rows, torch.Tensor]:
+        """The rows of a batch after their prompts, and the logits there."""
+        start, rows = batch.start, len(batch.tasks)
+        if not start:
+            segment = Segment(rows)
+        elif self._start is not None and self._start[0] == start:
+            segment = self._start[1].of(rows)
+        else:
+            segment = prefill(self.model, start, rows)
+            self._start = (start, segment)
+            self.prompt_tokens += len(start)
+        self.prompt_tokens += sum(len(task.prompt) - batch.shared for task in batch.tasks)
+        read = Rows.start(self.model, segment)
+        return read, read.feed([task.prompt[batch.shared :] for task in batch.tasks])
+
+    def score(self, rows: Rows, turns: Sequence[Turn]) -> list[tuple[float, ...]]:
+        """Label log-probabilities of rows that have stopped and have a readout."""
+        contexts: list[list[int]] = []
+        labels: list[Sequence[Sequence[int]]] = []
+        back: list[int] = []
+        for turn in turns:
+            readout = turn.task.request.readout
+            assert readout is not None
+            kept, tail = kept_tokens(turn.decode, turn.tokens, turn.text.rstrip())
+            found = label_tokens(self.chat.encode, tail, readout, self.chat.end_of_turn)
+            read = min(kept, turn.read)  # the last token may not have been read yet
+            back.append(turn.read - read)
+            contexts.append([*turn.tokens[read:kept], *found.context])
+            labels.append(found.labels)
+        rows.forget(back)
+        return [tuple(row) for row in label_logp(rows, contexts, labels)]
+
+
+class _Flight:
+    """Rows on their way through the model, until all is answered or memory runs out."""
+
+    def __init__(self, engine: Engine, tokens: int, tasks: Any) -> None:
+        self.engine = engine
+        self.tokens = tokens
+        self.waiting = deque(plan(list(tasks), max_rows=engine.max_rows, tokens=tokens))
+        self.rows: Rows | None = None
+        self.turns: list[Turn] = []
+        self.joining: Batch | None = None
+        self.logits = torch.empty(0)
+
+    @property
+    def aboard(self) -> list[Task]:
+        """The tasks that were in the model."""
+        joining = self.joining.tasks if self.joining else ()
+        return [turn.task for turn in self.turns] + list(joining)
+
+    @property
+    def cost(self) -> int:
+        """Tokens of cache that what is aboard may take."""
+        return self._cost(self.joining)
+
+    def run(self) -> Iterator[tuple[int, Answer]]:
+        while self.waiting or self.turns:
+            while self.waiting and self._room(self.waiting[0]):
+                self._join(self.waiting.popleft())
+            for turn, token in zip(self.turns, self._choose(), strict=True):
+                turn.add(token)
+            yield from self._leave()
+            if self.rows is not None:
+                self.logits = self.rows.feed([turn.next_token() for turn in self.turns])
+
+    def _room(self, batch: Batch) -> bool:
+        if not self.turns:
+            return True
+        rows = len(self.turns) + len(batch.tasks)
+        return rows <= self.engine.max_rows and self._cost(batch) <= self.tokens
+
+    def _cost(self, batch: Batch | None) -> int:
+        rows, columns, starts = len(self.turns), 0, 0
+        if self.rows is not None:
+            left = max(t.task.request.max_new_tokens - len(t.tokens) for t in self.turns)
+            columns = self.rows.columns + left
+            starts = sum(segment.length for segment in self.rows.cache.segments)
+        if batch is not None:
+            rows += len(batch.tasks)
+            columns = max(columns, batch.own)
+            starts += batch.shared
+        return rows * columns + starts
+
+    def _join(self, batch: Batch) -> None:
+        self.joining = batch
+        rows, logits = self.engine.read(batch)
+        if self.rows is None:
+            self.rows, self.logits = rows, logits
+        else:
+            self.rows, self.logits = self.rows.join(rows), torch.cat([self.logits, logits])
+        self.turns += [Turn(task, self.engine.chat) for task in batch.tasks]
+        self.joining = None
+
+    def _choose(self) -> list[int]:
+        """The next token of each row: the likeliest, or drawn with the request's own seed."""
+        tokens: list[int] = self.logits.argmax(dim=-1).tolist()
+        for row, turn in enumerate(self.turns):
+            if turn.task.request.temperature > 0 and not turn.finish:
+                tokens[row] = turn.draw(self.logits[row], self.engine.identity)
+        return tokens
+
+    def _leave(self) -> Iterator[tuple[int, Answer]]:
+        """Answers of the finished rows, once they are enough or all."""
+        assert self.rows is not None
+        ended = [row for row, turn in enumerate(self.turns) if turn.finish]
+        stay = [row for row, turn in enumerate(self.turns) if not turn.finish]
+        if not ended or (stay and LEAVE * len(ended) < len(self.turns)):
+            return
+        turns = [self.turns[row] for row in ended]
+        scores: dict[int, tuple[float, ...]] = {}
+        asked = [k for k, turn in enumerate(turns) if turn.task.request.readout]
+        if asked:
+            scored = self.rows.take([ended[k] for k in asked])
+            logp = self.engine.score(scored, [turns[k] for k in asked])
+            scores = dict(zip(asked, logp, strict=True))
+        self.rows = self.rows.take(stay) if stay else None
+        self.turns = [self.turns[row] for row in stay]
+        for k, turn in enumerate(turns):
+            yield turn.task.position, turn.completion(scores.get(k))
+
+
+def out_of_memory(error: RuntimeError) -> bool:
+    return isinstance(error, torch.OutOfMemoryError) or "not enough memory" in str(error)
