@@ -31,6 +31,7 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 # What goes on at once, where memory allows: tokens of cache, rows of a batch.
 AT_ONCE = {"cpu": (65_536, 96), "cuda": (1_048_576, 512)}
 LAYERS = {"full_attention", "sliding_attention"}
+WINDOW = 4096  # requests that are looked at together
 MODEL_FILES = {".json", ".jinja", ".safetensors", ".bin", ".model"}
 
 
@@ -242,22 +243,21 @@ class TransformersLLM:
         return self.chat.count_tokens(text)
 
     def generate(self, requests: Sequence[Request]) -> Iterator[tuple[int, Answer]]:
-        """Answers as their batches finish. Greedy answers do not depend on the batch."""
-        tasks = []
-        for position, request in enumerate(requests):
-            task = Task(position, request, self.chat.prompt(request))
-            needed = task.longest + self._readout_length(request)
-            if needed > self.max_context:
-                yield (
-                    position,
-                    Failure(
-                        f"prompt of {len(task.prompt)} + {needed - len(task.prompt)} tokens is "
-                        f"over the context of {self.max_context}"
-                    ),
+        """Answers as rows finish. Greedy answers do not depend on what else is asked."""
+        for first in range(0, len(requests), WINDOW):  # token ids of all would fill the memory
+            tasks = []
+            for position, request in enumerate(requests[first : first + WINDOW], first):
+                task = Task(position, request, self.chat.prompt(request))
+                needed = task.longest + self._readout_length(request)
+                if needed <= self.max_context:
+                    tasks.append(task)
+                    continue
+                reason = (
+                    f"prompt of {len(task.prompt)} + {needed - len(task.prompt)} tokens is "
+                    f"over the context of {self.max_context}"
                 )
-            else:
-                tasks.append(task)
-        yield from self.engine.answers(tasks)
+                yield position, Failure(reason)
+            yield from self.engine.answers(tasks)
 
     def _readout_length(self, request: Request) -> int:
         readout = request.readout
