@@ -24,10 +24,11 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
+PAIRS = 60  # of the ways that share work
 NEW, HALF = 64, 335  # new tokens; words of the user's part and of the item's
 LABELS = tuple("0123456789")
 CUE = "\nPredicted User Rating: "
-WORDS = "quiet story music slow actors plot humour colour pace love city sea night new old".split()
+WORDS = ("quiet", "story", "music", "slow", "actors", "plot", "humour", "colour", "pace", "love")
 WAYS = {
     "authors": "(a) two passes, one by one",
     "batches": "(b) two passes, batches of 8",
@@ -98,7 +99,9 @@ def authors(n_batch: int) -> Callable[[Sequence[Any]], list[list[float]]]:
                 )
                 prompts = [
                     [*prompt, *new.tolist()]
-                    for prompt, new in zip(prompts, out[:, given["input_ids"].shape[1] :], strict=True)
+                    for prompt, new in zip(
+                        prompts, out[:, given["input_ids"].shape[1] :], strict=True
+                    )
                 ]
             read = [[*p, *chat.encode(r.readout.cue)] for p, r in zip(prompts, some, strict=True)]
             logits = model(**padded(read), logits_to_keep=1).logits[:, -1]
@@ -126,7 +129,7 @@ def server(threads: int) -> Callable[[Sequence[Any]], list[list[float]]]:
     sys.path.insert(0, str(ROOT / "tests"))
     import llama_server
 
-    _, base = llama_server.start(slots=8, context=8 * 1024, threads=threads)
+    _, base = llama_server.start(slots=8, context=1024, threads=threads)
     base = base.removesuffix("/v1")
 
     def post(route: str, body: dict[str, Any]) -> Any:
@@ -325,7 +328,9 @@ def main() -> None:
     threads = ("--threads", str(options.threads))
     if options.work:
         way, candidates, reasoning, pairs = options.work
-        print(json.dumps(work(way, int(candidates), reasoning == "True", int(pairs), options.threads)))
+        print(
+            json.dumps(work(way, int(candidates), reasoning == "True", int(pairs), options.threads))
+        )
         return
     if options.bare or options.ceilings:
         print(json.dumps(bare(options.threads) if options.bare else ceilings(options.threads)))
@@ -335,7 +340,9 @@ def main() -> None:
             print(json.dumps(line), flush=True)
         return
 
-    settings = [(20, True)] if options.quick else [(c, r) for r in (True, False) for c in CANDIDATES]
+    settings = (
+        [(20, True)] if options.quick else [(c, r) for r in (True, False) for c in CANDIDATES]
+    )
     figures: dict[tuple[str, int, bool], list[dict[str, Any]]] = {}
     machines, bares = [], []
     for _ in range(options.repeats):
@@ -344,10 +351,12 @@ def main() -> None:
         for candidates, reasoning in settings:
             for way in WAYS:
                 # the first two share nothing, so few pairs say as much as many
-                pairs = {"authors": 3, "batches": 8}.get(way, 40) if reasoning else 40
+                pairs = {"authors": 2, "batches": 8}.get(way, PAIRS)
                 got = child("--work", way, str(candidates), str(reasoning), str(pairs), *threads)
                 figures.setdefault((way, candidates, reasoning), []).append(got)
-                print(way, candidates, reasoning, f"{got['seconds'] / got['pairs']:.2f} s", flush=True)
+                print(
+                    way, candidates, reasoning, f"{got['seconds'] / got['pairs']:.2f} s", flush=True
+                )
     machine = {key: max(one[key] for one in machines) for key in machines[0]}
     report(figures, machine, bares, options)
 
@@ -367,9 +376,9 @@ def report(
     lines = [
         "# Inference: the same pairs in four ways",
         "",
-        f"`python benchmarks/inference.py --repeats {options.repeats} --threads {options.threads}`: "
-        "SmolLM2-135M, float32 (llama.cpp: the same weights in their 4-bit file), prompts of 700 "
-        "tokens of which 350 are the user's, 64 new tokens where there is reasoning. Medians of "
+        f"`python benchmarks/inference.py --repeats {options.repeats}`, {options.threads} "
+        "threads: SmolLM2-135M, float32 (llama.cpp: the same weights in their 4-bit file), prompts "
+        "of 700 tokens, 350 of them the user's, 64 new tokens where there is reasoning. Medians of "
         f"{options.repeats} runs in turn, in brackets the lowest and highest. Peak memory: of the "
         "process (of llama.cpp: the client).",
         "",
@@ -392,9 +401,10 @@ def report(
             tokens = median[way] * (700 + (NEW if reasoning else 0))
             peak = max(one["peak_gb"] for one in figures[way, candidates, reasoning])
             lines.append(
-                f"| {title} | {median[way]:.3f} ({rates[0]:.3f}–{rates[-1]:.3f}) | {tokens:,.0f} | "
-                f"{median[way] / median['authors']:.2f} | {median[way] / median['llama.cpp']:.2f} | "
-                f"{median[way] / floor:.2f} | {peak:.1f} |"
+                f"| {title} | {median[way]:.3f} ({rates[0]:.3f}–{rates[-1]:.3f}) | {tokens:,.0f} "
+                f"| {median[way] / median['authors']:.2f} "
+                f"| {median[way] / median['llama.cpp']:.2f} "
+                f"| {median[way] / floor:.2f} | {peak:.1f} |"
             )
         lines.append("")
     plain = statistics.median(bares)
@@ -418,9 +428,9 @@ def plot(rate: dict[tuple[str, int, bool], list[float]], path: Path) -> None:
     keys = sorted({key[1:] for key in rate}, key=lambda k: (-k[1], k[0]))
     figure, axes = pyplot.subplots(figsize=(10, 4.5), layout="constrained")
     for k, (way, title) in enumerate(WAYS.items()):
-        medians = [statistics.median(rate[way, *key]) for key in keys]
-        below = [m - min(rate[way, *key]) for key, m in zip(keys, medians, strict=True)]
-        above = [max(rate[way, *key]) - m for key, m in zip(keys, medians, strict=True)]
+        medians = [statistics.median(rate[(way, *key)]) for key in keys]
+        below = [m - min(rate[(way, *key)]) for key, m in zip(keys, medians, strict=True)]
+        above = [max(rate[(way, *key)]) - m for key, m in zip(keys, medians, strict=True)]
         places = [place + 0.2 * k for place in range(len(keys))]
         axes.bar(places, medians, 0.18, yerr=(below, above), capsize=2, label=title)
     names = [f"{c} candidates,\n{'with' if r else 'without'} reasoning" for c, r in keys]

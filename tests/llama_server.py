@@ -25,10 +25,12 @@ def weights() -> Path:
     return target
 
 
-def start() -> tuple[subprocess.Popen, str]:
-    """The process and its base URL, once it answers."""
+def start(
+    slots: int = SLOTS, context: int = 2048, threads: int = 1
+) -> tuple[subprocess.Popen, str]:
+    """The process and its base URL, once it answers; `context` tokens for each slot."""
     process = subprocess.Popen(
-        [sys.executable, __file__, str(weights())],
+        [sys.executable, __file__, *map(str, (weights(), slots, context, threads))],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -41,16 +43,16 @@ def start() -> tuple[subprocess.Popen, str]:
     return process, f"{address}/v1"
 
 
-def serve(model: str) -> None:
+def serve(model: str, slots: int, context: int, threads: int) -> None:
     import xllamacpp
 
     params = xllamacpp.CommonParams()
     params.model.path = model
     params.hostnames = ["127.0.0.1"]
     params.port = 0
-    params.n_ctx = SLOTS * 2048
-    params.n_parallel = SLOTS
-    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1
+    params.n_ctx = slots * context
+    params.n_parallel = slots
+    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
     params.warmup = False
     server = xllamacpp.Server(params)
     print(server.listening_address, flush=True)
@@ -59,4 +61,4 @@ def serve(model: str) -> None:
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1])
+    serve(sys.argv[1], *map(int, sys.argv[2:]))

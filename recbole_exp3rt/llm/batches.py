@@ -45,6 +45,11 @@ class Batch:
         return max(task.longest for task in self.tasks) - self.shared
 
     @property
+    def width(self) -> int:
+        """Most tokens that a row has to read beyond the start."""
+        return max(len(task.prompt) for task in self.tasks) - self.shared
+
+    @property
     def cost(self) -> int:
         """Tokens of key/value cache that the batch may take by itself."""
         return self.shared + len(self.tasks) * self.own
@@ -70,9 +75,12 @@ def families(tasks: Sequence[Task]) -> list[list[Task]]:
     return runs
 
 
-def plan(tasks: Sequence[Task], *, max_rows: int, tokens: int) -> Iterator[Batch]:
+def plan(
+    tasks: Sequence[Task], *, max_rows: int, tokens: int, read: int | None = None
+) -> Iterator[Batch]:
     """Batches of at most `max_rows` requests and `tokens` tokens of cache; one request at least.
 
+    `read` bounds the prompt tokens that go through the model at once, beyond the common start.
     Long ones come first: what does not fit into memory shows at once. Batches with the same
     start follow each other.
     """
@@ -82,10 +90,16 @@ def plan(tasks: Sequence[Task], *, max_rows: int, tokens: int) -> Iterator[Batch
     for group in [*groups, alone] if alone else groups:
         shared = common_prefix([task.prompt for task in group])
         shared = shared if shared >= LEAST and len(group) > 1 else 0
-        batch: list[Task] = []
+        batch = Batch((), shared)
         for task in sorted(group, key=lambda task: task.longest, reverse=True):
-            if batch and (len(batch) == max_rows or Batch((*batch, task), shared).cost > tokens):
-                yield Batch(tuple(batch), shared)
-                batch = []
-            batch.append(task)
-        yield Batch(tuple(batch), shared)
+            wider = Batch((*batch.tasks, task), shared)
+            full = (
+                len(wider.tasks) > max_rows
+                or wider.cost > tokens
+                or (read is not None and wider.width * len(wider.tasks) > read)
+            )
+            if batch.tasks and full:
+                yield batch
+                wider = Batch((task,), shared)
+            batch = wider
+        yield batch

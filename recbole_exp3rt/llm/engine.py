@@ -21,6 +21,8 @@ from recbole_exp3rt.llm.labels import kept_tokens, label_tokens
 from recbole_exp3rt.llm.shared import Segment
 from recbole_exp3rt.llm.turn import Turn
 
+# Prompt tokens at once: on a CPU more no longer fit into its caches, a GPU wants them all.
+READ = {"cpu": 4096, "cuda": 65_536}
 LEAVE = 4  # finished rows leave when they are a quarter: leaving copies the others
 
 
@@ -107,7 +109,8 @@ class _Flight:
     def __init__(self, engine: Engine, tokens: int, tasks: Any) -> None:
         self.engine = engine
         self.tokens = tokens
-        self.waiting = deque(plan(list(tasks), max_rows=engine.max_rows, tokens=tokens))
+        read = READ.get(engine.model.device.type)
+        self.waiting = deque(plan(list(tasks), max_rows=engine.max_rows, tokens=tokens, read=read))
         self.rows: Rows | None = None
         self.turns: list[Turn] = []
         self.joining: Batch | None = None

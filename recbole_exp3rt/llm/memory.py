@@ -79,6 +79,8 @@ def plan_memory(
     heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
     width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
     size = BYTES[dtype]
+    if device == "cpu" and dtype == "float32" and text.tie_word_embeddings:
+        other += text.vocab_size * text.hidden_size  # packed, the output layer is its own
     return MemoryPlan(
         free=free_memory(device),
         weights=int(linear * (NF4 if quantization == "nf4" else size) + other * size),

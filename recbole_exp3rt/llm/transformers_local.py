@@ -23,6 +23,7 @@ from recbole_exp3rt.llm.batches import Task
 from recbole_exp3rt.llm.chat import Chat
 from recbole_exp3rt.llm.engine import Engine
 from recbole_exp3rt.llm.memory import MemoryPlan, check_fits, plan_memory
+from recbole_exp3rt.llm.packed import pack
 from recbole_exp3rt.llm.shared import NAME as SHARED
 from recbole_exp3rt.llm.smollm2 import NAME as SMOLLM2
 from recbole_exp3rt.llm.smollm2 import WHEEL, smollm2_folder
@@ -124,6 +125,8 @@ def load_model(
         model = _with_adapter(model, Path(adapter))
         identity += f"+{Path(adapter).name}@{folder_digest(Path(adapter))}"
     model.eval()  # type: ignore[no-untyped-call]
+    if device == "cpu":
+        pack(model)
     return Loaded(model, tokenizer, identity, plan, rows)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM
 
 sys.path.insert(0, str(Path(__file__).parent))
 import llama3
@@ -93,7 +94,7 @@ def test_an_adapter_changes_answers_and_identity(folder, llm, tmp_path):
     peft = pytest.importorskip("peft")
     torch.manual_seed(1)
     config = peft.LoraConfig(r=4, target_modules="all-linear", init_lora_weights=False)
-    model = peft.get_peft_model(TransformersLLM(str(folder), device="cpu").model, config)
+    model = peft.get_peft_model(AutoModelForCausalLM.from_pretrained(folder), config)
     model.save_pretrained(tmp_path / "adapter")
     adapted = TransformersLLM(str(folder), device="cpu", adapter=tmp_path / "adapter")
     assert adapted.identity.startswith(f"{llm.identity}+adapter@")

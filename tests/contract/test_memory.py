@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+import torch
 from transformers import LlamaConfig
 
 from recbole_exp3rt.llm import memory
@@ -33,12 +34,14 @@ def test_llama3_8b_by_its_known_figures():
 
 def test_the_plan_of_the_embedded_student_is_what_it_takes(smollm2):
     plan = smollm2.memory
-    weights = sum(p.numel() * p.element_size() for p in smollm2.model.parameters())
-    assert plan.weights == weights
+    parts = (t for module in smollm2.model.modules() for t in vars(module).values())
+    packed = [t for t in parts if isinstance(t, torch.Tensor) and t.is_mkldnn]
+    weights = sum(p.numel() * 4 for p in (*smollm2.model.parameters(), *packed))
+    assert plan.weights == weights and packed
     segment = prefill(smollm2.model, range(50), rows=1)
     held = sum(t.numel() * t.element_size() for t in (*segment.keys, *segment.values))
     assert held == 50 * plan.token
-    assert "weights 0.5 GB" in str(plan) and "free" in str(plan)
+    assert "weights 0.7 GB" in str(plan) and "free" in str(plan)
 
 
 def test_short_memory_gives_smaller_batches_then_one_line_with_advice():

@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM
 
 from recbole_exp3rt.llm import transformers_local
 from recbole_exp3rt.llm.base import Failure, LLMError, Message, Readout, Request, answer_all
@@ -29,16 +30,22 @@ def pairs(**settings):
     ]
 
 
-def full_pass(llm, tokens):
+@pytest.fixture(scope="module")
+def stock():
+    """The same weights as the library runs them: its own layers, attention and cache."""
+    return AutoModelForCausalLM.from_pretrained(smollm2_folder(), dtype=torch.float32).eval()
+
+
+def full_pass(model, tokens):
     """Log-probabilities after each token, from one pass without a cache."""
     with torch.inference_mode():
-        logits = llm.model(torch.tensor([tokens]), use_cache=False).logits[0]
+        logits = model(torch.tensor([tokens]), use_cache=False).logits[0]
     return torch.log_softmax(logits.double(), dim=-1)
 
 
 @pytest.mark.parametrize("labels", [DIGITS, ONE_TO_TEN, ("good", "bad", "goodness me")])
 @pytest.mark.parametrize("cue", ["\nPredicted User Rating: ", "\nPredicted User Rating:"])
-def test_label_probabilities_equal_a_full_pass_over_the_whole_text(smollm2, labels, cue):
+def test_label_probabilities_equal_a_full_pass_over_the_whole_text(smollm2, stock, labels, cue):
     requests = pairs(
         max_new_tokens=10, prefill="Reasoning:", stop=(" the",), readout=Readout(cue, labels)
     )[1:4:2]
@@ -49,7 +56,7 @@ def test_label_probabilities_equal_a_full_pass_over_the_whole_text(smollm2, labe
         found = label_tokens(chat.encode, "", request.readout, chat.end_of_turn)
         start = (*prompt, *chat.encode(said), *found.context)
         passes = {
-            before: full_pass(smollm2, [*start, *before])
+            before: full_pass(stock, [*start, *before])
             for before in {label[:-1] for label in found.labels}
         }
         for text, label, logp in zip(labels, found.labels, answer.label_logp, strict=True):
@@ -60,11 +67,11 @@ def test_label_probabilities_equal_a_full_pass_over_the_whole_text(smollm2, labe
             assert logp == pytest.approx(wanted, abs=1e-4)
 
 
-def test_greedy_text_equals_the_librarys_own(smollm2):
+def test_greedy_text_equals_the_librarys_own(smollm2, stock):
     requests = pairs(max_new_tokens=16)[:3]
     for request, answer in zip(requests, answer_all(smollm2, requests), strict=True):
         prompt = torch.tensor([smollm2.chat.prompt(request)])
-        out = smollm2.model.generate(
+        out = stock.generate(
             prompt,
             attention_mask=torch.ones_like(prompt),
             max_new_tokens=16,
@@ -208,7 +215,7 @@ def test_the_identity_tells_changed_files_apart(tmp_path):
     assert transformers_local.folder_digest(tmp_path) != first
 
 
-def test_rows_come_and_go_and_say_what_each_says_alone(smollm2):
+def test_rows_come_and_go_and_say_what_each_says_alone(smollm2, stock):
     """Families, singles, answers of all lengths, few rows at a time: as plain generate, one by one.
 
     Label probabilities of the same are compared to those of a batch of one.
@@ -221,11 +228,11 @@ def test_rows_come_and_go_and_say_what_each_says_alone(smollm2):
             readout=Readout("\nRating: ", ONE_TO_TEN) if new % 3 else None,
         )
         for taste, titles in (
-            ("long walks and quiet evenings by the sea", ("Rain", "Steel", "Dust", "Snow on snow")),
-            ("robots and explosions", ("Night", "Rain")),
+            ("long walks and quiet evenings by the sea", ("Rain", "Steel", "Snow on snow")),
+            ("robots and explosions", ("Night",)),
             ("a good laugh", ("Steel",)),
         )
-        for new, title in enumerate(titles * 3, 3)
+        for new, title in enumerate(titles * 2, 3)
     ]
     wide = answer_all(smollm2, requests)
     narrow = TransformersLLM("smollm2", device="cpu", max_rows=5, batch_tokens=1200)
@@ -236,9 +243,9 @@ def test_rows_come_and_go_and_say_what_each_says_alone(smollm2):
             assert one.new_tokens == wanted.new_tokens <= request.max_new_tokens
             if request.readout:
                 assert one.label_logp == pytest.approx(wanted.label_logp, abs=1e-4)
-    for request, answer in list(zip(requests, alone, strict=True))[::6]:
+    for request, answer in list(zip(requests, alone, strict=True))[::5]:
         prompt = torch.tensor([smollm2.chat.prompt(request)])
-        out = smollm2.model.generate(
+        out = stock.generate(
             prompt,
             attention_mask=torch.ones_like(prompt),
             max_new_tokens=request.max_new_tokens,
