@@ -53,7 +53,12 @@ class StandIn:
         }
 
     def get(self, path):
-        return {"data": [{"id": "smollm2", "owned_by": self.owner, "root": "/models/Smol"}]}
+        base = {"id": "smollm2", "owned_by": self.owner, "root": "/models/Smol"}
+        adapters = [
+            {"id": name, "owned_by": self.owner, "root": f"adapters/{name}", "parent": "smollm2"}
+            for name in self.traits.get("adapters", ())
+        ]
+        return {"data": [base, *adapters]}
 
 
 class VLLM(StandIn):
@@ -64,7 +69,8 @@ class VLLM(StandIn):
             return {"tokens": self.chat(body["messages"], body["add_generation_prompt"])}
         if path == "/tokenize":
             return self.real("/tokenize", content=body["prompt"], parse_special=True)
-        assert path == "/v1/completions" and body["model"] == "smollm2"
+        assert path == "/v1/completions"
+        assert body["model"] in ("smollm2", *self.traits.get("adapters", ()))
         if "logprobs" not in body:
             said = self.real(
                 "/completion", prompt=body["prompt"], n_predict=body["max_tokens"],

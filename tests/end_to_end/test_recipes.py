@@ -25,15 +25,18 @@ PRINTED = {
         r"viewer\d+ and syn\d+: \d\.\d\d",
     ],
     "rating-prediction": [r"constant", r"Bias", r"\n MF", r"\{'rmse': .*\d\.\d+.*'mae'"],
+    "vllm-adapters": [r"rating by openai:rating@", r"readout exact", r"'EXP3RT': 'exact'"],
     "reranking-a-checkpoint": [r"'recall@20'", r"\('syn", r"bpr\.pth \+ EXP3RT"],
 }
 
 
-@pytest.mark.parametrize("name", sorted(path.stem for path in RECIPES.glob("*[a-z].md")))
-def test_recipe(name, tmp_path):
+NEEDS_A_SERVER = "vllm-adapters"
+
+
+def run_and_look(name: str, recipe: Path, folder: Path) -> None:
     done = subprocess.run(
-        [sys.executable, Path(__file__).with_name("run_recipe.py"), RECIPES / f"{name}.md"],
-        cwd=tmp_path,
+        [sys.executable, Path(__file__).with_name("run_recipe.py"), recipe],
+        cwd=folder,
         capture_output=True,
         text=True,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
@@ -41,6 +44,25 @@ def test_recipe(name, tmp_path):
     )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     assert re.search(".*".join(PRINTED[name]), done.stdout, re.DOTALL), done.stdout
+
+
+@pytest.mark.parametrize(
+    "name", sorted({p.stem for p in RECIPES.glob("*[a-z].md")} - {NEEDS_A_SERVER})
+)
+def test_recipe(name, tmp_path):
+    run_and_look(name, RECIPES / f"{name}.md", tmp_path)
+
+
+def test_recipe_with_a_server(tmp_path, llama_server):
+    """vLLM is played: its documented routes in front of llama.cpp, adapters by name alone."""
+    sys.path.insert(0, str(ROOT / "tests" / "contract"))
+    from stand_ins import VLLM, playing
+
+    with playing(VLLM, llama_server, adapters=("preference", "profile", "rating")) as (_, url):
+        text = (RECIPES / f"{NEEDS_A_SERVER}.md").read_text(encoding="utf-8")
+        recipe = tmp_path / f"{NEEDS_A_SERVER}.md"
+        recipe.write_text(text.replace("http://127.0.0.1:8000/v1", url), encoding="utf-8")
+        run_and_look(NEEDS_A_SERVER, recipe, tmp_path)
 
 
 def test_recipes_are_short_and_listed():
