@@ -22,6 +22,7 @@ from transformers import PrinterCallback, TrainerCallback, set_seed
 from trl import SFTConfig, SFTTrainer
 
 from recbole_exp3rt.distill.encode import IGNORED, Encoded
+from recbole_exp3rt.distill.fast import speed_up
 from recbole_exp3rt.distill.presets import TrainSettings
 from recbole_exp3rt.errors import UsageError
 
@@ -224,6 +225,10 @@ def fit(
         peft_config=lora(settings),
         callbacks=[watch],
     )
+    for parameter in trainer.model.parameters():
+        if parameter.requires_grad:  # TRL halves it under NF4; small steps are lost in 8 bits
+            parameter.data = parameter.data.float()
+    speed_up(trainer.model)
     trainer.remove_callback(PrinterCallback)
     watch.trainer = trainer
     checkpoint = whole_checkpoint(folder)
