@@ -6,6 +6,7 @@ card; a run that was stopped goes on from its last checkpoint.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import logging
@@ -59,7 +60,9 @@ def train(settings: TrainSettings, say: Callable[[str], None] = print) -> TrainR
 
     Raises: UsageError, LLMError with one line; what was trained so far is kept.
     """
-    return _Training(settings, say).run()
+    training = _Training(settings, say)
+    with _space(training.output, "the same command goes on from the last checkpoint"):
+        return training.run()
 
 
 class _Training:
@@ -82,9 +85,7 @@ class _Training:
             import recbole_exp3rt.distill.base as base
             import recbole_exp3rt.distill.sft  # noqa: F401
         except ModuleNotFoundError as error:
-            raise LLMError(
-                f"training needs {error.name}: pip install 'recbole-exp3rt[train]'"
-            ) from error
+            raise _missing(error) from error
         settings = self.settings
         if settings.threads:
             import torch
@@ -254,7 +255,9 @@ def _data_card(folder: Path) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, TypeError) as error:
-        raise UsageError(f"{folder / 'card.json'} cannot be read ({error}); write it again") from None
+        raise UsageError(
+            f"{folder / 'card.json'} cannot be read ({error}); write it again"
+        ) from None
 
 
 def _read(settings: TrainSettings) -> dict[str, Parts]:
@@ -328,7 +331,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     try:
         with quiet():
-            train(make_settings(_flat(given)))
+            if given[0] == "merge":
+                _merge(given[1:])
+            else:
+                train(make_settings(_flat(given)))
     except (UsageError, LLMError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
@@ -336,6 +342,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("stopped; the same command goes on from the last checkpoint", file=sys.stderr)
         return 130
     return 0
+
+
+def _merge(folders: Sequence[str]) -> None:
+    if len(folders) != 2:
+        raise UsageError("merge takes the adapter's folder and a new one: merge ADAPTER OUT")
+    try:
+        from recbole_exp3rt.distill.merge import merge
+    except ModuleNotFoundError as error:
+        raise _missing(error) from error
+    with _space(Path(folders[1]), "the folder is not whole"):
+        print(f"Model: {merge(*folders)}")
+
+
+def _missing(error: ModuleNotFoundError) -> LLMError:
+    return LLMError(f"training needs {error.name}: pip install 'recbole-exp3rt[train]'")
+
+
+@contextmanager
+def _space(folder: Path, rest: str) -> Iterator[None]:
+    """Libraries say in their own ways that a disk is full. Raises: UsageError where it is."""
+    try:
+        yield
+    except Exception as error:
+        said = str(error)
+        full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
+        full = full or "No space left" in said or "os error 28" in said
+        if not full and "PytorchStreamWriter" in said:  # torch names no reason
+            full = shutil.disk_usage(folder).free < 2**20
+        if not full:
+            raise
+        raise UsageError(f"no space left for {folder}: free some; {rest}") from error
 
 
 @contextmanager

@@ -35,9 +35,10 @@ def attend(
     if query.device.type == "cpu":  # on bfloat16 it takes twice as long there
         query, key, value = query.float(), key.float(), value.float()
     sizes = cu_seq_lens_q.diff().tolist()
+    rows = (torch.split(states, sizes, dim=2) for states in (query, key, value))
     parts = [
-        sdpa_attention_forward(module, *part, None, is_causal=True, **kwargs)[0]
-        for part in zip(*(t.split(sizes, dim=2) for t in (query, key, value)), strict=True)
+        sdpa_attention_forward(module, q, k, v, None, is_causal=True, **kwargs)[0]
+        for q, k, v in zip(*rows, strict=True)
     ]
     return torch.cat(parts, dim=1).to(kind), None
 

@@ -189,7 +189,7 @@ class Trainee:
                 self.source, attn_implementation=attention, **options
             )
             if machine.quantization is None:
-                model.to(torch.device(machine.device))
+                model.to(torch.device(machine.device))  # type: ignore[arg-type]
         except (OSError, ValueError, RuntimeError, ImportError, KeyError) as error:
             raise not_loaded(self.name, error) from error
         model.name_or_path = self.name  # peft writes it down: a name, not a folder of this machine

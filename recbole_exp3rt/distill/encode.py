@@ -52,9 +52,7 @@ def check_labels(chat: Chat, answers: Iterable[str]) -> tuple[str, ...]:
     return labels
 
 
-def encode(
-    chat: Chat, messages: Sequence[Message], answer: str, max_tokens: int
-) -> Encoded | None:
+def encode(chat: Chat, messages: Sequence[Message], answer: str, max_tokens: int) -> Encoded | None:
     """The example within `max_tokens`; None if it cannot be made to fit."""
     prefill, rest = _opened(answer)
     said = _answer_ids(chat, prefill, rest)
@@ -76,8 +74,9 @@ def encode(
     labels = (*[IGNORED] * start, *ids[start:])
     label = label_of(answer)
     if label is not None and not chat.decode(ids[-4:-1]).endswith(label):
-        raise LLMError(f"{chat.name}: the rating {label!r} does not survive as tokens; use other "
-                       "labels")
+        raise LLMError(
+            f"{chat.name}: the rating {label!r} does not survive as tokens; use other labels"
+        )
     return Encoded(ids, labels, shortened)
 
 

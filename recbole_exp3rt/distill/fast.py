@@ -22,7 +22,7 @@ def speed_up(model: Any, adapter: str = "default") -> int:
             continue
         base = module.base_layer
         if type(base) is torch.nn.Linear and base.weight.device.type == "cpu":
-            module.forward = MethodType(_forward, module)
+            module.forward = MethodType(_forward, module)  # type: ignore[method-assign]
             found += 1
     return found
 
@@ -30,12 +30,12 @@ def speed_up(model: Any, adapter: str = "default") -> int:
 def _forward(self: Any, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
     (name,) = self.active_adapters
     if self.disable_adapters or self.merged or args or kwargs:
-        return LoraLinear.forward(self, x, *args, **kwargs)  # type: ignore[no-any-return]
+        return LoraLinear.forward(self, x, *args, **kwargs)
     base, dropout = self.base_layer, self.lora_dropout[name]
     p = getattr(dropout, "p", 0.0) if self.training else 0.0
     mask, kept = _mask(x, p) if p else (None, 1.0)
     scale = self.scaling[name] / kept
-    out: torch.Tensor = _Lora.apply(
+    out: torch.Tensor = _Lora.apply(  # type: ignore[no-untyped-call]
         x, base.weight, base.bias, self.lora_A[name].weight, self.lora_B[name].weight, mask, scale
     )
     return out
@@ -53,7 +53,7 @@ class _Lora(torch.autograd.Function):
     """x W' + b + scale (x * mask) A' B'; W and b are frozen. [.., in] -> [.., out]"""
 
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any,
         x: torch.Tensor,
         weight: torch.Tensor,
@@ -72,7 +72,7 @@ class _Lora(torch.autograd.Function):
         return out.view(*x.shape[:-1], -1)
 
     @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, grad: torch.Tensor) -> Any:
         rows, weight, a, b, mask, thin = ctx.saved_tensors
         shape, grad = (*grad.shape[:-1], -1), grad.reshape(-1, grad.shape[-1])
         if mask is not None:

@@ -107,8 +107,9 @@ def make_settings(given: Mapping[str, Any]) -> TrainSettings:
     base = given.get("base") or SMOLLM2
     preset = given.get("preset") or ("cpu" if base == SMOLLM2 else "imdb")
     if preset not in PRESETS:
-        raise UsageError(f"preset={preset!r} is not one of {', '.join(PRESETS)}"
-                         f"{nearest(str(preset), PRESETS)}")
+        raise UsageError(
+            f"preset={preset!r} is not one of {', '.join(PRESETS)}{nearest(str(preset), PRESETS)}"
+        )
     given = {**given, **{k: "none" for k in ("quantization",) if k in given and given[k] is None}}
     values = {**PRESETS[preset], **{k: v for k, v in given.items() if v is not None}}
     settings = TrainSettings(**{**values, "base": base, "preset": preset})
@@ -137,8 +138,9 @@ def _tasks(value: Any) -> tuple[str, ...] | None:
     names = tuple(str(name).strip() for name in names)
     for name in names:
         if name not in TASKS:
-            raise UsageError(f"tasks: {name!r} is not one of {', '.join(TASKS)}"
-                             f"{nearest(name, TASKS)}")
+            raise UsageError(
+                f"tasks: {name!r} is not one of {', '.join(TASKS)}{nearest(name, TASKS)}"
+            )
     return names
 
 
@@ -146,8 +148,9 @@ def _check(settings: TrainSettings) -> None:
     for key, allowed in CHOICES.items():
         value = getattr(settings, key)
         if value not in allowed:
-            raise UsageError(f"{key}={value!r} is not one of {', '.join(allowed)}"
-                             f"{nearest(str(value), allowed)}")
+            raise UsageError(
+                f"{key}={value!r} is not one of {', '.join(allowed)}{nearest(str(value), allowed)}"
+            )
 
     def need(fits: Callable[[Any], bool], allowed: str, *keys: str) -> None:
         for key in keys:

@@ -19,7 +19,8 @@ from datasets import Dataset
 from peft import LoraConfig
 from torch.nn.functional import cross_entropy
 from transformers import PrinterCallback, TrainerCallback, set_seed
-from trl import SFTConfig, SFTTrainer
+from trl.trainer.sft_config import SFTConfig
+from trl.trainer.sft_trainer import SFTTrainer
 
 from recbole_exp3rt.distill.encode import IGNORED, Encoded
 from recbole_exp3rt.distill.fast import speed_up
@@ -82,7 +83,7 @@ class AnswerTrainer(SFTTrainer):
             reduction="sum",
         )
         count = (labels != IGNORED).sum()
-        if not self.model.training:
+        if not model.training:
             sums = self.accelerator.gather(torch.stack([total.detach(), count.to(total)])[None])
             self._eval_sums.append(sums.sum(dim=0).tolist())
         if num_items_in_batch is None:
@@ -225,10 +226,11 @@ def fit(
         peft_config=lora(settings),
         callbacks=[watch],
     )
-    for parameter in trainer.model.parameters():
+    adapted: Any = trainer.model
+    for parameter in adapted.parameters():
         if parameter.requires_grad:  # TRL halves it under NF4; small steps are lost in 8 bits
             parameter.data = parameter.data.float()
-    speed_up(trainer.model)
+    speed_up(adapted)
     trainer.remove_callback(PrinterCallback)
     watch.trainer = trainer
     checkpoint = whole_checkpoint(folder)
@@ -239,7 +241,7 @@ def fit(
     losses = eval_losses(history)
     tokens = trainer.state.epoch * sum(len(example.ids) for example in train)
     return Fitted(
-        loss=[(log["step"], log["loss"]) for log in history if "loss" in log],
+        loss=[(int(log["step"]), log["loss"]) for log in history if "loss" in log],
         eval_loss=losses,
         best_epoch=min(losses, key=lambda pair: pair[1])[0],
         seconds=watch.seconds,

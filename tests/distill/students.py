@@ -53,7 +53,9 @@ def rating_messages(k: int, plot: str = "A quiet film about rain.", bullets: int
 
 
 def rating_answer(k: int) -> str:
-    return f"Reasoning: The rain suits taste {k}. The noise does not.\nPredicted User Rating: {k % 10}"
+    return (
+        f"Reasoning: The rain suits taste {k}. The noise does not.\nPredicted User Rating: {k % 10}"
+    )
 
 
 LISTS = "[Like]\n- rain\n- slow music\n\n[Dislike]\nNone."

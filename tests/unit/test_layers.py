@@ -17,6 +17,7 @@ LAYERS = [
     {"sample", "llm"},
     {"stages", "sample.measure"},
     {"settings", "results", "progress", "rater", "calibration"},
+    {"distill"},
     {"compat", "known", "registry", "config", "data", "model", "trainer"},
     {"fitting"},
     {"evaluator", "rerank", "generators"},
@@ -24,10 +25,10 @@ LAYERS = [
     {"exports", "recommender", "calibrate"},
     {"show"},
     {"experiment"},
-    {"quick_start"},
+    {"quick_start", "train"},
 ]
-RECBOLE = {layer for layers in LAYERS[5:] for layer in layers}
-TRANSFORMERS = {"llm.transformers_local", "llm.smollm2", "llm.memory", "llm.shared"}
+RECBOLE = {layer for layers in LAYERS[6:] for layer in layers}
+TRANSFORMERS = {"llm.transformers_local", "llm.smollm2", "llm.memory", "llm.shared", "distill"}
 HTTP = {"llm.http_server"}
 
 
@@ -74,6 +75,9 @@ def test_a_module_imports_only_from_its_layer_or_below(name):
         ("recbole", RECBOLE),
         ("transformers", TRANSFORMERS),
         ("peft", TRANSFORMERS),
+        ("trl", {"distill"}),
+        ("datasets", {"distill"}),
+        ("accelerate", {"distill", "train"}),
         ("openai", HTTP),
     ],
 )
