@@ -233,6 +233,7 @@ class _Training:
             "train_pairs": data.get("train_pairs", []),
             "metrics": metrics,
             "seed": settings.seed,
+            "processes": self.state.num_processes,
             "versions": {name: version(name) for name in LIBRARIES},
         }
 

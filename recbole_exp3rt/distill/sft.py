@@ -212,26 +212,11 @@ def fit(
     """Train an adapter of `model` in `folder`, going on from what is there; the best one is
     left in `folder/best`."""
     folder.mkdir(parents=True, exist_ok=True)
-    device = str(model.device)
     before = folder / "seconds"
     seconds = float(before.read_text()) if before.exists() else 0.0
     watch = Watch(folder, settings, say, seconds)
-    set_seed(settings.seed)
-    trainer = AnswerTrainer(
-        model=model,
-        args=training_arguments(settings, folder, device),
-        train_dataset=_dataset(train),
-        eval_dataset=_dataset(valid),
-        processing_class=tokenizer,
-        peft_config=lora(settings),
-        callbacks=[watch],
-    )
-    adapted: Any = trainer.model
-    for parameter in adapted.parameters():
-        if parameter.requires_grad:  # TRL halves it under NF4; small steps are lost in 8 bits
-            parameter.data = parameter.data.float()
-    speed_up(adapted)
-    trainer.remove_callback(PrinterCallback)
+    trainer = make_trainer(model, tokenizer, train, valid, settings, folder)
+    trainer.add_callback(watch)
     watch.trainer = trainer
     checkpoint = whole_checkpoint(folder)
     if checkpoint:
@@ -249,9 +234,39 @@ def fit(
     )
 
 
-def training_arguments(settings: TrainSettings, folder: Path, device: str) -> SFTConfig:
+def make_trainer(
+    model: Any,
+    tokenizer: Any,
+    train: Sequence[Encoded],
+    valid: Sequence[Encoded],
+    settings: TrainSettings,
+    folder: Path,
+) -> AnswerTrainer:
+    """TRL's trainer around a new adapter of `model`."""
+    set_seed(settings.seed)
+    trainer = AnswerTrainer(
+        model=model,
+        args=training_arguments(settings, folder, str(model.device), train),
+        train_dataset=_dataset(train),
+        eval_dataset=_dataset(valid),
+        processing_class=tokenizer,
+        peft_config=lora(settings),
+    )
+    adapted: Any = trainer.model
+    for parameter in adapted.parameters():
+        if parameter.requires_grad:  # TRL halves it under NF4; small steps are lost in 8 bits
+            parameter.data = parameter.data.float()
+    speed_up(adapted)
+    trainer.remove_callback(PrinterCallback)
+    return trainer
+
+
+def training_arguments(
+    settings: TrainSettings, folder: Path, device: str, train: Sequence[Encoded]
+) -> SFTConfig:
     on_gpu = device.startswith("cuda")
-    micro = micro_batch(settings)
+    rows = packed_rows(settings, train) if settings.batching == "packing" else settings.batch_size
+    micro = micro_batch(settings, rows)
     checkpointing = settings.gradient_checkpointing
     return SFTConfig(
         output_dir=str(folder),
@@ -262,8 +277,8 @@ def training_arguments(settings: TrainSettings, folder: Path, device: str) -> SF
         max_grad_norm=settings.max_grad_norm,
         optim="adamw_torch" if settings.optimizer == "adamw" else "paged_adamw_8bit",
         per_device_train_batch_size=micro,
-        per_device_eval_batch_size=micro,
-        gradient_accumulation_steps=settings.batch_size // (micro * _processes()),
+        per_device_eval_batch_size=micro_batch(settings),
+        gradient_accumulation_steps=rows // (micro * _processes()),
         gradient_checkpointing=on_gpu if checkpointing is None else checkpointing,
         bf16=on_gpu,
         use_cpu=not on_gpu,
@@ -290,21 +305,33 @@ def training_arguments(settings: TrainSettings, folder: Path, device: str) -> SF
     )
 
 
-def micro_batch(settings: TrainSettings) -> int:
+def micro_batch(settings: TrainSettings, rows: int | None = None) -> int:
     """Examples at once in each process; with whole steps it divides the effective batch.
 
+    `rows` is the effective batch in rows of packed examples, where they are packed.
     Raises: UsageError if the batch cannot be shared by the processes.
     """
-    share, rest = divmod(settings.batch_size, _processes())
+    share, rest = divmod(settings.batch_size if rows is None else rows, _processes())
     if rest or not share:
         raise UsageError(
             f"batch_size={settings.batch_size} cannot be shared by {_processes()} processes; take "
             "a multiple"
         )
-    micro = min(settings.micro_batch or MICRO_BATCH, share)
+    at_once = settings.micro_batch or MICRO_BATCH
+    if rows is not None:
+        at_once = max(at_once * rows // settings.batch_size, 1)
+    micro = min(at_once, share)
     while share % micro:
         micro -= 1
     return micro
+
+
+def packed_rows(settings: TrainSettings, train: Sequence[Encoded]) -> int:
+    """How many packed rows hold about `batch_size` examples; a multiple of the processes."""
+    mean = sum(len(example.ids) for example in train) / len(train)
+    each = max(settings.max_tokens / mean, 1.0)
+    processes = _processes()
+    return max(round(settings.batch_size / each / processes), 1) * processes
 
 
 def _processes() -> int:
