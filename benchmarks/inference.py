@@ -34,6 +34,7 @@ WAYS = {
     "llama.cpp": "(c) llama.cpp's server, float32, 8 slots, prompt cache",
     "llama.cpp-q4": "(c4) the same with the 4-bit file as it comes",
     "ours": "(d) ours",
+    "ours-bf16": "(d16) ours in bfloat16, which changes answers a little",
 }
 CANDIDATES = (1, 5, 20)
 PROMPT, SHARED = 700, 350
@@ -266,8 +267,8 @@ def plot(rate: Rates, path: Path) -> None:
         medians = [statistics.median(rate[(way, *key)]) for key in keys]
         below = [m - min(rate[(way, *key)]) for key, m in zip(keys, medians, strict=True)]
         above = [max(rate[(way, *key)]) - m for key, m in zip(keys, medians, strict=True)]
-        places = [place + 0.17 * k for place in range(len(keys))]
-        axes.bar(places, medians, 0.15, yerr=(below, above), capsize=2, label=title)
+        places = [place + 0.14 * k for place in range(len(keys))]
+        axes.bar(places, medians, 0.13, yerr=(below, above), capsize=2, label=title)
     names = [f"{c} candidates,\n{'with' if r else 'without'} reasoning" for c, r in keys]
     axes.set_xticks([place + 0.34 for place in range(len(keys))], names)
     axes.set_ylabel("pairs per second")

@@ -88,11 +88,11 @@ def authors(n_batch: int) -> Answer:
     return answer
 
 
-def ours(threads: int) -> Answer:
+def ours(threads: int, dtype: str = "float32") -> Answer:
     from recbole_exp3rt.llm.base import answer_all
     from recbole_exp3rt.llm.transformers_local import TransformersLLM
 
-    llm = TransformersLLM("smollm2", device="cpu", threads=threads)
+    llm = TransformersLLM("smollm2", device="cpu", threads=threads, dtype=dtype)
     llm.chat.ends = set()  # as many new tokens as the other ways
     return lambda asked: [list(answer.label_logp) for answer in answer_all(llm, asked)]  # type: ignore
 
@@ -187,6 +187,7 @@ def work(way: str, candidates: int, reasoning: bool, pairs: int, threads: int) -
             "authors": lambda: authors(1),
             "batches": lambda: authors(8),
             "ours": lambda: ours(threads),
+            "ours-bf16": lambda: ours(threads, "bfloat16"),
         }
         answer = make[way]()
     answer(requests(candidates + 1, candidates, False)[-1:])

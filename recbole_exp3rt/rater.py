@@ -93,7 +93,12 @@ def make_rater(
             if is_served(name):
                 llm = load(name, http=settings.http, **options)
             else:
-                machine = {"batch_tokens": settings.batch_tokens, "threads": settings.threads}
+                machine = {
+                    "batch_tokens": settings.batch_tokens,
+                    "threads": settings.threads,
+                    "dtype": settings.dtype,
+                    "quantization": settings.quantization,
+                }
                 llm = load(name, **machine, **options)
             models[name] = CachedLLM(llm, store)
     steps = Models(

@@ -104,6 +104,8 @@ class Settings:
     store_path: str
     batch_tokens: int | None
     threads: int | None
+    dtype: str | None
+    quantization: str | None
     description_fields: Mapping[str, str]
     review_file: str | None
     shown_extractions: int
@@ -142,6 +144,8 @@ class Settings:
             store_path=read.text("store_path"),
             batch_tokens=read.whole_or_none("batch_tokens", least=256),
             threads=read.whole_or_none("threads"),
+            dtype=read.text_or_none("dtype"),
+            quantization=read.text_or_none("quantization"),
             description_fields=read.names("description_fields"),
             review_file=read.text_or_none("review_file"),
             shown_extractions=read.whole("shown_extractions", least=0),
