@@ -84,6 +84,7 @@ class Server:
         self.limits = limits
         self.retries = 0
         self.dead = False
+        self.failures = (openai.APIStatusError, openai.APIConnectionError)
         self.client = openai.AsyncOpenAI(
             base_url=self.url,
             api_key=key or "none",
