@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from recbole_exp3rt.llm.base import Answer, Failure, LLMError, Request
 from recbole_exp3rt.llm.batch_jobs import Job, Jobs
@@ -27,7 +27,7 @@ from recbole_exp3rt.llm.http_server import (
     back_off,
 )
 
-ENDPOINT = "/v1/chat/completions"
+ENDPOINT: Final = "/v1/chat/completions"
 MARK = "exp3rt"  # in a batch's metadata
 ENDED = ("completed", "expired", "failed", "cancelled")
 SETTLE = 30.0  # seconds within which the list may not show a new batch yet

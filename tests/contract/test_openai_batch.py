@@ -168,6 +168,14 @@ def test_the_server_is_looked_at_with_growing_pauses(server, to, monkeypatch):
     assert pauses[:3] == [10.0, 15.0, 22.5] and max(pauses) == pauses[-1] == 100.0
 
 
+def test_a_limited_server_is_asked_no_faster(server):
+    options = HTTPOptions((server.url,), requests_per_minute=1200)
+    llm = load_llm("openai:teacher", options)
+    start = time.monotonic()
+    ask_all(llm, QUESTIONS)
+    assert time.monotonic() - start > 11 * 0.05
+
+
 # --- lost replies
 
 

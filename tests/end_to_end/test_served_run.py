@@ -47,6 +47,22 @@ def test_a_run_against_a_server_says_how_ratings_were_read(llama_server, tmp_pat
     assert KEY not in said and KEY.encode() not in kept
 
 
+def test_a_budget_stops_a_run_with_a_line_and_a_larger_one_goes_on(llama_server, tmp_path):
+    (tmp_path / "prices.yaml").write_text("models: {smollm2: {prompt: 1000, new: 1000}}")
+    server = [f"--base_url={llama_server}", "--prices=prices.yaml", "--concurrency=2"]
+    done = run(tmp_path, *server, "--budget=1")  # a pair is some 600 tokens: 60 cents
+    assert done.returncode == 3 and "Traceback" not in done.stderr
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("stopped: the budget of $1.00 is reached: $")
+    ledger = tmp_path / "saved" / "ledger.jsonl"
+    paid = len(ledger.read_text().splitlines())
+    assert 0 < paid < 4
+    again = run(tmp_path, *server, "--budget=50")
+    assert again.returncode == 0, again.stderr
+    assert f"Paid by this run: {4 - paid} calls" in again.stdout
+    assert len(ledger.read_text().splitlines()) == 4  # none twice
+
+
 def test_a_server_that_is_not_there_is_one_line(tmp_path):
     done = run(tmp_path, "--base_url=http://127.0.0.1:9/v1")
     assert done.returncode == 2 and "Traceback" not in done.stderr
