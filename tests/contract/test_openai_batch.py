@@ -222,7 +222,10 @@ def start(server, tmp_path, most=99):
 
 
 @pytest.mark.parametrize("moment", ["uploaded", "created", "looked", "half"])
-def test_a_run_killed_there_goes_on_and_pays_nothing_twice(server, to, tmp_path, moment):
+def test_a_run_killed_there_goes_on_and_pays_nothing_twice(
+    server, to, tmp_path, moment, monkeypatch
+):
+    monkeypatch.setattr(batch_route, "SETTLE", 10.0)  # the first list does not show the batch
     server.stop_at, server.lag = moment, 1
     run = start(server, tmp_path)
     assert server.reached.wait(60)
@@ -249,10 +252,29 @@ def test_a_run_killed_while_it_collects_asks_for_nothing_again(server, to, tmp_p
 
 
 def test_two_runs_at_once_share_their_batch(server, tmp_path):
-    server.looks = 16
-    runs = [start(server, tmp_path) for _ in range(2)]
+    server.stop_at = "uploaded"
+    runs = [start(server, tmp_path)]
+    assert server.reached.wait(60)
+    probed = server.asked["POST", "/v1/chat/completions"]
+    runs.append(start(server, tmp_path))
+    while server.asked["POST", "/v1/chat/completions"] < 2 * probed:
+        time.sleep(0.01)
+    time.sleep(0.5)  # the second has nothing to do but to submit the same questions
+    server.resume()
     assert [run.wait(60) for run in runs] == [0, 0]
-    assert set(server.paid.values()) == {1}
+    assert len(server.paid) == 12 and set(server.paid.values()) == {1}
+
+
+def test_answers_that_a_run_did_not_take_wait_for_the_next(server, to, tmp_path):
+    server.stop_at = "created"
+    run = start(server, tmp_path)
+    assert server.reached.wait(60)
+    os.kill(run.pid, signal.SIGKILL)
+    run.wait()
+    server.resume()
+    for some in (QUESTIONS[:5], QUESTIONS[5:]):
+        assert all(isinstance(answer, Completion) for answer in ask_all(to(), some))
+    assert len(server.batches) == 1 and notes(tmp_path) == []
 
 
 # --- what goes wrong
