@@ -30,7 +30,7 @@ from recbole_exp3rt.llm.http_server import (
 ENDPOINT: Final = "/v1/chat/completions"
 MARK = "exp3rt"  # in a batch's metadata
 ENDED = ("completed", "expired", "failed", "cancelled")
-SETTLE = 30.0  # seconds within which the list may not show a new batch yet
+SETTLE = 60.0  # seconds within which the list may not show a new batch yet
 SKEW = 3600.0  # seconds by which the server's clock may differ
 LENGTHS = ("max_tokens", *OPTIONAL)
 

@@ -162,10 +162,10 @@ class Spent:
 class Ledger:
     """What was spent, a JSON line for each answer; lines are only ever added.
 
-    A line is one write, so several processes may share a file, and a killed process leaves whole
-    lines. A line that a full disk or a power cut tore is passed over. `lines` of others count as
-    soon as they are written. Questions that were in flight when a process was killed are in no
-    ledger, nor are answers that broke on their way and were asked for again.
+    A line is one write, so several processes may share a file and each counts what the others
+    add, and a killed process leaves whole lines; one that a full disk or a power cut tore is passed
+    over. Not in it: questions that were in flight when a process was killed, answers that broke on
+    their way and were asked for again, and the few tokens that tell what a server serves.
 
     Raises: UsageError if the file cannot be written, or holds something else.
     """

@@ -304,6 +304,14 @@ def test_answers_that_are_gone_are_asked_for_again(server, to, tmp_path):
     assert len(server.batches) == 2
 
 
+def test_a_batch_that_the_server_does_not_know_is_asked_for_again(server, to, tmp_path):
+    next(to().generate(QUESTIONS))  # and its note is there
+    server.batches.clear()
+    time.sleep(0.6)  # a new one could be unknown for a moment
+    assert all(isinstance(answer, Completion) for answer in ask_all(to(), QUESTIONS))
+    assert len(server.batches) == 1 and notes(tmp_path) == []
+
+
 def test_a_server_without_batches_is_one_line(llama_server, tmp_path):
     options = HTTPOptions((llama_server,), batch_dir=str(tmp_path))
     with pytest.raises(LLMError, match="takes no batches"):
