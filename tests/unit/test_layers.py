@@ -16,7 +16,7 @@ LAYERS = [
     {"corpus", "card", "prompts", "llm.base"},
     {"sample", "llm"},
     {"stages", "sample.measure"},
-    {"settings", "results", "progress", "rater", "calibration"},
+    {"settings", "results", "progress", "rater", "calibration", "significance"},
     {"compat", "known", "registry", "config", "data", "model", "trainer"},
     {"fitting"},
     {"evaluator", "rerank", "generators"},
