@@ -109,6 +109,8 @@ class LLM(Protocol):
 class LLMError(RuntimeError):
     """A model that cannot be loaded or cannot do what is asked. The message is for the user."""
 
+    exit_code = 2  # of the command that it ends; a limit of the user's own answers with another
+
 
 def readout_of(llm: LLM) -> str:
     """How a model's labels are read: `exact` unless it says another way (`top`, `parsed`)."""
