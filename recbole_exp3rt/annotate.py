@@ -16,7 +16,28 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
+from recbole_exp3rt.card import check_unseen
+from recbole_exp3rt.config import Config
+from recbole_exp3rt.data.corpus import corpus_of
+from recbole_exp3rt.data.split import Part, Split, load_split
+from recbole_exp3rt.distill.annotator import Annotated, Annotator, Tally
+from recbole_exp3rt.distill.options import AnnotateSettings
+from recbole_exp3rt.distill.plan import Calls, plan
+from recbole_exp3rt.distill.training_data import (
+    DataCard,
+    check_folder,
+    counts_of,
+    write_training_data,
+)
+from recbole_exp3rt.llm.base import LLM
+from recbole_exp3rt.llm.cached import CachedLLM
+from recbole_exp3rt.llm.load import ORACLE, is_served, load_llm
+from recbole_exp3rt.llm.store import Store
+from recbole_exp3rt.progress import ConsoleProgress
+from recbole_exp3rt.prompts import Prompts, load_prompts
 from recbole_exp3rt.quick_start import exit_code, load_config, quiet
+from recbole_exp3rt.records import Review
+from recbole_exp3rt.settings import Settings
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -62,18 +83,7 @@ def annotate(
         return _annotate(config, console)
 
 
-def _annotate(config: Any, console: Console) -> Path:
-    from recbole_exp3rt.card import check_unseen
-    from recbole_exp3rt.data.corpus import corpus_of
-    from recbole_exp3rt.data.split import load_split
-    from recbole_exp3rt.distill.annotator import Annotator
-    from recbole_exp3rt.distill.options import AnnotateSettings
-    from recbole_exp3rt.distill.plan import plan
-    from recbole_exp3rt.distill.training_data import check_folder, write_training_data
-    from recbole_exp3rt.progress import ConsoleProgress
-    from recbole_exp3rt.prompts import load_prompts
-    from recbole_exp3rt.settings import Settings
-
+def _annotate(config: Config, console: Console) -> Path:
     settings = Settings.from_config(config)
     own = AnnotateSettings.from_config(
         config, config.dataset, use_reasoning=settings.stages.use_reasoning
@@ -106,36 +116,35 @@ def _annotate(config: Any, console: Console) -> Path:
     return own.folder
 
 
-def load_teacher(settings: Any, own: Any) -> Any:
+def load_teacher(settings: Settings, own: AnnotateSettings) -> CachedLLM:
     """The teacher behind the store of answers; a meter stands between both.
 
     Raises: LLMError, UsageError.
     """
-    from recbole_exp3rt.llm.cached import CachedLLM
-    from recbole_exp3rt.llm.load import is_served, load_llm
-    from recbole_exp3rt.llm.store import Store
-
-    machine = {"batch_tokens": settings.batch_tokens, "threads": settings.threads}
-    options = {"http": settings.http} if is_served(own.teacher) else machine
-    llm = load_llm(own.teacher, **options)
+    if is_served(own.teacher):
+        llm = load_llm(own.teacher, http=settings.http)
+    else:
+        machine: dict[str, Any] = {
+            "batch_tokens": settings.batch_tokens,
+            "threads": settings.threads,
+        }
+        llm = load_llm(own.teacher, **machine)
     return CachedLLM(wrap_teacher(llm, settings), Store(settings.store_path))
 
 
-def wrap_teacher(llm: Any, settings: Any) -> Any:
+def wrap_teacher(llm: LLM, settings: Settings) -> LLM:
     """Where what is paid for is metered: inside the store, so what is in it costs nothing."""
     return llm
 
 
-def say_plan(console: Console, steps: Sequence[Any]) -> None:
+def say_plan(console: Console, steps: Sequence[Calls]) -> None:
     """What will be asked, before anything is."""
     for step in steps:
         console.print(f"  {step}")
 
 
-def rated_rows(split: Any, part: Any) -> list[Any]:
+def rated_rows(split: Split, part: Part) -> list[Review]:
     """The interactions of a part with their ratings, without texts."""
-    from recbole_exp3rt.records import Review
-
     if not split.size(part):
         return []
     rows = zip(split.pairs(part), split.ratings(part).tolist(), strict=True)
@@ -143,11 +152,14 @@ def rated_rows(split: Any, part: Any) -> list[Any]:
 
 
 def _card(
-    config: Any, settings: Any, own: Any, split: str, teacher: str, prompts: Any, made: Any
-) -> Any:
-    from recbole_exp3rt.distill.training_data import DataCard, counts_of
-    from recbole_exp3rt.llm.load import ORACLE
-
+    config: Config,
+    settings: Settings,
+    own: AnnotateSettings,
+    split: str,
+    teacher: str,
+    prompts: Prompts,
+    made: Annotated,
+) -> DataCard:
     stages = asdict(settings.stages)
     stages["scale"] = [settings.stages.scale.lowest, settings.stages.scale.highest]
     rejected = {task: tally.rejected for task, tally in made.tallies.items()}
@@ -164,14 +176,16 @@ def _card(
     )
 
 
-def _say_made(console: Console, made: Any, calls: int) -> None:
+def _say_made(console: Console, made: Annotated, calls: int) -> None:
     for task, (train, valid) in made.examples.items():
-        tally = made.tallies.get(task)
-        asked = f"{tally.asked:,} asked for, {tally.kept:,} kept; " if tally and tally.asked else ""
+        tally = made.tallies.get(task, Tally())
+        asked = f"{tally.asked:,} asked for, {tally.kept:,} kept; " if tally.asked else ""
         console.print(f"{task}: {asked}{len(train):,} train and {len(valid):,} valid examples")
-        for reason, number in (tally.rejected if tally else {}).items():
+        for reason, number in tally.rejected.items():
             console.print(f"  rejected {number:,}: {escape(reason)}")
-    console.print(f"{calls:,} calls of the teacher")
+    drawn = made.drawn_again
+    again = f", {drawn:,} of them because an answer was rejected" if drawn else ""
+    console.print(f"{calls:,} calls of the teacher{again}")
 
 
 if __name__ == "__main__":

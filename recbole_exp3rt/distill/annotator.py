@@ -13,17 +13,17 @@ own review out if `profile_leave_one_out` says so, while the profiles to learn a
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any
 
 from recbole_exp3rt.card import pair_digest
 from recbole_exp3rt.corpus import Corpus
 from recbole_exp3rt.distill import gate
 from recbole_exp3rt.distill.examples import Example, Parts, Task
 from recbole_exp3rt.distill.options import AnnotateSettings
-from recbole_exp3rt.distill.teacher import JudgedLLM, Rejection
+from recbole_exp3rt.distill.teacher import Judge, JudgedLLM, Rejection
 from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.llm.base import LLM, Completion, LLMError, Message, Request
 from recbole_exp3rt.prompts import Prompts
@@ -37,7 +37,6 @@ HELD_OUT = 0.1  # share of train reviews and subjects that are kept for validati
 PROFILE: dict[Subject, Task] = {"user": "user_profile", "item": "item_profile"}
 
 Pair = tuple[str, str]
-Key = TypeVar("Key")
 
 
 @dataclass
@@ -46,7 +45,6 @@ class Tally:
 
     asked: int = 0
     kept: int = 0
-    drawn_again: int = 0
     rejected: dict[str, int] = field(default_factory=dict)
 
 
@@ -58,6 +56,7 @@ class Annotated:
     train_pairs: Sequence[str]
     tallies: Mapping[Task, Tally]
     rejected: Sequence[Mapping[str, Any]]
+    drawn_again: int  # questions put again because an answer was rejected
 
 
 class Annotator:
@@ -116,13 +115,17 @@ class Annotator:
     # --- the three steps
 
     def run(self) -> Annotated:
-        """Raises: LLMError if the teacher stops, or not one answer of a step can be used."""
+        """The three steps, one after the other.
+
+        Raises: LLMError if the teacher stops, or not one answer of a step can be used.
+        """
         examples: dict[Task, Parts] = {"preference": self._preferences()}
         self.pipeline.written(self.choices)
         for subject, task in PROFILE.items():
             examples[task] = self._profiles(subject, task)
         examples["rating"] = self._rated()
-        return Annotated(examples, self._train_pairs(), self.tallies, self._rejected)
+        again = sum(m.drawn_again for m in (self.preferring, self.profiling, self.reasoning))
+        return Annotated(examples, self._train_pairs(), self.tallies, self._rejected, again)
 
     def _preferences(self) -> Parts:
         found = self.pipeline.preferences(self.reviews)
@@ -256,7 +259,7 @@ class Annotator:
             )
         return config.max_prompt_tokens - answer
 
-    def _judged(self, teacher: LLM, judge: Any) -> JudgedLLM:
+    def _judged(self, teacher: LLM, judge: Judge) -> JudgedLLM:
         own = self.settings
         return JudgedLLM(teacher, judge, temperature=own.temperature, retries=own.retries)
 
@@ -288,16 +291,15 @@ class Annotator:
         return sorted({pair_digest(row.user, row.item) for row in rows})
 
     def _request(
-        self, task: Task, where: Mapping[str, str], ask: Any, *content: Any
+        self, task: Task, where: Mapping[str, str], ask: Callable[..., Request], *content: Any
     ) -> Request | None:
         """What was asked; None, and counted, where nothing fitted into the prompt."""
         self.tallies.setdefault(task, Tally()).asked += 1
         try:
-            request: Request = ask(*content)
+            return ask(*content)
         except Unreadable as error:
             self._missed(task, where, Rejection(str(error), ""))
             return None
-        return request
 
     def _kept(self, task: Task) -> None:
         self.tallies.setdefault(task, Tally()).kept += 1

@@ -41,7 +41,8 @@ _OUT_OF = re.compile(rf"(?<![\w/.])({_NUMBER})\s*(?:/|out of)\s*({_NUMBER})(?![\
 _BETWEEN = r"(?:\W+(?:it|this|that|the|a|an|of|is|was|be|at|as|to|with|would|around|about|only))*"
 _RATED = re.compile(
     r"\b(?:rat(?:e|es|ed|ing|ings)|scor(?:e|es|ed|ing)|grad(?:e|es|ed))\b"
-    rf"(?:\s+(?:movie|film|book|item|album|product))?{_BETWEEN}\W+({_NUMBER})\b(?![-/])",
+    rf"(?:(?:\s+the)?\s+(?:movie|film|book|item|album|product))?{_BETWEEN}"
+    rf"\W+({_NUMBER})\b(?![-/])",
     re.IGNORECASE,
 )
 _GIVEN = re.compile(
@@ -63,7 +64,9 @@ def preference_fault(answer: Completion) -> str | None:
 def profile_fault(answer: Completion) -> str | None:
     """Of a profile, which is asked for where there are preferences, so it has to say something."""
     fault = _lists_fault(answer)
-    return EMPTY if fault is None and parse_lists(OPENING + answer.text) == ((), ()) else fault
+    if fault is None and parse_lists(OPENING + answer.text) == ((), ()):
+        return EMPTY
+    return fault
 
 
 def rationale_fault(
@@ -86,7 +89,7 @@ def rationale_fault(
         return MARKS
     if _OPENING.search(told.text):
         return OPENS
-    if told.recommended != (rating >= recommend_from):
+    if told.recommended != rationale.speaks_for(rating, scale, recommend_from):
         return OTHER_SIDE
     return RATING if writes_rating(told.text, scale) else None
 

@@ -6,6 +6,7 @@ it. The closing line of the answer is ours: it says on which side the text stand
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 
@@ -29,6 +30,11 @@ class Rationale:
     recommended: bool
 
 
+def speaks_for(rating: float, scale: RatingScale, recommend_from: float) -> bool:
+    """On which side a rating stands, as it is shown: by its nearest level."""
+    return scale.level_of(scale.label_of(rating)) >= recommend_from
+
+
 def request(
     pair: Pair,
     rating: float,
@@ -50,7 +56,7 @@ def request(
     def told(candidate: Pair) -> tuple[Message, ...]:
         return prompts.rationale.render(
             item_word=item_word,
-            recommend_from=scale.label_of(recommend_from),
+            recommend_from=scale.label_of(math.ceil(recommend_from)),
             user_rating=scale.label_of(rating),
             user_profile=render_profile(candidate.user, None, scale),
             item_description=render_description(candidate.description),
