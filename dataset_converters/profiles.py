@@ -94,10 +94,10 @@ def _pairs(path: Path) -> Iterator[tuple[str, str]]:
 
 def _example(task: Task, prompt: Prompt, told: str, answer: str, item_word: str) -> Example | str:
     """An example, or why there is none. Preferences go, oldest first, where room is short."""
-    if fault := profile_fault(Completion(answer)):
-        return fault
     blocks = [parse_lists(block) for block in _BETWEEN.split(told) if "[" in block]
     preferences = [Preference("", "", *block) for block in blocks if block != ((), ())]
+    if fault := profile_fault(Completion(answer), told=bool(preferences)):
+        return fault
     turn = list_answer(*parse_lists(answer))
     try:
         request = profile.request(

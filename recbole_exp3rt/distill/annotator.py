@@ -77,7 +77,7 @@ class Annotator:
         self.stages = stages
         self.progress = progress
         self.preferring = self._judged(teacher, lambda _, answer: gate.preference_fault(answer))
-        self.profiling = self._judged(teacher, lambda _, answer: gate.profile_fault(answer))
+        self.profiling = self._judged(teacher, self._profile_fault)
         self.reasoning = self._judged(teacher, self._rationale_fault)
         self._ratings: dict[Request, float] = {}  # what each rationale is of
         models = Models(self.preferring, self.profiling, self.reasoning)
@@ -226,6 +226,10 @@ class Annotator:
             max_new_tokens=self.settings.rationale_new_tokens,
             count=self.reasoning.count_tokens,
         )
+
+    @staticmethod
+    def _profile_fault(request: Request, answer: Completion) -> str | None:
+        return gate.profile_fault(answer, told="\n- " in request.messages[-1].content)
 
     def _rationale_fault(self, request: Request, answer: Completion) -> str | None:
         config, recommend_from = self.stages, self.settings.recommend_from

@@ -61,10 +61,10 @@ def preference_fault(answer: Completion) -> str | None:
     return _lists_fault(answer)
 
 
-def profile_fault(answer: Completion) -> str | None:
-    """Of a profile, which is asked for where there are preferences, so it has to say something."""
+def profile_fault(answer: Completion, told: bool) -> str | None:
+    """Of a profile; where any preference was `told`, it has to say something."""
     fault = _lists_fault(answer)
-    if fault is None and parse_lists(OPENING + answer.text) == ((), ()):
+    if told and fault is None and parse_lists(OPENING + answer.text) == ((), ()):
         return EMPTY
     return fault
 

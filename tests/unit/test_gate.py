@@ -50,7 +50,7 @@ def test_an_answer_that_was_cut_off_is_rejected_whatever_it_says():
     cut = Completion(GOOD + YES, finish="length")
     assert gate.rationale_fault(cut, 8, TEN, 6) == gate.CUT
     lists = Completion(" music\n\n[Dislike]\n- no", finish="length")
-    assert gate.preference_fault(lists) == gate.profile_fault(lists) == gate.CUT
+    assert gate.preference_fault(lists) == gate.profile_fault(lists, told=True) == gate.CUT
 
 
 WRITTEN = [
@@ -116,4 +116,9 @@ LISTS = [  # what follows the forced "[Like]\n-"
 @pytest.mark.parametrize(("text", "of_preference", "of_profile"), LISTS)
 def test_lists_need_both_tags_and_a_profile_something_to_say(text, of_preference, of_profile):
     assert gate.preference_fault(Completion(text)) == of_preference
-    assert gate.profile_fault(Completion(text)) == of_profile
+    assert gate.profile_fault(Completion(text), told=True) == of_profile
+
+
+def test_a_profile_of_nothing_may_be_empty():
+    nothing = Completion(" None.\n\n[Dislike]\nNone.")
+    assert gate.profile_fault(nothing, told=False) is None
