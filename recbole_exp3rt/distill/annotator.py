@@ -84,9 +84,10 @@ class Annotator:
         limits = replace(stages, max_prompt_tokens=self._prompt_room(teacher, prompts))
         self.pipeline = Pipeline(corpus, models, prompts, limits, progress)
         rows = [row for rows in corpus.by_user.values() for row in rows]
-        self.train = self._drawn(rows, settings.pairs)
-        share = None if settings.pairs is None else -(-settings.pairs * len(valid) // len(rows))
-        self.valid = self._drawn(valid, share)
+        unseen = [row for row in valid if not corpus.has(row.user, row.item)]
+        share = None if settings.pairs is None else -(-settings.pairs * len(unseen) // len(rows))
+        self.train, self.valid = self._drawn(rows, settings.pairs), self._drawn(unseen, share)
+        self._check_ratings()
         self.tallies: dict[Task, Tally] = {}
         self._rejected: list[dict[str, Any]] = []
 
@@ -139,7 +140,7 @@ class Annotator:
                 self._kept("preference")
             elif request:
                 self._missed("preference", where, self.preferring.rejected.get(request))
-        self._check("preference", self.preferring)
+        self._check("preference")
         return self._parts(made)
 
     def _profiles(self, subject: Subject, task: Task) -> Parts:
@@ -159,7 +160,7 @@ class Annotator:
                     profile = profiles[choice]
                     answer = list_answer(profile.likes, profile.dislikes)
                     made[subject, choice.key] = Example(task, request.messages, answer)
-        self._check(task, self.profiling)
+        self._check(task)
         return self._parts(made)
 
     def _told(self, choice: Choice) -> list[Preference]:
@@ -269,6 +270,16 @@ class Annotator:
 
     # --- who is drawn, what is counted
 
+    def _check_ratings(self) -> None:
+        """Raises: UsageError for a rating that no label stands for."""
+        for row in (*self.train, *self.valid):
+            try:
+                self.stages.scale.label_of(row.rating)
+            except ValueError as error:
+                raise UsageError(
+                    f"{error} (user {row.user}, item {row.item}): check rating_scale"
+                ) from None
+
     def _drawn(self, rows: Iterable[Review], number: int | None) -> list[Review]:
         """As many random rows; of a larger number, the first ones are the same."""
         keyed = {(row.user, row.item): row for row in rows}
@@ -315,7 +326,7 @@ class Annotator:
         row = {"task": task, "user": None, "item": None, **where}
         self._rejected.append({**row, "reason": found.reason, "answer": found.answer})
 
-    def _check(self, task: Task, model: JudgedLLM | None = None) -> None:
+    def _check(self, task: Task) -> None:
         """Raises: LLMError if a task asked and not one answer is good."""
         tally = self.tallies.get(task, Tally())
         if tally.asked and not tally.kept:

@@ -244,6 +244,17 @@ def test_a_prompt_budget_that_holds_no_example_is_named():
         annotator(max_prompt_tokens=300)
 
 
+def test_a_rating_outside_the_scale_is_named_before_anything_is_asked():
+    with pytest.raises(UsageError, match=r"rating 7 .*1–5 \(user ann, item show\).*rating_scale"):
+        annotator(valid=[Review("ann", "show", 7)])
+
+
+def test_a_validation_row_that_is_a_train_row_too_is_no_validation():
+    made = annotator(valid=[Review("ann", "film", 1), *VALID]).run()
+    train, valid = made.examples["rating"]
+    assert [e.answer[-1] for e in train] == list("52431") and len(valid) == 1
+
+
 SETTINGS = {
     "teacher": "oracle",
     "teacher_temperature": 0.1,
