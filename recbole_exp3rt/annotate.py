@@ -107,6 +107,8 @@ def _annotate(config: Config, console: Console) -> Path:
         f"{config.dataset}: {len(annotator.train):,} train and {len(annotator.valid):,} valid "
         f"interactions; split {split.digest[:12]}; teacher {escape(teacher.identity)}"
     )
+    for limit in settings.stages.limits():
+        console.print(f"  {limit}")
     say_plan(console, plan(annotator, teacher))
     made = annotator.run()
     card = _card(config, settings, own, split.digest, teacher.identity, prompts, made)

@@ -147,6 +147,17 @@ def test_the_card_names_every_interaction_that_a_train_file_has_seen():
     assert near <= set(one.run().train_pairs)
 
 
+def test_it_names_the_reviews_that_only_validation_needed_too():
+    """Their preferences are trained on, even if no training pair shows them."""
+    train = [Review("ann", "film", 5, "Good."), Review("bob", "show", 3, "Fine.")]
+    made = annotator(
+        train=train, valid=[Review("bob", "film", 4), Review("ann", "show", 2)], pairs=1
+    )
+    shown = texts(made.run().examples["preference"][0])
+    assert len(made.train) == 1 and len(made.reviews) == 2 and len(shown) == 1
+    assert set(made.run().train_pairs) == {pair_digest(row.user, row.item) for row in train}
+
+
 def test_a_question_is_planned_before_it_is_asked_and_a_stored_answer_is_known(tmp_path):
     teacher = CachedLLM(ScriptedLLM(reply), Store(tmp_path / "answers.sqlite"))
     steps = plan(first := annotator(teacher), teacher)
