@@ -29,13 +29,14 @@ from recbole_exp3rt.distill.training_data import (
     counts_of,
     write_training_data,
 )
-from recbole_exp3rt.llm.base import LLM
 from recbole_exp3rt.llm.cached import CachedLLM
 from recbole_exp3rt.llm.load import ORACLE, is_served, load_llm
+from recbole_exp3rt.llm.spending import Ledger, Prices
 from recbole_exp3rt.llm.store import Store
 from recbole_exp3rt.progress import ConsoleProgress
 from recbole_exp3rt.prompts import Prompts, load_prompts
 from recbole_exp3rt.quick_start import exit_code, load_config, quiet
+from recbole_exp3rt.rater import meter
 from recbole_exp3rt.records import Review
 from recbole_exp3rt.settings import Settings
 
@@ -109,11 +110,13 @@ def _annotate(config: Config, console: Console) -> Path:
     )
     for limit in settings.stages.limits():
         console.print(f"  {limit}")
-    say_plan(console, plan(annotator, teacher))
+    say_plan(console, plan(annotator, teacher), own.teacher, settings.prices, settings.ledger)
     made = annotator.run()
     card = _card(config, settings, own, split.digest, teacher.identity, prompts, made)
     write_training_data(own.folder, made.examples, card, made.rejected)
     _say_made(console, made, teacher.calls)
+    if spent := getattr(teacher.llm, "spent", None):
+        console.print(f"Paid by this run: {escape(str(spent))} ({escape(settings.ledger)})")
     console.print(f"Training data: {escape(str(own.folder))}")
     return own.folder
 
@@ -124,25 +127,27 @@ def load_teacher(settings: Settings, own: AnnotateSettings) -> CachedLLM:
     Raises: LLMError, UsageError.
     """
     if is_served(own.teacher):
-        llm = load_llm(own.teacher, http=settings.http)
+        llm = meter(load_llm(own.teacher, http=settings.http), settings)
     else:
         machine: dict[str, Any] = {
             "batch_tokens": settings.batch_tokens,
             "threads": settings.threads,
         }
         llm = load_llm(own.teacher, **machine)
-    return CachedLLM(wrap_teacher(llm, settings), Store(settings.store_path))
+    return CachedLLM(llm, Store(settings.store_path))
 
 
-def wrap_teacher(llm: LLM, settings: Settings) -> LLM:
-    """Where what is paid for is metered: inside the store, so what is in it costs nothing."""
-    return llm
-
-
-def say_plan(console: Console, steps: Sequence[Calls]) -> None:
-    """What will be asked, before anything is."""
+def say_plan(
+    console: Console, steps: Sequence[Calls], teacher: str, prices: str | None, ledger: str
+) -> None:
+    """What will be asked and what it may cost, before anything is."""
     for step in steps:
         console.print(f"  {step}")
+    prompt, new = sum(step.prompt_tokens for step in steps), sum(step.new_tokens for step in steps)
+    whole = Prices.load(prices).estimate(sum(step.to_ask for step in steps), prompt, new, teacher)
+    console.print(f"  at most {escape(str(whole))}")
+    if is_served(teacher):
+        console.print(f"  spent so far: {escape(str(Ledger(ledger)))}")
 
 
 def rated_rows(split: Split, part: Part) -> list[Review]:

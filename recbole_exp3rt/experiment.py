@@ -385,6 +385,9 @@ class Experiment:
                     f"{name}: {count.readable:,} of {count.asked:,} answers were readable "
                     f"(mostly: {escape(reason)})"
                 )
+        if self.rater.spent.calls:
+            said = f"Paid by this run: {self.rater.spent} ({self.settings.ledger})"
+            self.console.print(escape(said))
         show_extractions(self.console, self.rater, self.settings, rated)
         show_explanations(
             self.console, self.rater, self.split, rated, self.run_settings.explanations

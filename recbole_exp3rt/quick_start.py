@@ -20,13 +20,17 @@ from rich.console import Console
 
 from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.llm.base import LLMError
+from recbole_exp3rt.llm.spending import BudgetReached
 
 # Data sets that come with the package: name -> what makes it where it is missing.
 BUILT_IN = {"sample": "dataset_converters.sample"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line. 0: done; 2: what the user gave cannot be, in one line; 130: stopped."""
+    """The command line.
+
+    0: done; 2: what the user gave cannot be, in one line; 3: the budget is reached; 130: stopped.
+    """
     if arguments is not None:  # RecBole reads the process's arguments
         sys.argv = [sys.argv[0], *arguments]
     shows = sys.argv[1:2] == ["show"]
@@ -67,9 +71,12 @@ def exit_code(work: Callable[[], None]) -> int:
     """Do `work` for the command line: 0, or what went wrong in one line, and its code."""
     try:
         work()
+    except BudgetReached as reached:
+        print(f"stopped: {reached}", file=sys.stderr)
+        return 3
     except (UsageError, LLMError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return error.exit_code if isinstance(error, LLMError) else 2
+        return 2
     except KeyboardInterrupt:
         print("stopped; the same command goes on with the answers so far", file=sys.stderr)
         return 130

@@ -6,9 +6,11 @@ allowed. The defaults stand in `properties/`.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
 
 from recbole_exp3rt.errors import UsageError, nearest
@@ -110,6 +112,9 @@ class Settings:
     calibration: CalibrationKind
     calibration_pairs: int
     http: HTTPOptions
+    budget: float | None
+    prices: str | None
+    ledger: str
 
     @classmethod
     def from_config(cls, config: Lookup) -> Settings:
@@ -154,7 +159,16 @@ class Settings:
                 request_timeout=read.seconds("request_timeout"),
                 max_retries=read.whole("max_retries", least=0),
                 readout=read.one_of("readout", ("auto", *READOUTS)),
+                requests_per_minute=read.whole_or_none("requests_per_minute"),
+                tokens_per_minute=read.whole_or_none("tokens_per_minute"),
+                batch_poll_seconds=read.seconds("batch_poll_seconds"),
+                batch_dir=read.text("batch_dir"),
+                batch_requests=read.whole("batch_requests"),
             ),
+            budget=read.dollars_or_none("budget"),
+            prices=read.text_or_none("prices"),
+            ledger=read.text_or_none("ledger")
+            or str(Path(read.text("store_path")).with_name("ledger.jsonl")),
         )
 
 
@@ -239,6 +253,12 @@ class Reader:
         value = self.number_or_none(key)
         if value is None or value <= 0:
             raise UsageError(f"{key}={value!r} is not a number of seconds above 0")
+        return value
+
+    def dollars_or_none(self, key: str) -> float | None:
+        value = self.number_or_none(key)
+        if value is not None and not 0 <= value < math.inf:
+            raise UsageError(f"{key}={value!r} is not a number of US dollars from 0 on")
         return value
 
     def urls(self, key: str) -> tuple[str, ...]:

@@ -77,9 +77,14 @@ class Completion:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """No answer could be had. A failure is never stored and never becomes a number."""
+    """No answer could be had. A failure is never stored and never becomes a number.
+
+    The tokens are what it cost nevertheless, where that is known: a refusal is paid.
+    """
 
     reason: str
+    prompt_tokens: int = 0
+    new_tokens: int = 0
 
 
 Answer = Completion | Failure
@@ -108,8 +113,6 @@ class LLM(Protocol):
 
 class LLMError(RuntimeError):
     """A model that cannot be loaded or cannot do what is asked. The message is for the user."""
-
-    exit_code = 2  # of the command that it ends; a limit of the user's own answers with another
 
 
 def readout_of(llm: LLM) -> str:

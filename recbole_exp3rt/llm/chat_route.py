@@ -7,6 +7,7 @@ model follows the form that they ask for, and the label is read where the model 
 from __future__ import annotations
 
 import math
+from collections.abc import Container
 from typing import Any
 
 from recbole_exp3rt.llm.base import Completion, Request
@@ -31,52 +32,67 @@ class ChatRoute:
 
     async def answer(self, request: Request) -> Completion:
         """Raises: NoAnswer, also for a refusal."""
-        readout = request.readout
-        # a stop string inside of the cue would end the answer before its rating
-        stops = [stop for stop in request.stop if not readout or stop not in readout.cue]
-        body: dict[str, Any] = {
-            "messages": plain_messages(request.messages),
-            "temperature": request.temperature,
-            "seed": request.seed,
-            **({"stop": stops} if stops else {}),
-            **(
-                {"logprobs": True, "top_logprobs": TOP} if readout and self.readout == "top" else {}
-            ),
-        }
-        length = request.max_new_tokens + (ROOM if readout else 0)
-        return await self._ask(body, length, lambda said: self._read(said, request, stops))
 
-    async def _ask(self, body: dict[str, Any], length: int, read: Any) -> Completion:
-        """Put the question in the words that this server takes."""
+        def read(said: Any) -> Completion:
+            return self.read(said, request)
+
         while True:
-            known = {key: value for key, value in body.items() if key not in self._refused}
-            asked = {"model": self.model, **known, self._length: length}
+            asked = self.question(request)
             try:
-                answer: Completion = await self.server.ask("chat/completions", asked, read)
-                return answer
+                return await self.server.ask("chat/completions", asked, read)
             except Unsupported as error:
-                said = str(error)
-                if self._length == "max_tokens" and "max_completion_tokens" in said:
-                    self._length = "max_completion_tokens"
-                elif new := {key for key in OPTIONAL if key in said} & known.keys():
-                    self._refused |= new
-                else:
+                if not self.learns(str(error), asked):
                     raise
 
-    def _read(self, said: Any, request: Request, stops: list[str]) -> Completion:
+    def question(self, request: Request) -> dict[str, Any]:
+        """The body of the request, in the words that this server takes."""
+        stops = _stops(request)
+        scored = request.readout is not None
+        tells = scored and self.readout == "top"
+        return self._body(
+            {
+                "messages": plain_messages(request.messages),
+                "temperature": request.temperature,
+                "seed": request.seed,
+                **({"stop": stops} if stops else {}),
+                **({"logprobs": True, "top_logprobs": TOP} if tells else {}),
+            },
+            request.max_new_tokens + (ROOM if scored else 0),
+        )
+
+    def _body(self, body: dict[str, Any], length: int) -> dict[str, Any]:
+        known = {key: value for key, value in body.items() if key not in self._refused}
+        return {"model": self.model, **known, self._length: length}
+
+    def learns(self, said: str, asked: Container[str]) -> bool:
+        """Whether a refusal in these words names a key of `asked` that can be left out."""
+        if "max_tokens" in asked and "max_completion_tokens" in said:
+            self._length = "max_completion_tokens"
+            return True
+        new = {key for key in OPTIONAL if key in said and key in asked}
+        self._refused |= new
+        return bool(new)
+
+    def read(self, said: Any, request: Request) -> Completion:
+        """What an answer to `question(request)` says.
+
+        Raises: NoAnswer for a refusal; Empty; KeyError, TypeError, ValueError for another form.
+        """
         choice = said["choices"][0]
         message = choice["message"]
+        usage = said.get("usage") or {}
+        prompt = int(usage.get("prompt_tokens") or 0)
+        new = int(usage.get("completion_tokens") or 0)
         if message.get("refusal") or choice.get("finish_reason") == "content_filter":
-            raise NoAnswer("the model refused to answer")
+            raise NoAnswer("the model refused to answer", prompt, new)
         text = message["content"]
         if not str(text or "").strip():
             raise Empty("the answer is empty")
-        usage = said.get("usage") or {}
         answer = Completion(
-            text=without_prefill(before_stop(str(text), stops), request.prefill),
+            text=without_prefill(before_stop(str(text), _stops(request)), request.prefill),
             finish="length" if choice["finish_reason"] == "length" else "stop",
-            prompt_tokens=int(usage.get("prompt_tokens") or 0),
-            new_tokens=int(usage.get("completion_tokens") or 0),
+            prompt_tokens=prompt,
+            new_tokens=new,
         )
         return self._scored(answer, choice, request) if request.readout else answer
 
@@ -109,17 +125,25 @@ class ChatRoute:
             "top_logprobs": TOP,
         }
 
-        def read(said: Any) -> Completion:
+        def read(said: Any) -> None:
             steps = read_steps(said["choices"][0])
             if not steps or len(steps[0].top) < 2 or not math.isfinite(steps[0].top[0][1]):
                 raise Unsupported("no top log-probabilities")
-            return Completion("")
 
-        try:
-            await self._ask(body, 1, read)
-        except Unsupported:
-            return False
-        return True
+        while True:
+            asked = self._body(body, 1)
+            try:
+                await self.server.ask("chat/completions", asked, read)
+                return True
+            except Unsupported as error:
+                if not self.learns(str(error), asked):
+                    return False
+
+
+def _stops(request: Request) -> list[str]:
+    """A stop string inside of the cue would end the answer before its rating."""
+    readout = request.readout
+    return [stop for stop in request.stop if not readout or stop not in readout.cue]
 
 
 def without_prefill(text: str, prefill: str) -> str:

@@ -1,4 +1,5 @@
-"""A model by its name: `oracle`, `openai:MODEL`, a preset, or whatever transformers can load."""
+"""A model by its name: `oracle`, `openai:MODEL`, `batch:MODEL`, a preset, or whatever transformers
+can load."""
 
 from __future__ import annotations
 
@@ -6,6 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from recbole_exp3rt.llm.base import LLM, LLMError
+from recbole_exp3rt.llm.openai_batch import PREFIX as BATCH
+from recbole_exp3rt.llm.openai_batch import OpenAIBatch
 from recbole_exp3rt.llm.openai_http import PREFIX, HTTPOptions, OpenAIHTTP
 
 ORACLE = "oracle"
@@ -22,15 +25,16 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
 
 
 def is_served(name: str) -> bool:
-    """Whether `name` is a model behind a server: `openai:MODEL`."""
-    return name.startswith(PREFIX)
+    """Whether `name` is a model behind a server: `openai:MODEL`, or `batch:MODEL`."""
+    return name.startswith((PREFIX, BATCH))
 
 
 def load_llm(name: str, http: HTTPOptions | None = None, **options: Any) -> LLM:
     """The model called `name`; `options` are TransformersLLM's, and win over a preset's.
 
     `oracle` is the sample's synthetic teacher, which takes no adapter. `openai:MODEL` is what the
-    servers of `http` call MODEL; an adapter is served under a name of its own.
+    servers of `http` call MODEL; an adapter is served under a name of its own. `batch:MODEL` is
+    the same, asked by the Batch route.
     Raises: LLMError, in one line, if it cannot be loaded.
     """
     if name == ORACLE:
@@ -42,12 +46,15 @@ def load_llm(name: str, http: HTTPOptions | None = None, **options: Any) -> LLM:
 
         return OracleTeacher()
     if is_served(name):
+        prefix, _, model = name.partition(":")
         if options.get("adapter"):
             raise LLMError(
                 f"adapter {options['adapter']} cannot be put on {name}: let the server load it, "
-                f"and name it as {PREFIX}ADAPTER"
+                f"and name it as {prefix}:ADAPTER"
             )
-        return OpenAIHTTP(name.removeprefix(PREFIX), http)
+        if name.startswith(BATCH):
+            return OpenAIBatch(model, http)
+        return OpenAIHTTP(model, http)
     try:
         from recbole_exp3rt.llm.transformers_local import TransformersLLM
     except ModuleNotFoundError as error:

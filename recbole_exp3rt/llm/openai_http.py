@@ -23,6 +23,7 @@ from recbole_exp3rt.llm.base import Answer, Failure, LLMError, Readout, Request
 from recbole_exp3rt.llm.chat_route import ChatRoute
 from recbole_exp3rt.llm.families import Lanes
 from recbole_exp3rt.llm.http_server import OPENAI, NoAnswer, Server, Unreachable, Unsupported
+from recbole_exp3rt.llm.rates import Limits
 from recbole_exp3rt.llm.token_route import TokenRoute
 from recbole_exp3rt.llm.token_servers import token_server
 
@@ -43,6 +44,11 @@ class HTTPOptions:
     request_timeout: float = 600.0  # seconds
     max_retries: int = 6
     readout: str = "auto"
+    requests_per_minute: float | None = None  # at each server; None: as many as it takes
+    tokens_per_minute: float | None = None
+    batch_dir: str = "saved/batches"  # of batch:MODEL, see `openai_batch.py`
+    batch_poll_seconds: float = 30.0
+    batch_requests: int = 50_000  # in one batch, at most
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +73,8 @@ class OpenAIHTTP:
     do not serve the same, or none can read labels as asked.
     """
 
+    ways: tuple[str, ...] = READOUTS  # that `auto` chooses from
+
     def __init__(self, model: str, options: HTTPOptions | None = None) -> None:
         options = options or HTTPOptions()
         self.model = model
@@ -78,7 +86,13 @@ class OpenAIHTTP:
                 f"{options.api_key_env}, or base_url to a server of your own"
             )
         self.servers = [
-            Server(url, key, timeout=options.request_timeout, max_retries=options.max_retries)
+            Server(
+                url,
+                key,
+                timeout=options.request_timeout,
+                max_retries=options.max_retries,
+                limits=Limits(options.requests_per_minute, options.tokens_per_minute),
+            )
             for url in options.base_url or (OPENAI,)
         ]
         self._loop = asyncio.new_event_loop()
@@ -186,7 +200,7 @@ class OpenAIHTTP:
                 lanes.give_back(k, position)
                 k = next(j for j, other in enumerate(self._alive()) if other)
             except NoAnswer as error:
-                put((position, Failure(str(error))))
+                put((position, Failure(str(error), error.prompt_tokens, error.new_tokens)))
 
     def _nobody(self) -> LLMError:
         names = ", ".join(server.name for server in self.servers)
@@ -209,7 +223,7 @@ class OpenAIHTTP:
         found = await asyncio.gather(*map(self._kind, self.servers))
         if not any(found):
             raise self._nobody()
-        wanted = READOUTS if self.options.readout == "auto" else (self.options.readout,)
+        wanted = self.ways if self.options.readout == "auto" else (self.options.readout,)
         for readout in wanted:
             routes = [
                 await self._route(server, kind[0], readout) if kind else None

@@ -16,7 +16,6 @@ from recbole_exp3rt.config import Config
 from recbole_exp3rt.data.split import load_split
 from recbole_exp3rt.distill.examples import read_examples
 from recbole_exp3rt.distill.training_data import read_card
-from recbole_exp3rt.llm.base import LLMError
 
 ROOT = Path(__file__).parents[2]
 FEW = ["--annotate_pairs=40", "--profile_reviews=3", "--use_gpu=False"]
@@ -102,40 +101,6 @@ def test_after_kill_9_a_run_goes_on_and_pays_for_nothing_twice(home, whole, caps
     assert calls(capsys.readouterr().out) == 0
     assert contents(home / "killed") == contents(whole)
     assert not list(home.glob(".killed*"))
-
-
-class Limited:
-    """The teacher, until a limit of the user's is reached: as a meter with a budget ends it."""
-
-    def __init__(self, llm, number):
-        self.llm, self.number = llm, number
-        self.identity, self.count_tokens = llm.identity, llm.count_tokens
-
-    def generate(self, requests):
-        for position, answer in self.llm.generate(requests):
-            if self.number == 0:
-                raise Reached("budget of 7 calls is spent")
-            self.number -= 1
-            yield position, answer
-
-
-class Reached(LLMError):
-    exit_code = 3
-
-
-def test_a_run_that_a_budget_stops_keeps_its_answers_and_leaves_no_folder(
-    home, whole, monkeypatch, capsys
-):
-    monkeypatch.setattr(annotate, "wrap_teacher", lambda llm, settings: Limited(llm, 7))
-    arguments = [*FEW, "--annotate_dir=spent", "--store_path=spent.sqlite"]
-    assert annotate.main(arguments) == 3
-    assert capsys.readouterr().err == "error: budget of 7 calls is spent\n"
-    assert stored(home / "spent.sqlite") == 7 and not (home / "spent").exists()
-    monkeypatch.undo()
-    monkeypatch.chdir(home)
-    assert annotate.main(arguments) == 0
-    assert calls(capsys.readouterr().out) == stored(home / "whole.sqlite") - 7
-    assert contents(home / "spent") == contents(whole)
 
 
 def test_what_will_be_asked_is_said_first_and_what_came_of_it_last(home, whole, capsys):

@@ -172,7 +172,8 @@ def test_an_argument_keeps_its_later_equals_signs():
 def test_every_setting_of_ours_is_known():
     from recbole_exp3rt.known import known_keys
 
-    files = list(Path(properties_dir()).rglob("*.yaml"))
+    found = Path(properties_dir()).rglob("*.yaml")
+    files = [file for file in found if file.name != "prices.yaml"]  # a table, no settings
     assert files
     for file in files:
         assert set(yaml.safe_load(file.read_text()) or {}) <= known_keys(), file
