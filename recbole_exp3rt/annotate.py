@@ -29,8 +29,10 @@ from recbole_exp3rt.distill.training_data import (
     counts_of,
     write_training_data,
 )
+from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.llm.cached import CachedLLM
-from recbole_exp3rt.llm.load import ORACLE, is_served, load_llm
+from recbole_exp3rt.llm.load import is_served, load_llm
+from recbole_exp3rt.llm.openai_http import bytes_by_three
 from recbole_exp3rt.llm.spending import Ledger, Prices
 from recbole_exp3rt.llm.store import Store
 from recbole_exp3rt.progress import ConsoleProgress
@@ -38,7 +40,10 @@ from recbole_exp3rt.prompts import Prompts, load_prompts
 from recbole_exp3rt.quick_start import exit_code, load_config, quiet
 from recbole_exp3rt.rater import meter
 from recbole_exp3rt.records import Review
+from recbole_exp3rt.sample.oracle import OracleTeacher
 from recbole_exp3rt.settings import Settings
+
+STORED = "store:"  # how a teacher is named whose answers are there, and who is not
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -124,8 +129,18 @@ def _annotate(config: Config, console: Console) -> Path:
 def load_teacher(settings: Settings, own: AnnotateSettings) -> CachedLLM:
     """The teacher behind the store of answers; a meter stands between both.
 
+    `store:IDENTITY` is whoever gave the answers that are in the store; nobody is asked.
     Raises: LLMError, UsageError.
     """
+    if own.teacher.startswith(STORED):
+        identity = own.teacher.removeprefix(STORED)
+        store = Store(settings.store_path)
+        if identity not in (known := store.identities()):
+            raise UsageError(
+                f"teacher={own.teacher}: nobody of this name has answered in {store.path}; "
+                f"there are {', '.join(known) or 'no answers'}"
+            )
+        return CachedLLM(None, store, identity=identity, count_tokens=bytes_by_three)
     if is_served(own.teacher):
         llm = meter(load_llm(own.teacher, http=settings.http), settings)
     else:
@@ -179,7 +194,7 @@ def _card(
         settings={**own.shown(), **stages},
         train_pairs=made.train_pairs,
         counts=counts_of(made.examples, rejected),
-        synthetic=own.teacher == ORACLE,
+        synthetic=teacher == OracleTeacher.identity,
     )
 
 

@@ -113,9 +113,21 @@ def test_what_will_be_asked_is_said_first_and_what_came_of_it_last(home, whole, 
     assert f"{stored(home / 'said.sqlite'):,} calls of the teacher" in after
 
 
+def test_answers_that_are_there_teach_without_who_gave_them(home, whole, capsys):
+    own = ["--teacher=store:sample-oracle (synthetic)", "--annotate_dir=replayed"]
+    assert annotate.main([*FEW, *own, "--store_path=whole.sqlite"]) == 0
+    assert calls(capsys.readouterr().out) == 0
+    assert read_examples(home / "replayed") == read_examples(whole)
+    assert read_card(home / "replayed")["synthetic"] is True
+    more = [*own, "--annotate_pairs=41", "--profile_reviews=3", "--use_gpu=False"]
+    assert annotate.main([*more, "--store_path=whole.sqlite"]) == 2
+    assert "answers are not in whole.sqlite; run once with the model" in capsys.readouterr().err
+
+
 # Each new surprise joins: arguments, what the line says.
 MISTAKES = [
     (["--teacher=./no-such-model"], "no-such-model", "hub id"),
+    (["--teacher=store:nobody"], "teacher=store:nobody", "nobody of this name"),
     (["--annotate_pairs=0"], "annotate_pairs=0", "from 1 on"),
     (["--annotate_retries=-1"], "annotate_retries=-1", "from 0 on"),
     (["--teacher_temperature=3"], "teacher_temperature=3", "between 0 and 2"),
