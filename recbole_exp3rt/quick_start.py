@@ -11,7 +11,7 @@ import logging
 import sys
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
@@ -57,11 +57,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "console": console,
         "read_command_line": True,
     }
-    try:
+
+    def work() -> None:
         if shows:
             show(known.dataset, known.user, known.item, **options)
         else:
             run(known.model, known.dataset, **options)
+
+    return exit_code(work)
+
+
+def exit_code(work: Callable[[], None]) -> int:
+    """Do `work` for the command line: 0, or what went wrong in one line, and its code."""
+    try:
+        work()
     except BudgetReached as reached:
         print(f"stopped: {reached}", file=sys.stderr)
         return 3
@@ -91,8 +100,8 @@ def run(
 
     console = console or Console(quiet=True)
     start = time.monotonic()
-    with _quiet():
-        config = _config(model, dataset, config_files, config_dict, console, read_command_line)
+    with quiet():
+        config = load_config(model, dataset, config_files, config_dict, console, read_command_line)
         results = Experiment(config, console).run()
     seconds = time.monotonic() - start
     console.print(f"Done in {seconds:.0f} s.")
@@ -114,12 +123,14 @@ def show(
     from recbole_exp3rt.show import show_pair
 
     console = console or Console(highlight=False)
-    with _quiet():
-        config = _config("EXP3RT", dataset, config_files, config_dict, console, read_command_line)
+    with quiet():
+        config = load_config(
+            "EXP3RT", dataset, config_files, config_dict, console, read_command_line
+        )
         show_pair(console, Recommender.from_config(config), user, item)
 
 
-def _config(
+def load_config(
     model: str,
     dataset: str,
     config_files: Sequence[str],
@@ -142,7 +153,7 @@ def _config(
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """No deprecations and chatter that RecBole's user can do nothing about."""
     logging.getLogger().setLevel(logging.WARNING)
     with warnings.catch_warnings():

@@ -59,7 +59,7 @@ class RunSettings:
     @classmethod
     def from_config(cls, config: Lookup) -> RunSettings:
         """Read and check. Raises: UsageError with the key, the value, the remedy."""
-        read = _Reader(config)
+        read = Reader(config)
         run = cls(
             tasks=read.tasks(),
             scale=None if config["rating_scale"] is None else read_scale(config),
@@ -121,7 +121,7 @@ class Settings:
     @classmethod
     def from_config(cls, config: Lookup) -> Settings:
         """Read and check. Raises: UsageError with the key, the value, the remedy."""
-        read = _Reader(config)
+        read = Reader(config)
         student = read.text("student")
         return cls(
             stages=StageSettings(
@@ -191,7 +191,7 @@ def read_scale(config: Lookup) -> RatingScale:
     return RatingScale.between(value[0], value[1])
 
 
-class _Reader:
+class Reader:
     """Reads one key at a time; every complaint has the same form."""
 
     def __init__(self, config: Lookup) -> None:

@@ -55,6 +55,12 @@ class CachedLLM:
             raise LLMError(f"{self.identity}: no model is loaded that could count tokens")
         return self.llm.count_tokens(text)
 
+    def stored(self, requests: Sequence[Request]) -> int:
+        """How many of `requests` need no call of the model."""
+        keys = [request.key(self.identity) for request in requests]
+        found = self.store.get_many(keys)
+        return sum(key in found for key in keys)
+
     def generate(self, requests: Sequence[Request]) -> Iterator[tuple[int, Answer]]:
         """Stored answers first, then the model's as they arrive.
 

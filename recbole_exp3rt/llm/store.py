@@ -170,6 +170,11 @@ class Store:
         ).fetchone()
         return cast("tuple[str, str] | None", row)
 
+    def identities(self) -> list[str]:
+        """Whose answers these are, sorted."""
+        found = self._db.execute("SELECT DISTINCT identity FROM requests ORDER BY identity")
+        return [str(identity) for (identity,) in found]
+
     def __len__(self) -> int:
         (count,) = self._db.execute("SELECT count(*) FROM answers").fetchone()
         return int(count)

@@ -116,7 +116,7 @@ class Pipeline:
         self.progress = progress
         self.counts = {"preference": StepCount(), "profile": StepCount(), "rating": StepCount()}
         self._preferences: dict[tuple[str, str], Preference | None] = {}
-        self._chooser = Chooser(corpus, settings)
+        self.chooser = Chooser(corpus, settings)
         self._profiles: dict[Choice, Profile] = {}
         self._ratings: dict[tuple[str, str], RatingPrediction | None] = {}
         self._check_budget()
@@ -140,19 +140,6 @@ class Pipeline:
 
     def preferences(self, reviews: Sequence[Review]) -> list[Preference | None]:
         """Likes and dislikes of each review; None where the answer could not be read."""
-        config = self.settings
-
-        def ask(review: Review) -> Request:
-            return preference.request(
-                review,
-                self.prompts.preference,
-                item_word=config.item_word,
-                max_prompt_tokens=config.max_prompt_tokens,
-                max_new_tokens=config.preference_new_tokens,
-                max_review_tokens=config.max_review_tokens,
-                count=self.models.preference.count_tokens,
-            )
-
         known = self._preferences
         new = {(r.user, r.item): r for r in reviews if (r.user, r.item) not in known}
         texts = {key: r for key, r in new.items() if r.is_written}
@@ -162,7 +149,7 @@ class Pipeline:
                 "preference",
                 "Reading reviews",
                 self.models.preference,
-                self._asked("preference", texts, ask),
+                self._asked("preference", texts, self.preference_request),
                 lambda key, answer: preference.parse(answer.text, texts[key]),
             )
         )
@@ -170,34 +157,21 @@ class Pipeline:
 
     def profiles(self, wanted: Sequence[tuple[Subject, str]]) -> list[Profile]:
         """Profiles of users and items in no pair; empty where nothing readable was written."""
-        of = {"user": self._chooser.of_user, "item": self._chooser.of_item}
-        return self._written([of[subject](key) for subject, key in wanted])
+        of = {"user": self.chooser.of_user, "item": self.chooser.of_item}
+        return self.written([of[subject](key) for subject, key in wanted])
 
-    def _written(self, choices: Sequence[Choice]) -> list[Profile]:
+    def written(self, choices: Sequence[Choice]) -> list[Profile]:
         """A profile for each choice of reviews; equal choices are asked for once."""
-        config = self.settings
         new = [choice for choice in dict.fromkeys(choices) if choice not in self._profiles]
         self.preferences([review for choice in new for review in choice.reviews])
         found = {choice: [p for p in self.preferences(choice.reviews) if p] for choice in new}
-
-        def ask(content: tuple[Subject, Sequence[Preference]]) -> Request:
-            subject, preferences = content
-            prompts = self.prompts
-            return profile.request(
-                preferences,
-                prompts.user_profile if subject == "user" else prompts.item_profile,
-                item_word=config.item_word,
-                max_prompt_tokens=config.max_prompt_tokens,
-                max_new_tokens=config.profile_new_tokens,
-                count=self.models.profile.count_tokens,
-            )
 
         told = {choice: (choice.subject, rows) for choice, rows in found.items() if rows}
         made = self._step(
             "profile",
             "Writing profiles",
             self.models.profile,
-            self._asked("profile", told, ask),
+            self._asked("profile", told, lambda content: self.profile_request(*content)),
             lambda choice, answer: profile.parse(answer.text, choice.subject, choice.key),
         )
         for choice in new:
@@ -217,7 +191,7 @@ class Pipeline:
 
     def choices(self, user: str, item: str) -> tuple[Choice, Choice]:
         """The reviews that the user's and the item's profile are made of in this pair."""
-        return self._chooser.of_user(user, item), self._chooser.of_item(item, user)
+        return self.chooser.of_user(user, item), self.chooser.of_item(item, user)
 
     def pair(self, user: str, item: str) -> rating.Pair:
         """What the model is told about a pair.
@@ -226,13 +200,38 @@ class Pipeline:
         pair is a train pair if the corpus has its review.
         """
         corpus, biased = self.corpus, self.settings.use_bias
-        user_profile, item_profile = self._written(self.choices(user, item))
+        user_profile, item_profile = self.written(self.choices(user, item))
         return rating.Pair(
             user=user_profile,
             item=item_profile,
             description=corpus.description(item),
             user_average=corpus.user_average(user, without=item) if biased else None,
             item_average=corpus.item_average(item, without=user) if biased else None,
+        )
+
+    def preference_request(self, review: Review) -> Request:
+        """What step 1 asks about a review. Raises: Unreadable if nothing of it fits."""
+        config = self.settings
+        return preference.request(
+            review,
+            self.prompts.preference,
+            item_word=config.item_word,
+            max_prompt_tokens=config.max_prompt_tokens,
+            max_new_tokens=config.preference_new_tokens,
+            max_review_tokens=config.max_review_tokens,
+            count=self.models.preference.count_tokens,
+        )
+
+    def profile_request(self, subject: Subject, preferences: Sequence[Preference]) -> Request:
+        """What step 2 asks about a user or an item. Raises: Unreadable if nothing fits."""
+        config, prompts = self.settings, self.prompts
+        return profile.request(
+            preferences,
+            prompts.user_profile if subject == "user" else prompts.item_profile,
+            item_word=config.item_word,
+            max_prompt_tokens=config.max_prompt_tokens,
+            max_new_tokens=config.profile_new_tokens,
+            count=self.models.profile.count_tokens,
         )
 
     def request(self, pair: rating.Pair) -> Request:
@@ -255,7 +254,7 @@ class Pipeline:
         """
         new = [key for key in dict.fromkeys(pairs) if key not in self._ratings]
         choices = [self.choices(*pair) for pair in new]
-        self._written([choice for choice, _ in choices] + [choice for _, choice in choices])
+        self.written([choice for choice, _ in choices] + [choice for _, choice in choices])
         told = {key: self.pair(*key) for key in new}
         made = self._step(
             "rating",

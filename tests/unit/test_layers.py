@@ -17,6 +17,7 @@ LAYERS = [
     {"sample", "llm"},
     {"stages", "sample.measure"},
     {"settings", "results", "progress", "rater", "calibration", "significance"},
+    {"distill"},
     {"compat", "known", "registry", "config", "data", "model", "trainer"},
     {"fitting"},
     {"evaluator", "rerank", "generators"},
@@ -25,8 +26,9 @@ LAYERS = [
     {"show"},
     {"experiment"},
     {"quick_start"},
+    {"annotate"},
 ]
-RECBOLE = {layer for layers in LAYERS[5:] for layer in layers}
+RECBOLE = {layer for layers in LAYERS[6:] for layer in layers}
 TRANSFORMERS = {"llm.transformers_local", "llm.smollm2", "llm.memory", "llm.shared"}
 HTTP = {"llm.http_server"}
 
