@@ -17,6 +17,7 @@ from recbole_exp3rt.evaluator import (
     rating_metrics,
 )
 from recbole_exp3rt.fitting import build_model, fit
+from recbole_exp3rt.generators import load_generator
 from recbole_exp3rt.model.bias import solve_biases
 from recbole_exp3rt.rerank import evaluate_ranking
 from recbole_exp3rt.scale import RatingScale
@@ -90,11 +91,20 @@ def test_wdl_uses_item_fields_where_they_are_loaded(make_world, tmp_path):
     assert np.isfinite(predict_ratings(fitted, split, np.arange(5))).all()
 
 
+@pytest.mark.parametrize("settings", [{}, {"train_batch_size": 4096, "refit": True}])
+def test_pop_counts_each_train_row_once_and_nothing_else(make_world, settings):
+    """Neither sampled negatives, nor an item once a batch, alone and as a run's generator."""
+    for model in ("Pop", "Bias"):
+        split = load_split(make_world(structured_rows(), model=model, **settings))
+        popular = load_generator("Pop", split.config, split)
+        rows = np.bincount(popular.learned.items("train"), minlength=split.dataset.item_num)
+        assert popular.model.item_cnt.flatten().tolist() == rows.tolist()
+
+
 @pytest.mark.parametrize("model", ["BPR", "LightGCN"])
 def test_a_ranking_model_beats_popularity(make_world, model):
     split = load_split(make_world(structured_rows(), model=model, topk=[5, 10], seed=1))
-    one_by_one = split.config.for_model("Pop", train_batch_size=1)  # it counts once a batch
-    popular = fit("Pop", one_by_one, split)
+    popular = fit("Pop", split.config, split)
     by_popularity = evaluate_ranking(split.config, split, popular).metrics["recall@10"]
     fitted = fit(model, split.config, split)
     assert evaluate_ranking(split.config, split, fitted).metrics["recall@10"] > by_popularity
