@@ -173,6 +173,16 @@ def read_scale(config: Lookup) -> RatingScale:
     return RatingScale.between(value[0], value[1])
 
 
+def read_names(key: str, value: Any) -> tuple[str, ...]:
+    """A name, a list of names, or what a shell leaves of one: `[MF,WDL]`. None: no name."""
+    if isinstance(value, str) and value.startswith("[") and value.endswith("]"):
+        value = [part.strip() for part in value[1:-1].split(",")]  # names without quotes
+    values = [] if value is None else value if isinstance(value, (list, tuple)) else [value]
+    if not all(isinstance(v, str) and v for v in values):
+        raise UsageError(f"{key}={value!r} is not a name or a list of names")
+    return tuple(values)
+
+
 class _Reader:
     """Reads one key at a time; every complaint has the same form."""
 
@@ -227,13 +237,7 @@ class _Reader:
         return float(value)
 
     def text_list(self, key: str) -> tuple[str, ...]:
-        value = self.config[key]
-        if isinstance(value, str) and value.startswith("[") and value.endswith("]"):
-            value = [part.strip() for part in value[1:-1].split(",")]  # names without quotes
-        values = [] if value is None else value if isinstance(value, (list, tuple)) else [value]
-        if not all(isinstance(v, str) and v for v in values):
-            raise UsageError(f"{key}={value!r} is not a name or a list of names")
-        return tuple(values)
+        return read_names(key, self.config[key])
 
     def seconds(self, key: str) -> float:
         value = self.number_or_none(key)

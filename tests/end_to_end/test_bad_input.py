@@ -140,6 +140,50 @@ def test_what_is_not_relevant_is_no_success_of_a_whole_run(home, monkeypatch, ca
     assert row["metrics"] != evaluate_ranking(config, split, generator, users=users).metrics
 
 
+def test_ranking_metrics_of_a_user_stand_in_the_table_of_a_reranking_run(home, monkeypatch, capsys):
+    monkeypatch.chdir(home)
+    rerank = [
+        "--task=rerank",
+        "--rerank_users=3",
+        "--generator=Pop",
+        "--metrics=[MRR,Hit,MAP,GAUC]",
+    ]
+    few = ["--use_gpu=False", "--student=oracle", "--explanations=0", "--result_file=ranks.json"]
+    assert main([*few, *rerank, "--topk=[5,10,15,20]", "--valid_metric=MRR@10"]) == 0
+    said = capsys.readouterr().out
+    for row in json.loads((home / "ranks.json").read_text())["rows"]:
+        assert set(row["metrics"]) >= {"mrr@5", "hit@20", "map@10"}
+    assert said.count("Pop + EXP3RT  ") == 2, "columns that do not fit stand in a second table"
+
+
+def test_a_misspelt_part_leaves_the_files_of_a_user_alone(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "dataset" / "sample"  # a user's own, by the name of ours
+    folder.mkdir(parents=True)
+    for part in ("mytrain", "mytest"):
+        (folder / f"sample.{part}.inter").write_text("user_id:token\titem_id:token\n")
+    parts = "--benchmark_filename=['mytrain','myvalid','mytset']"
+    assert main(["--model=Bias", parts]) == 2
+    assert "sample.mytset.inter" in capsys.readouterr().err
+    assert sorted(file.name for file in folder.iterdir()) == [
+        "sample.mytest.inter",
+        "sample.mytrain.inter",
+    ]
+
+
+def test_a_settings_file_names_model_and_data_set_and_the_command_line_wins(
+    home, monkeypatch, capsys
+):
+    monkeypatch.chdir(home)
+    (home / "which.yaml").write_text("model: Bias\ndataset: nowhere\nuse_gpu: False\n")
+    assert main(["--config_files=which.yaml"]) == 2
+    assert "data set nowhere does not exist" in capsys.readouterr().err
+    assert main(["--config_files=which.yaml", "--dataset=sample"]) == 0
+    assert "Fitted Bias" in capsys.readouterr().out
+    assert main(["--config_files=which.yaml", "--dataset=sample", "--model=MF2"]) == 2
+    assert "model=MF2" in capsys.readouterr().err
+
+
 def test_the_sample_is_made_where_a_settings_file_looks_for_it(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "own.yaml").write_text("data_path: elsewhere/\nuse_gpu: False\n")

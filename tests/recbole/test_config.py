@@ -73,6 +73,35 @@ def test_valid_metric_goes_along_with_metrics(make_world):
     assert make_world(structured_rows(), model="MF", metrics=["MAE"])["valid_metric"] == "MAE"
 
 
+@pytest.mark.parametrize(
+    ("model", "values", "message"),
+    [
+        ("Bias", {"metrics": ["Recall"]}, "'Recall' does not measure this run; take RMSE, MAE"),
+        ("MF", {"metrics": ["AUC"]}, "'AUC' does not measure this run; take RMSE, MAE"),
+        ("MF", {"valid_metric": "RMSE@10"}, "valid_metric=RMSE@10 has another form; take RMSE"),
+        ("EXP3RT", {"metrics": ["MRR"], "task": "rating"}, "'MRR' does not measure this run"),
+        ("EXP3RT", {"metrics": ["MAE"], "task": "rerank"}, "'MAE' does not measure this run"),
+        ("EXP3RT", {"metrics": ["LogLoss"]}, "take RMSE, MAE or Recall"),
+    ],
+)
+def test_a_metric_that_measures_nothing_of_a_run_is_refused(make_world, model, values, message):
+    with pytest.raises(UsageError, match=message):
+        make_world(structured_rows(), model=model, **values)
+
+
+def test_each_kind_of_a_run_takes_its_own_metrics(make_world):
+    """EXP3RT rates and reranks; Bias and MF beside it rate, its generator ranks."""
+    chosen = {"metrics": "[MAE,MRR,Hit]", "valid_metric": "MRR@10"}
+    config = make_world(structured_rows(), model="EXP3RT", **chosen)
+    for rating in (config, config.for_model("Bias"), config.for_model("EXP3RT")):
+        assert (rating["metrics"], rating["valid_metric"]) == (["MAE"], "MAE")
+    ranking = config.for_model("BPR")
+    assert (ranking["metrics"], ranking["valid_metric"]) == (["MRR", "Hit"], "MRR@10")
+    only = make_world(structured_rows(), model="EXP3RT", metrics=["MRR"], task="rerank")
+    assert only.for_model("Bias")["metrics"] == ["RMSE", "MAE"]
+    assert only.for_model("LightGCN")["metrics"] == ["MRR"]
+
+
 def test_what_shapes_a_model_stays_with_it(make_world):
     """`reg_weight` is another thing in each model; one value for all would be silently wrong."""
     config = make_world(structured_rows(), "MF", **{"reg_weight": 77.0, "LightGCN.n_layers": 1})
@@ -107,7 +136,14 @@ MISTAKES = [
     ({"topk": [0]}, r"topk=\[0\]"),
     ({"topk": "deep"}, "topk='deep'"),
     ({"metrics": ["Recal"]}, "'Recal' .*did you mean recall"),
-    ({"metrics": ["RMSE", "Recall"], "valid_metric": "RMSE"}, "can not be used at the same time"),
+    ({"metrics": ["RMSE", "Recall"]}, "metrics: 'RMSE' does not measure this run; take Recall"),
+    ({"metrics": ["AUC"]}, "metrics: 'AUC' does not measure this run; take Recall"),
+    ({"metrics": []}, r"metrics=\[\] names no metric"),
+    ({"metrics": None}, "metrics=None names no metric"),
+    ({"metrics": 5}, "metrics=5 is not a name or a list of names"),
+    ({"valid_metric": "Recall"}, "valid_metric=Recall has another form; take Recall@20"),
+    ({"valid_metric": "Recal@20"}, "valid_metric: 'Recal' .*did you mean recall"),
+    ({"valid_metric": "RMSE"}, "valid_metric: 'RMSE' does not measure this run; take Recall"),
     ({"valid_metric": "NDCG@7"}, "valid_metric=NDCG@7 is not within topk"),
     ({"valid_metric": "Hit@10"}, "valid_metric=Hit@10 is not among metrics"),
     ({"eval_args": {"mode": "sideways"}}, "sideways"),

@@ -17,7 +17,7 @@ LAYERS = [
     {"sample", "llm"},
     {"stages", "sample.measure"},
     {"settings", "results", "progress", "rater", "calibration"},
-    {"compat", "known", "registry", "config", "data", "model", "trainer"},
+    {"compat", "known", "registry", "checks", "config", "data", "model", "trainer"},
     {"fitting"},
     {"evaluator", "rerank", "generators"},
     {"native"},
