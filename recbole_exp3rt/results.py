@@ -76,13 +76,13 @@ def write_whole(path: str | Path, text: str) -> None:
 
 
 def check_writable(path: str | Path) -> None:
-    """Find out before the work. Raises: UsageError if `path` cannot be written."""
+    """Find out before the work; make nothing. Raises: UsageError if `path` cannot be written."""
     target = Path(path)
     if target.is_dir():
         raise UsageError(f"{path} is a folder; name a file in it")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=target.parent):
+        there = next(folder for folder in target.absolute().parents if folder.exists())
+        with tempfile.TemporaryFile(dir=there):
             pass
     except OSError as error:
         raise UsageError(f"{path} cannot be written: {error.strerror or error}") from error

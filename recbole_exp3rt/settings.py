@@ -62,7 +62,7 @@ class RunSettings:
             tasks=read.tasks(),
             scale=None if config["rating_scale"] is None else read_scale(config),
             topk=read.whole_list("topk"),
-            generators=read.text_list("generator"),
+            generators=tuple(dict.fromkeys(read.text_list("generator"))),
             rerank_depth=read.whole("rerank_depth"),
             relevant_from=read.number_or_none("relevant_from"),
             eval_pairs=read.whole_or_none("eval_pairs"),
@@ -75,7 +75,7 @@ class RunSettings:
             export_dir=read.text_or_none("export_dir"),
             export_format=read.one_of("export_format", EXPORTS),
             explanations=read.whole("explanations", least=0),
-            seed=read.whole("seed", least=0),
+            seed=read.whole("seed", least=0, most=2**32 - 1),  # what numpy takes
         )
         if run.rerank_depth < max(run.topk):
             raise UsageError(
@@ -212,11 +212,13 @@ class _Reader:
     def flag(self, key: str) -> bool:
         return bool(self._take(key, lambda v: isinstance(v, bool), "True or False"))
 
-    def whole(self, key: str, least: int = 1) -> int:
+    def whole(self, key: str, least: int = 1, most: int | None = None) -> int:
         def fits(value: Any) -> bool:
-            return isinstance(value, int) and not isinstance(value, bool) and value >= least
+            whole = isinstance(value, int) and not isinstance(value, bool)
+            return whole and least <= value and (most is None or value <= most)
 
-        return int(self._take(key, fits, f"a whole number from {least} on"))
+        allowed = "on" if most is None else f"to {most}"
+        return int(self._take(key, fits, f"a whole number from {least} {allowed}"))
 
     def whole_or_none(self, key: str, least: int = 1) -> int | None:
         return None if self.config[key] is None else self.whole(key, least)

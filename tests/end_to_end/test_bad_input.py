@@ -5,6 +5,7 @@ import json
 import pytest
 
 from recbole_exp3rt.card import CARD, pair_digest
+from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.quick_start import main
 
 QUICK = ["--use_gpu=False", "--student=oracle", "--eval_pairs=3", "--baselines=[]", "--task=rating"]
@@ -41,6 +42,14 @@ MISTAKES = [
     (["--learning_rate=0.1"], "learning_rate is no setting of EXP3RT", "--MF.learning_rate=0.1"),
     (["--config_files=nowhere.yaml"], "nowhere.yaml", "config_files"),
     (["--review_file=nowhere.jsonl"], "nowhere.jsonl", "review_file=PATH"),
+    (["--rating_scale=[1,5]", "--relevant_from=4"], "outside rating_scale=[1, 5]", "give the"),
+    (["--normalize_all=True"], "outside rating_scale=[1, 10]", "do not normalise"),
+    (["--model=MF", "--baselines=EXP3RT"], "EXP3RT is no baseline", "--model=EXP3RT"),
+    (["--model=MF", "--generator=Nope"], "generator=Nope is no model", "checkpoint"),
+    (["--model=BPR", "--task=rerank", "--baselines=[Nope]"], "Nope predicts no ratings", "MF"),
+    (["--checkpoint_dir=/proc/none"], "/proc/none", "cannot be written"),
+    (["--seed=4294967296"], "seed=4294967296", "to 4294967295"),
+    (["--Bias.reg_weight=0"], "Bias.reg_weight=0", "above 0"),
 ]
 
 
@@ -52,13 +61,49 @@ def test_a_mistake_is_one_line_and_nothing_half_written(
     (home / "empty.jsonl").touch()
     (home / "latin.jsonl").write_bytes(b'{"user_id": "\xe9"}\n')
     result = home / "result.json"
-    quick = [] if arguments[0].startswith("--model=BPR") else QUICK
+    quick = [] if arguments[0].startswith(("--model=BPR", "--model=MF")) else QUICK
     given = {argument.split("=")[0] for argument in arguments}
     rest = [argument for argument in quick if argument.split("=")[0] not in given]
     assert main([*rest, *arguments, f"--result_file={result}"]) == 2
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert line.startswith("error: ") and thing in line and remedy in line
     assert not result.exists() and not list(home.glob("**/*.part"))
+
+
+ITEM_FILES = [
+    ("item_id:token\ttitle:token\nsyn0000\tCafé\n".encode("latin-1"), "is no table"),
+    (b"", "is no table"),
+    (b"title:token\ngenres:token\n", "has no column item_id"),
+    (None, "is no table"),  # a folder
+]
+
+
+@pytest.mark.parametrize(("content", "reason"), ITEM_FILES)
+def test_an_item_file_that_cannot_be_read_is_named(tmp_path, content, reason):
+    from recbole_exp3rt.data.corpus import read_descriptions
+
+    path = tmp_path / "sample.item"
+    path.mkdir() if content is None else path.write_bytes(content)
+    with pytest.raises(UsageError, match=rf"sample\.item {reason}.*run the converter again"):
+        read_descriptions(path, {"title": "Title"})
+
+
+def test_what_fails_early_leaves_no_folder_behind(home, monkeypatch):
+    monkeypatch.chdir(home)
+    places = ["--result_file=new/a.json", "--export_dir=new/b", "--checkpoint_dir=new/c"]
+    assert main(["--model=Bias", "--use_gpu=False", "--rating_scale=[1,5]", *places]) == 2
+    assert not (home / "new").exists()
+
+
+def test_candidates_of_nobody_in_the_test_part_are_no_success(home, monkeypatch):
+    monkeypatch.chdir(home)
+    rows = "user_id\titem_id\tscore\nviewer000\tsyn0001\t1\n"
+    (home / "one.tsv").write_text(rows)
+    few = ["--use_gpu=False", "--model=Bias", "--task=rerank", "--generator=[one.tsv,one.tsv]"]
+    assert main([*few, "--rerank_users=3", "--seed=1", "--result_file=nobody.json"]) == 0
+    table = json.loads((home / "nobody.json").read_text())["rows"]
+    assert [row["name"] for row in table] == ["one.tsv", "one.tsv + Bias"]
+    assert all(value == 0 for row in table for value in row["metrics"].values())
 
 
 @pytest.mark.parametrize("path", ["/proc/none/x.json", "dataset", "dataset/sample/sample.inter/x"])
