@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +18,7 @@ from recbole.utils import EvaluatorType  # noqa: E402
 from recbole_exp3rt.known import (  # noqa: E402
     LENGTH,
     TRAINING,
+    default_values,
     keys_of_models,
     known_keys,
     model_keys,
@@ -34,9 +36,11 @@ FITTING = {
     "ranking": "Recall, NDCG, MRR, Hit, MAP, Precision, …",
     "other": "AUC, LogLoss, RMSE, MAE",
 }
-NOT_NEGATIVE = ("reg_weight", "reg_bias", "weight_decay")
+NOT_NEGATIVE = ("reg_weight", "reg_bias", "weight_decay", "stopping_step")
+LEARNERS = ("adam", "adamw", "sgd", "adagrad", "rmsprop", "sparse_adam")  # RecBole takes Adam else
 POSITIVE = (
     "epochs",
+    "eval_step",
     "train_batch_size",
     "eval_batch_size",
     "learning_rate",
@@ -74,39 +78,67 @@ def check_shaping(values: Mapping[str, Any], model: str) -> None:
             )
 
 
-def check_values(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
-    """Raises: UsageError for a value of another kind than its default, or out of its range."""
+def check_values(
+    values: Mapping[str, Any], defaults: Mapping[str, Any], model: str, prefix: str = ""
+) -> None:
+    """Raises: UsageError for a value of another kind than its default, or out of its range.
+
+    `prefix` stands before the key of a setting of another model than the run's.
+    """
     for key, value in values.items():
         default = defaults.get(key)
+        name = f"{prefix}{key}={value!r}"
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        above_zero = key in POSITIVE or (model, key) == ("Bias", "reg_weight")
+        if value is None and default_values(model).get(key, default) is None:
+            continue  # a data set's own value is switched off
         if isinstance(default, bool):
             if not isinstance(value, bool):
-                raise UsageError(f"{key}={value!r} is not True or False")
+                raise UsageError(f"{name} is not True or False")
         elif isinstance(default, (int, float)) and not number:
-            raise UsageError(f"{key}={value!r} is not a number, such as {default}")
+            raise UsageError(f"{name} is not a number, such as {default}")
         elif isinstance(default, int) and key in POSITIVE and not isinstance(value, int):
-            raise UsageError(f"{key}={value!r} is not a whole number, such as {default}")
-        if key in POSITIVE and number and value <= 0:
-            raise UsageError(f"{key}={value!r} is not above 0")
+            raise UsageError(f"{name} is not a whole number, such as {default}")
+        elif isinstance(default, str) and number and key != "gpu_id":
+            raise UsageError(f"{name} is not a text, such as {default}")
+        if number and not math.isfinite(value):
+            raise UsageError(f"{name} is not a finite number")
+        if above_zero and number and value <= 0:
+            raise UsageError(f"{name} is not above 0")
         if key in NOT_NEGATIVE and number and value < 0:
-            raise UsageError(f"{key}={value!r} is below 0")
+            raise UsageError(f"{name} is below 0")
+        if key == "learner" and value not in LEARNERS:
+            raise UsageError(f"{name} is not one of {', '.join(LEARNERS)}")
         if key == "search" and value is not None:
-            check_search(value, defaults)
+            check_search(value, defaults, model)
 
 
-def check_search(search: Any, defaults: Mapping[str, Any]) -> None:
-    """Raises: UsageError if `search` does not map settings to lists of values they can take."""
+def check_search(search: Any, defaults: Mapping[str, Any], model: str) -> None:
+    """Raises: UsageError if `search` does not map settings of `model` to lists of their values."""
     if not isinstance(search, Mapping):
         raise UsageError(f"search={search!r} does not map settings to lists of values")
     check_keys(search, where="search: ")
     for key, values in search.items():
+        if key not in model_keys(model) | LENGTH | TRAINING:
+            raise UsageError(f"search: {key} is no setting of {model}, whose search this is")
         if not isinstance(values, (list, tuple)) or not values:
             raise UsageError(f"search: {key}={values!r} is not a list of values")
         for value in values:
-            try:
-                check_values({key: value}, defaults)
-            except UsageError as error:
-                raise UsageError(f"search: {error}") from None
+            check_values({key: value}, defaults, model, prefix="search: ")
+
+
+def check_eval_args(final: Mapping[str, Any], kind: Kind) -> None:
+    """Raises: UsageError for a part of `eval_args` that does nothing, or another measurement."""
+    known = ("split", "order", "group_by", "mode")
+    args = final["eval_args"]
+    for key in args:
+        if key not in known:
+            raise UsageError(f"eval_args: {key} is none of {', '.join(known)}")
+    mode = {"rating": "labeled", "ranking": "full"}.get(kind)
+    if mode and args["mode"]["test"] != mode:
+        raise UsageError(
+            f"eval_args: mode={args['mode']['test']!r} measures no {kind} here; take {mode}"
+        )
 
 
 def kinds_measured(kind: Kind, model: str, task: Any) -> tuple[Kind, ...]:
@@ -210,6 +242,9 @@ def check_dataset(final: Mapping[str, Any]) -> None:
         needed = [f"{name}.{part}.inter" for part in (parts[0], parts[-1])]
     absent = [file for file in needed if not (folder / file).is_file()]
     if not absent:
+        for file in needed:
+            if not (folder / file).stat().st_size:
+                raise UsageError(f"{folder / file} is empty; convert it again")
         return
     remedy = f"`python -m dataset_converters SOURCE … --output_path {folder}`"
     if any(folder.glob(f"{name}.*")):

@@ -32,6 +32,7 @@ from recbole.utils import ModelType  # noqa: E402
 from recbole_exp3rt.checks import (  # noqa: E402
     Kind,
     check_dataset,
+    check_eval_args,
     check_keys,
     check_metrics,
     check_shaping,
@@ -151,7 +152,13 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         if name not in MODELS and name not in recbole_models():
             hint = nearest(name, [*MODELS, *recbole_models()])
             raise UsageError(f"model={name} is neither ours nor one of RecBole's{hint}")
-        return name, find_model(name), str(dataset)
+        model_class = find_model(name)
+        if getattr(model_class, "type", None) in (ModelType.SEQUENTIAL, ModelType.KNOWLEDGE):
+            raise UsageError(
+                f"model={name} needs sequences or a knowledge graph, which a run has not; "
+                "take LightGCN, BPR or another general model"
+            )
+        return name, model_class, str(dataset)
 
     def _load_internal_config_dict(self, model: str, model_class: type, dataset: str) -> None:
         super()._load_internal_config_dict(model, model_class, dataset)
@@ -188,11 +195,11 @@ class Config(RecBoleConfig):  # type: ignore[misc]
 
     def _set_default_parameters(self) -> None:
         external = self.external_config_dict
-        check_values(external, self.internal_config_dict)
+        check_values(external, self.internal_config_dict, self.model)
         for name, value in external.items():  # those for other models, before any work
             model, dot, key = name.rpartition(".")
             if dot:
-                check_values({key: value}, model_values(model))
+                check_values({key: value}, model_values(model), model, prefix=f"{model}.")
         final = self.final_config_dict
         if isinstance(final["topk"], int):
             final["topk"] = [final["topk"]]
@@ -205,6 +212,7 @@ class Config(RecBoleConfig):  # type: ignore[misc]
             given=external,
         )
         super()._set_default_parameters()
+        check_eval_args(final, kind)
         check_dataset(final)
 
     def _init_device(self) -> None:

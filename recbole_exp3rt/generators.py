@@ -16,7 +16,7 @@ from recbole.utils import InputType, ModelType
 from recbole_exp3rt.config import Config, kind_of
 from recbole_exp3rt.data.split import Split, rebuild_split
 from recbole_exp3rt.errors import UsageError, nearest
-from recbole_exp3rt.fitting import Fitted, Progress, build_model, fit
+from recbole_exp3rt.fitting import Fitted, Progress, blaming_settings, build_model, fit
 from recbole_exp3rt.known import model_keys, recbole_models
 from recbole_exp3rt.registry import MODELS, find_model
 from recbole_exp3rt.settings import read_names
@@ -118,7 +118,8 @@ def load_checkpoint(path: Path, config: Config, split: Split) -> Fitted:
     _check_origin(path, stored, split)
     # A graph model's graph is part of what it learned from: train, or train + validation.
     learned = split.merged() if stored.get("refitted") else split
-    model = build_model(own, learned.part("train"))
+    with blaming_settings(own):
+        model = build_model(own, learned.part("train"))
     try:
         model.load_state_dict(stored["state_dict"])
     except RuntimeError as error:

@@ -23,4 +23,5 @@ class Pop(RecBolePop):  # type: ignore[misc]
 
     def calculate_loss(self, interaction: Any) -> torch.Tensor:
         """0: there is nothing to train."""
-        return self.fake_loss.sum() * 0.0
+        loss: torch.Tensor = self.fake_loss.sum() * 0.0
+        return loss

@@ -57,6 +57,15 @@ def test_values_of_one_kind_do_not_follow_to_the_other(make_world):
     assert rating.for_model("MF")["metrics"] == ["MAE"]
 
 
+def test_what_a_data_set_says_can_be_switched_off(make_world, tmp_path):
+    make_world(structured_rows())
+    (tmp_path / "dataset" / "world" / "world.yaml").write_text("relevant_from: 4\n")
+    assert Config("BPR", "world")["relevant_from"] == 4
+    assert Config("BPR", "world", config_dict={"relevant_from": "~"})["relevant_from"] is None
+    with pytest.raises(UsageError, match="epochs=None is not a number"):
+        Config("BPR", "world", config_dict={"epochs": None})
+
+
 def test_any_model_of_recbole_keeps_its_own_properties(make_world):
     config = make_world(structured_rows(), model="NeuMF")
     assert config["mf_embedding_size"] == 64 and config["metrics"] == ["Recall", "NDCG"]
@@ -158,7 +167,18 @@ MISTAKES = [
     ({"mlp_hidden_size": [8]}, "mlp_hidden_size is no setting of BPR.*--WDL.mlp_hidden_size"),
     ({"LightGNC.n_layers": 2}, "LightGNC is no model .*did you mean LightGCN"),
     ({"LightGCN.n_layer": 2}, "LightGCN.n_layer is known neither .*did you mean n_layers"),
-    ({"LightGCN.n_layers": "many"}, "n_layers='many' is not a number"),
+    ({"LightGCN.n_layers": "many"}, "LightGCN.n_layers='many' is not a number"),
+    ({"LightGCN.reg_weight": -1}, "LightGCN.reg_weight=-1 is below 0"),
+    ({"reg_weight": "1e999"}, "reg_weight=inf is not a finite number"),
+    ({"learner": "nope"}, "learner='nope' is not one of adam"),
+    ({"eval_step": 0}, "eval_step=0 is not above 0"),
+    ({"stopping_step": -1}, "stopping_step=-1 is below 0"),
+    ({"device": "cpu"}, "device is known neither"),
+    ({"data_path": 5}, "data_path=5 is not a text"),
+    ({"eval_args": {"foo": 1}}, "eval_args: foo is none of split, order"),
+    ({"eval_args": {"mode": "uni100"}}, "eval_args: mode='uni100' measures no ranking here"),
+    ({"search": {"eval_pairs": [3]}}, "search: eval_pairs is no setting of BPR"),
+    ({"search": {"MF.reg_weight": [3]}}, "search: MF.reg_weight is no setting of BPR"),
 ]
 
 
@@ -173,6 +193,10 @@ def test_unknown_model_and_missing_names(make_world):
     make_world(structured_rows())
     with pytest.raises(UsageError, match=r"LightGNC .*did you mean LightGCN"):
         Config("LightGNC", "world")
+    with pytest.raises(UsageError, match=r"lightgcn .*did you mean LightGCN"):
+        Config("lightgcn", "world")
+    with pytest.raises(UsageError, match="model=SASRec needs sequences"):
+        Config("SASRec", "world")
     with pytest.raises(UsageError, match="no model"):
         Config(dataset="world")
     with pytest.raises(UsageError, match="no data set"):
