@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description="Let a teacher annotate a data set's train part; any setting as --key=value.",
         allow_abbrev=False,
     )
-    parser.add_argument("-d", "--dataset", default="sample", help="a folder below data_path")
+    parser.add_argument("-d", "--dataset", help="a folder below data_path (default: sample)")
     parser.add_argument("--config_files", default="", help='YAML files: "a.yaml b.yaml"')
     known, rest = parser.parse_known_args(sys.argv[1:])
     sys.argv = [sys.argv[0], *rest]
@@ -70,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def annotate(
-    dataset: str,
+    dataset: str | None,
     *,
     config_files: Sequence[str] = (),
     config_dict: Mapping[str, Any] | None = None,

@@ -18,7 +18,7 @@ from recbole_exp3rt.paths import properties_dir
 
 # Read in RecBole's code, but in none of its yaml files.
 UNLISTED = {
-    *("model", "dataset", "config_files", "device", "encoding", "double_tower"),
+    *("model", "dataset", "config_files", "encoding", "double_tower"),
     *("local_rank", "world_size", "nproc", "ip", "port", "offset", "group_offset"),
     *("neg_sampling", "training_neg_sample_num", "token_num_threshold", "mf_embedding_size"),
     *("has_residual", "hidden_dimension", "eta", "contrast", "sim", "norm", "tail_ratio"),

@@ -46,8 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if shows:
         parser.add_argument("--user", required=True, help="raw user id")
         parser.add_argument("--item", required=True, help="raw item id")
-    parser.add_argument("-m", "--model", default="EXP3RT", help="EXP3RT, Bias, MF, WDL, BPR, …")
-    parser.add_argument("-d", "--dataset", default="sample", help="a folder below data_path")
+    parser.add_argument("-m", "--model", help="EXP3RT (default), Bias, MF, WDL, BPR, …")
+    parser.add_argument("-d", "--dataset", help="a folder below data_path (default: sample)")
     parser.add_argument("--config_files", default="", help='YAML files: "a.yaml b.yaml"')
     known, rest = parser.parse_known_args(sys.argv[1:])
     sys.argv = [sys.argv[0], *rest]
@@ -84,15 +84,15 @@ def exit_code(work: Callable[[], None]) -> int:
 
 
 def run(
-    model: str,
-    dataset: str,
+    model: str | None,
+    dataset: str | None,
     *,
     config_files: Sequence[str] = (),
     config_dict: Mapping[str, Any] | None = None,
     console: Console | None = None,
     read_command_line: bool = False,
 ) -> Any:
-    """Run `model` on `dataset` and return its `Results`.
+    """Run `model` on `dataset` and return its `Results`; None: as the settings say.
 
     Raises: UsageError, LLMError with one line for the user; nothing half-written is left.
     """
@@ -109,7 +109,7 @@ def run(
 
 
 def show(
-    dataset: str,
+    dataset: str | None,
     user: str,
     item: str,
     *,
@@ -131,24 +131,25 @@ def show(
 
 
 def load_config(
-    model: str,
-    dataset: str,
+    model: str | None,
+    dataset: str | None,
     config_files: Sequence[str],
     config_dict: Mapping[str, Any] | None,
     console: Console,
     read_command_line: bool,
 ) -> Any:
     """The settings; a data set that comes with the package is made where it is missing."""
-    from recbole_exp3rt.config import Config, MissingDataset
+    from recbole_exp3rt.checks import MissingDataset
+    from recbole_exp3rt.config import Config
 
     arguments = (model, dataset, list(config_files), dict(config_dict or {}), read_command_line)
     try:
         return Config(*arguments)
     except MissingDataset as missing:
-        if dataset not in BUILT_IN:
+        if missing.name not in BUILT_IN:
             raise
-        console.print(f"Making the synthetic data set {dataset} in {missing.folder}")
-        import_module(BUILT_IN[dataset]).make_sample(missing.folder)
+        console.print(f"Making the synthetic data set {missing.name} in {missing.folder}")
+        import_module(BUILT_IN[missing.name]).make_sample(missing.folder)
     return Config(*arguments)
 
 

@@ -64,7 +64,7 @@ class RunSettings:
             tasks=read.tasks(),
             scale=None if config["rating_scale"] is None else read_scale(config),
             topk=read.whole_list("topk"),
-            generators=read.text_list("generator"),
+            generators=tuple(dict.fromkeys(read.text_list("generator"))),
             rerank_depth=read.whole("rerank_depth"),
             relevant_from=read.number_or_none("relevant_from"),
             eval_pairs=read.whole_or_none("eval_pairs"),
@@ -77,7 +77,7 @@ class RunSettings:
             export_dir=read.text_or_none("export_dir"),
             export_format=read.one_of("export_format", EXPORTS),
             explanations=read.whole("explanations", least=0),
-            seed=read.whole("seed", least=0),
+            seed=read.whole("seed", least=0, most=2**32 - 1),  # what numpy takes
         )
         if run.rerank_depth < max(run.topk):
             raise UsageError(
@@ -191,6 +191,16 @@ def read_scale(config: Lookup) -> RatingScale:
     return RatingScale.between(value[0], value[1])
 
 
+def read_names(key: str, value: Any) -> tuple[str, ...]:
+    """A name, a list of names, or what a shell leaves of one: `[MF,WDL]`. None: no name."""
+    if isinstance(value, str) and value.startswith("[") and value.endswith("]"):
+        value = [part.strip() for part in value[1:-1].split(",")]  # names without quotes
+    values = [] if value is None else value if isinstance(value, (list, tuple)) else [value]
+    if not all(isinstance(v, str) and v for v in values):
+        raise UsageError(f"{key}={value!r} is not a name or a list of names")
+    return tuple(values)
+
+
 class Reader:
     """Reads one key at a time; every complaint has the same form."""
 
@@ -220,11 +230,13 @@ class Reader:
     def flag(self, key: str) -> bool:
         return bool(self._take(key, lambda v: isinstance(v, bool), "True or False"))
 
-    def whole(self, key: str, least: int = 1) -> int:
+    def whole(self, key: str, least: int = 1, most: int | None = None) -> int:
         def fits(value: Any) -> bool:
-            return isinstance(value, int) and not isinstance(value, bool) and value >= least
+            whole = isinstance(value, int) and not isinstance(value, bool)
+            return whole and least <= value and (most is None or value <= most)
 
-        return int(self._take(key, fits, f"a whole number from {least} on"))
+        allowed = "on" if most is None else f"to {most}"
+        return int(self._take(key, fits, f"a whole number from {least} {allowed}"))
 
     def whole_or_none(self, key: str, least: int = 1) -> int | None:
         return None if self.config[key] is None else self.whole(key, least)
@@ -245,13 +257,7 @@ class Reader:
         return float(value)
 
     def text_list(self, key: str) -> tuple[str, ...]:
-        value = self.config[key]
-        if isinstance(value, str) and value.startswith("[") and value.endswith("]"):
-            value = [part.strip() for part in value[1:-1].split(",")]  # names without quotes
-        values = [] if value is None else value if isinstance(value, (list, tuple)) else [value]
-        if not all(isinstance(v, str) and v for v in values):
-            raise UsageError(f"{key}={value!r} is not a name or a list of names")
-        return tuple(values)
+        return read_names(key, self.config[key])
 
     def seconds(self, key: str) -> float:
         value = self.number_or_none(key)

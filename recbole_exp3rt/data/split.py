@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from recbole_exp3rt.config import Config
 from recbole_exp3rt.errors import UsageError
+from recbole_exp3rt.settings import read_scale
 
 Part = Literal["train", "valid", "test"]
 PARTS: tuple[Part, ...] = ("train", "valid", "test")
@@ -138,8 +139,8 @@ def load_split(config: Config) -> Split:
         middle = folder / f"{config.dataset}.{parts[1]}.inter"
         if not middle.is_file():  # a missing validation part counts as an empty one
             config["benchmark_filename"] = [parts[0], parts[2]]
-    init_seed(config["seed"], config["reproducibility"])
     try:
+        init_seed(config["seed"], config["reproducibility"])
         dataset = create_dataset(config)
         times = dataset.time_field
         if (
@@ -154,10 +155,22 @@ def load_split(config: Config) -> Split:
         built = dataset.build()
     except UsageError:
         raise
-    except (ValueError, KeyError, TypeError, NotImplementedError, AssertionError) as error:
+    except (
+        AssertionError,
+        AttributeError,
+        LookupError,
+        NameError,
+        RuntimeError,
+        SyntaxError,
+        TypeError,
+        ValueError,
+    ) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
+        if isinstance(error, KeyError):
+            reason = f"no {reason}; check the names of its columns"
         raise UsageError(f"data set {config.dataset} in {folder}: {reason}") from error
     split = Split(config, dataset, *_three(built))
+    check_ratings(split)
     for name in ("train", "test"):
         if not split.size(name):
             raise UsageError(
@@ -165,6 +178,23 @@ def load_split(config: Config) -> Split:
                 "check its files and eval_args"
             )
     return split
+
+
+def check_ratings(split: Split) -> None:
+    """Raises: UsageError for a rating outside the `rating_scale` that the settings name."""
+    config = split.config
+    if config["rating_scale"] is None or not split.has_ratings:
+        return
+    scale = read_scale(config)
+    for name in PARTS:
+        ratings = split.ratings(name)
+        outside = ratings[(ratings < scale.lowest) | (ratings > scale.highest)]
+        if len(outside):
+            raise UsageError(
+                f"data set {config.dataset} has a rating {outside[0]:g} outside rating_scale="
+                f"{[scale.lowest, scale.highest]}; give the scale of its ratings, and do not "
+                "normalise them"
+            )
 
 
 def rebuild_split(config: Any, made: float) -> Split:

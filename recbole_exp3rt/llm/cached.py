@@ -64,7 +64,8 @@ class CachedLLM:
     def generate(self, requests: Sequence[Request]) -> Iterator[tuple[int, Answer]]:
         """Stored answers first, then the model's as they arrive.
 
-        Raises: LLMError if an answer is missing and there is no model inside.
+        Raises: LLMError if an answer is missing and there is no model inside; UsageError for a
+        stored answer that cannot be one to its request.
         """
         positions: dict[str, list[int]] = {}
         for position, request in enumerate(requests):
@@ -77,6 +78,14 @@ class CachedLLM:
                 f"{self.store.path}; run once with the model"
             )
         for key, answer in found.items():
+            readout = requests[positions[key][0]].readout
+            if answer.label_logp is not None and (
+                readout is None or len(answer.label_logp) != len(readout.labels)
+            ):
+                labels = readout.labels if readout else ()
+                raise self.store.damaged(
+                    key, f"{len(answer.label_logp)} label probabilities for {len(labels)} labels"
+                )
             for position in positions[key]:
                 self.hits += 1
                 yield position, answer

@@ -7,6 +7,7 @@ from collections import Counter
 import pytest
 from worlds import structured_rows
 
+from recbole_exp3rt.config import Config
 from recbole_exp3rt.data.split import load_split
 from recbole_exp3rt.errors import UsageError
 
@@ -107,3 +108,25 @@ def test_readers_may_sort_their_part(make_world):
     part.copy_field_property("neg_item_id", "item_id")
     assert split.pairs("test") == before
     assert "neg_item_id" not in split.test.field2type
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"USER_ID_FIELD": "nope"}, "data set world .*no 'nope'"),
+        ({"load_col": "abc"}, "data set world"),
+        ({"val_interval": "abc"}, "data set world"),
+        ({"rating_scale": [2, 5]}, "rating 1 outside rating_scale=.2, 5."),
+    ],
+)
+def test_settings_that_do_not_fit_the_data_are_told_in_one_line(make_world, settings, message):
+    rows = [("u", f"i{k}", float(1 + k % 5), k) for k in range(20)]
+    with pytest.raises(UsageError, match=message):
+        load_split(make_world(rows, **settings))
+
+
+def test_an_empty_file_is_named(make_world, tmp_path):
+    make_world(structured_rows())
+    (tmp_path / "dataset" / "world" / "world.inter").write_text("")
+    with pytest.raises(UsageError, match=r"world\.inter is empty"):
+        Config("BPR", "world")
