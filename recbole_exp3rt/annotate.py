@@ -86,10 +86,11 @@ def annotate(
         config = load_config(
             "EXP3RT", dataset, config_files, config_dict, console, read_command_line
         )
-        return _annotate(config, console)
+        return annotate_config(config, console)
 
 
-def _annotate(config: Config, console: Console) -> Path:
+def annotate_config(config: Config, console: Console) -> Path:
+    """`annotate` by settings that are read already."""
     settings = Settings.from_config(config)
     own = AnnotateSettings.from_config(
         config, config.dataset, use_reasoning=settings.stages.use_reasoning

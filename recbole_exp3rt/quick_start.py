@@ -102,6 +102,10 @@ def run(
     start = time.monotonic()
     with quiet():
         config = load_config(model, dataset, config_files, config_dict, console, read_command_line)
+        if config["train"]:
+            from recbole_exp3rt.teach import teach
+
+            teach(config, console)
         results = Experiment(config, console).run()
     seconds = time.monotonic() - start
     console.print(f"Done in {seconds:.0f} s.")
