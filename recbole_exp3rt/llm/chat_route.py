@@ -7,16 +7,18 @@ model follows the form that they ask for, and the label is read where the model 
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, TypeVar
 
 from recbole_exp3rt.llm.base import Completion, Request
 from recbole_exp3rt.llm.guard import plain_messages
-from recbole_exp3rt.llm.http_server import Empty, NoAnswer, Server, Unsupported
+from recbole_exp3rt.llm.http_server import Empty, NoAnswer, Read, Server, Unsupported
 from recbole_exp3rt.llm.scripted import before_stop
 from recbole_exp3rt.llm.written import ROOM, all_on, find_label, from_top, read_steps
 
+T = TypeVar("T")
 TOP = 20  # the most that OpenAI reports
 OPTIONAL = ("temperature", "seed")  # what a server may refuse without harm
+NAMING = 256  # tokens for an answer of which only the model's name counts: some think first
 
 
 class ChatRoute:
@@ -26,8 +28,6 @@ class ChatRoute:
         self.server = server
         self.model = model
         self.readout = readout
-        self._length = "max_tokens"
-        self._refused: set[str] = set()
 
     async def answer(self, request: Request) -> Completion:
         """Raises: NoAnswer, also for a refusal."""
@@ -46,20 +46,26 @@ class ChatRoute:
         length = request.max_new_tokens + (ROOM if readout else 0)
         return await self._ask(body, length, lambda said: self._read(said, request, stops))
 
-    async def _ask(self, body: dict[str, Any], length: int, read: Any) -> Completion:
-        """Put the question in the words that this server takes."""
+    async def _ask(self, body: dict[str, Any], length: int, read: Read[T]) -> T:
+        """Put the question in the words that this server takes.
+
+        Other questions are under way meanwhile: what this one was sent with decides what it
+        learns, not what the others have learned since.
+        """
+        refused = self.server.refused
         while True:
-            known = {key: value for key, value in body.items() if key not in self._refused}
-            asked = {"model": self.model, **known, self._length: length}
+            known = {k: v for k, v in {**body, "max_tokens": length}.items() if k not in refused}
+            words = known if "max_tokens" in known else {**known, "max_completion_tokens": length}
             try:
-                answer: Completion = await self.server.ask("chat/completions", asked, read)
-                return answer
+                return await self.server.ask(
+                    "chat/completions", {"model": self.model, **words}, read
+                )
             except Unsupported as error:
                 said = str(error)
-                if self._length == "max_tokens" and "max_completion_tokens" in said:
-                    self._length = "max_completion_tokens"
+                if "max_tokens" in known and "max_completion_tokens" in said:
+                    refused.add("max_tokens")
                 elif new := {key for key in OPTIONAL if key in said} & known.keys():
-                    self._refused |= new
+                    refused |= new
                 else:
                     raise
 
@@ -100,6 +106,14 @@ class ChatRoute:
             label_logp=logp,
             missing_labels=missing,
         )
+
+    async def answers_as(self) -> str:
+        """The dated name that an answer carries: `gpt-4o-mini` is another model next year.
+
+        Raises: NoAnswer.
+        """
+        body: dict[str, Any] = {"messages": [{"role": "user", "content": "Say 1."}]}
+        return await self._ask(body, NAMING, lambda said: str(said["model"]))
 
     async def tells_top(self) -> bool:
         """Whether the server reports the likeliest tokens. Asks for one token."""

@@ -50,6 +50,8 @@ class Empty(Garbled):
 class Server:
     """An OpenAI-compatible server. `retries` counts how often a question was put again.
 
+    `refused` are the fields of a body that it does not take, as those found out who sent them.
+
     Raises: LLMError if the openai client is not installed.
     """
 
@@ -68,6 +70,7 @@ class Server:
         self.max_retries = max_retries
         self.retries = 0
         self.dead = False
+        self.refused: set[str] = set()
         self.client = openai.AsyncOpenAI(
             base_url=self.url,
             api_key=key or "none",
