@@ -54,6 +54,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "read_command_line": True,
     }
     try:
+        if shows and known.model != "EXP3RT":
+            raise UsageError(
+                f"--model={known.model}: show prints what EXP3RT saw and said; leave --model out"
+            )
         if shows:
             show(known.dataset, known.user, known.item, **options)
         else:

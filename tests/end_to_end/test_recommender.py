@@ -1,13 +1,17 @@
 """EXP3RT in a user's own pipeline: rate, explain, rerank, new users and items, exports, show."""
 
+import io
 import json
 import threading
 import time
+import unicodedata
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
+from rich.console import Console
 
 from recbole_exp3rt.config import Config
 from recbole_exp3rt.data.split import load_split
@@ -16,6 +20,8 @@ from recbole_exp3rt.quick_start import main, run
 from recbole_exp3rt.rater import Rater
 from recbole_exp3rt.recommender import Recommender
 from recbole_exp3rt.records import Review
+from recbole_exp3rt.settings import Settings
+from recbole_exp3rt.show import show_explanations, show_extractions, show_pair
 from recbole_exp3rt.stages.run import Models, Pipeline
 
 ORACLE = {"use_gpu": False, "student": "oracle", "store_path": "recommender.sqlite"}
@@ -292,3 +298,26 @@ def test_show_prints_what_the_model_saw_and_said(known, capsys):
     assert " ".join(review.text.split()) in said
     assert main(["show", "--user=nobody", f"--item={item}", *settings]) == 2
     assert "user nobody has no reviews" in capsys.readouterr().err
+    assert main(["show", "--model=MF", f"--user={user}", f"--item={item}", *settings]) == 2
+    assert "--model=MF: show prints what EXP3RT saw" in capsys.readouterr().err
+
+
+def test_no_control_of_a_review_reaches_the_terminal(known):
+    recommender, split = known
+    bad = "I loved the music.\x1b[2J\x1b]0;owned\x07\x9b5A\r\u202eloved\x7f"
+    item = split.item_tokens[1]
+    wider = recommender.with_reviews(
+        [Review("new\x1b[2J", item, 9, bad, bad)], {"new": {"Title": bad, "Plot": bad}}
+    )
+    out = io.StringIO()
+    console = Console(file=out, width=110)
+    show_pair(console, wider, "new\x1b[2J", "new")
+    pair = ("new\x1b[2J", "new")
+    show_explanations(console, wider.rater, split, [pair], 1)
+    settings = Settings.from_config(Config("EXP3RT", "sample", config_dict=ORACLE))
+    wider.rater.models["other"] = wider.rater.models["oracle"]
+    show_extractions(console, wider.rater, replace(settings, student="other"), [pair])
+    said = out.getvalue()
+    assert said.count("I loved the music.") >= 5 and "both models" in said
+    assert {c for c in said if unicodedata.category(c) == "Cc"} == {"\n"} and "\u202e" not in said
+    assert bad in str(wider.rater.pipeline.corpus.user_reviews(pair[0])[0].text), "kept as it is"
