@@ -55,8 +55,8 @@ class Permuted(Pipeline):
         others = random.Random(seed).sample(users, len(users))
         self.other = dict(zip(users, others, strict=True))
 
-    def pair(self, user: str, item: str) -> Pair:
-        told = super().pair(user, item)
+    def _pair(self, user: str, item: str) -> Pair:
+        told = super()._pair(user, item)
         (other,) = self.profiles([("user", self.other[user])])
         shown = Profile("user", user, other.likes, other.dislikes)
         return replace(told, user=shown)

@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from recbole_exp3rt.card import check_unseen
+from recbole_exp3rt.command import exit_code, load_config, quiet
 from recbole_exp3rt.config import Config
 from recbole_exp3rt.data.corpus import corpus_of
 from recbole_exp3rt.data.split import Part, Split, load_split
@@ -37,7 +38,6 @@ from recbole_exp3rt.llm.spending import Ledger, Prices
 from recbole_exp3rt.llm.store import Store
 from recbole_exp3rt.progress import ConsoleProgress
 from recbole_exp3rt.prompts import Prompts, load_prompts
-from recbole_exp3rt.quick_start import exit_code, load_config, quiet
 from recbole_exp3rt.rater import meter
 from recbole_exp3rt.records import Review
 from recbole_exp3rt.sample.oracle import OracleTeacher

@@ -14,7 +14,7 @@ from recbole.model.abstract_recommender import GeneralRecommender
 from recbole.utils import InputType, ModelType
 
 from recbole_exp3rt.config import Config, kind_of
-from recbole_exp3rt.data.split import Split, rebuild_split
+from recbole_exp3rt.data.split import Split, check_tokens, rebuild_split
 from recbole_exp3rt.errors import UsageError, nearest
 from recbole_exp3rt.fitting import Fitted, Progress, blaming_settings, build_model, fit
 from recbole_exp3rt.known import model_keys, recbole_models
@@ -176,14 +176,8 @@ def _check_origin(path: Path, stored: Mapping[str, Any], split: Split) -> None:
         isinstance(tokens.get(side), (list, tuple)) for side in ("user", "item")
     ):
         raise UsageError(f"generator={path}: its tokens are no lists of users and items")
-    for side, present in (("user", split.user_tokens), ("item", split.item_tokens)):
-        if tuple(tokens[side]) != present:
-            same = sorted(tokens[side]) == sorted(present)
-            what = f"the {side}s in another order" if same else f"other {side}s"
-            raise UsageError(
-                f"generator={path} was trained on {what} than those of data set "
-                f"{split.config.dataset}; train it on this data set"
-            )
+    present = {"user": split.user_tokens, "item": split.item_tokens}
+    check_tokens(f"generator={path}", tokens, present, split.config.dataset)
     if digest != split.digest:
         raise UsageError(
             f"generator={path} was trained on another split of data set {split.config.dataset}"

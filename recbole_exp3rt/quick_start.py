@@ -7,23 +7,15 @@ RecBole's own `quick_start` is not used: it needs a ray that today's libraries d
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
 import time
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from importlib import import_module
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
 
+from recbole_exp3rt.command import exit_code, load_config, quiet
 from recbole_exp3rt.errors import UsageError
-from recbole_exp3rt.llm.base import LLMError
-from recbole_exp3rt.llm.spending import BudgetReached
-
-# Data sets that come with the package: name -> what makes it where it is missing.
-BUILT_IN = {"sample": "dataset_converters.sample"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -59,28 +51,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     }
 
     def work() -> None:
+        if shows and known.model not in (None, "EXP3RT"):
+            raise UsageError(
+                f"--model={known.model}: show prints what EXP3RT saw and said; leave --model out"
+            )
         if shows:
             show(known.dataset, known.user, known.item, **options)
         else:
             run(known.model, known.dataset, **options)
 
     return exit_code(work)
-
-
-def exit_code(work: Callable[[], None]) -> int:
-    """Do `work` for the command line: 0, or what went wrong in one line, and its code."""
-    try:
-        work()
-    except BudgetReached as reached:
-        print(f"stopped: {reached}", file=sys.stderr)
-        return 3
-    except (UsageError, LLMError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on with the answers so far", file=sys.stderr)
-        return 130
-    return 0
 
 
 def run(
@@ -132,39 +112,6 @@ def show(
             "EXP3RT", dataset, config_files, config_dict, console, read_command_line
         )
         show_pair(console, Recommender.from_config(config), user, item)
-
-
-def load_config(
-    model: str | None,
-    dataset: str | None,
-    config_files: Sequence[str],
-    config_dict: Mapping[str, Any] | None,
-    console: Console,
-    read_command_line: bool,
-) -> Any:
-    """The settings; a data set that comes with the package is made where it is missing."""
-    from recbole_exp3rt.checks import MissingDataset
-    from recbole_exp3rt.config import Config
-
-    arguments = (model, dataset, list(config_files), dict(config_dict or {}), read_command_line)
-    try:
-        return Config(*arguments)
-    except MissingDataset as missing:
-        if missing.name not in BUILT_IN:
-            raise
-        console.print(f"Making the synthetic data set {missing.name} in {missing.folder}")
-        import_module(BUILT_IN[missing.name]).make_sample(missing.folder)
-    return Config(*arguments)
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """No deprecations and chatter that RecBole's user can do nothing about."""
-    logging.getLogger().setLevel(logging.WARNING)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)
-        warnings.simplefilter("ignore", DeprecationWarning)
-        yield
 
 
 if __name__ == "__main__":

@@ -7,17 +7,19 @@ model follows the form that they ask for, and the label is read where the model 
 from __future__ import annotations
 
 import math
-from collections.abc import Container
-from typing import Any
+from collections.abc import Callable, Container
+from typing import Any, TypeVar
 
 from recbole_exp3rt.llm.base import Completion, Request
 from recbole_exp3rt.llm.guard import plain_messages
-from recbole_exp3rt.llm.http_server import Empty, NoAnswer, Server, Unsupported
+from recbole_exp3rt.llm.http_server import Empty, NoAnswer, Read, Server, Unsupported
 from recbole_exp3rt.llm.scripted import before_stop
 from recbole_exp3rt.llm.written import ROOM, all_on, find_label, from_top, read_steps
 
+T = TypeVar("T")
 TOP = 20  # the most that OpenAI reports
 OPTIONAL = ("temperature", "seed")  # what a server may refuse without harm
+NAMING = 256  # tokens for an answer of which only the model's name counts: some think first
 
 
 class ChatRoute:
@@ -27,17 +29,21 @@ class ChatRoute:
         self.server = server
         self.model = model
         self.readout = readout
-        self._length = "max_tokens"
-        self._refused: set[str] = set()
 
     async def answer(self, request: Request) -> Completion:
         """Raises: NoAnswer, also for a refusal."""
+        return await self._ask(
+            lambda: self.question(request), lambda said: self.read(said, request)
+        )
 
-        def read(said: Any) -> Completion:
-            return self.read(said, request)
+    async def _ask(self, question: Callable[[], dict[str, Any]], read: Read[T]) -> T:
+        """Put the question in the words that this server takes.
 
+        Other questions are under way meanwhile: what this one was sent with decides what it
+        learns, not what the others have learned since.
+        """
         while True:
-            asked = self.question(request)
+            asked = question()
             try:
                 return await self.server.ask("chat/completions", asked, read)
             except Unsupported as error:
@@ -61,16 +67,19 @@ class ChatRoute:
         )
 
     def _body(self, body: dict[str, Any], length: int) -> dict[str, Any]:
-        known = {key: value for key, value in body.items() if key not in self._refused}
-        return {"model": self.model, **known, self._length: length}
+        whole = {**body, "max_tokens": length}
+        known = {key: value for key, value in whole.items() if key not in self.server.refused}
+        if "max_tokens" not in known:
+            known["max_completion_tokens"] = length
+        return {"model": self.model, **known}
 
     def learns(self, said: str, asked: Container[str]) -> bool:
         """Whether a refusal in these words names a key of `asked` that can be left out."""
         if "max_tokens" in asked and "max_completion_tokens" in said:
-            self._length = "max_completion_tokens"
-            return True
-        new = {key for key in OPTIONAL if key in said and key in asked}
-        self._refused |= new
+            new = {"max_tokens"}
+        else:
+            new = {key for key in OPTIONAL if key in said and key in asked}
+        self.server.refused |= new
         return bool(new)
 
     def read(self, said: Any, request: Request) -> Completion:
@@ -117,6 +126,14 @@ class ChatRoute:
             missing_labels=missing,
         )
 
+    async def answers_as(self) -> str:
+        """The dated name that an answer carries: `gpt-4o-mini` is another model next year.
+
+        Raises: NoAnswer.
+        """
+        body: dict[str, Any] = {"messages": [{"role": "user", "content": "Say 1."}]}
+        return await self._ask(lambda: self._body(body, NAMING), lambda said: str(said["model"]))
+
     async def tells_top(self) -> bool:
         """Whether the server reports the likeliest tokens. Asks for one token."""
         body: dict[str, Any] = {
@@ -130,14 +147,11 @@ class ChatRoute:
             if not steps or len(steps[0].top) < 2 or not math.isfinite(steps[0].top[0][1]):
                 raise Unsupported("no top log-probabilities")
 
-        while True:
-            asked = self._body(body, 1)
-            try:
-                await self.server.ask("chat/completions", asked, read)
-                return True
-            except Unsupported as error:
-                if not self.learns(str(error), asked):
-                    return False
+        try:
+            await self._ask(lambda: self._body(body, 1), read)
+        except Unsupported:
+            return False
+        return True
 
 
 def _stops(request: Request) -> list[str]:

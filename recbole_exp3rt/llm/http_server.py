@@ -57,6 +57,8 @@ class Server:
     """An OpenAI-compatible server. `retries` counts how often a question was put again.
 
     `limits` say how fast it is asked; what is asked again takes its turn as well.
+    `refused` are the fields of a body that it does not take, as those found out who sent them.
+
     Raises: LLMError if the openai client is not installed.
     """
 
@@ -85,6 +87,7 @@ class Server:
         self.retries = 0
         self.dead = False
         self.failures = (openai.APIStatusError, openai.APIConnectionError)
+        self.refused: set[str] = set()
         self.client = openai.AsyncOpenAI(
             base_url=self.url,
             api_key=key or "none",

@@ -31,6 +31,7 @@ T = TypeVar("T")
 PREFIX = "openai:"  # how such a model is named in the settings
 READOUTS = ("exact", "top", "parsed")  # from the best to the least
 PROBE_RETRIES = 2
+LOOK = 10.0  # seconds for a server that was dead to show that it is back
 PROBE = Readout("The rating is ", ("1", "2"))
 
 
@@ -118,6 +119,8 @@ class OpenAIHTTP:
         Raises: LLMError if the server does not answer.
         """
         if text not in self._counted:
+            if all(one is None or one.route.server.dead for one in self._served):
+                self._wait(self._look_again())
             route = next(route for route in self._alive() if route)
             if isinstance(route, TokenRoute):
                 try:
@@ -131,6 +134,7 @@ class OpenAIHTTP:
     def generate(self, requests: Sequence[Request]) -> Iterator[tuple[int, Answer]]:
         """Answers as they arrive; requests of one user go to one server, in order.
 
+        A server that was dead is looked at again first.
         Raises: LLMError if no server can be reached any more, or none takes the key.
         """
         if not requests:
@@ -155,6 +159,30 @@ class OpenAIHTTP:
             raise self._nobody()
         return routes
 
+    async def _look_again(self) -> None:
+        """Dead servers may have come back; one that now serves another model stays dead.
+
+        Raises: LLMError with what was found if all are dead.
+        """
+
+        async def look(one: Served) -> None:
+            server = one.route.server
+            if kind := await self._kind(server, max_retries=0):
+                now = (await self._describe(one.route, *kind)).revision
+                if now != one.revision:
+                    raise LLMError(
+                        f"{server.name} has come back with {now}, where it served {one.revision}; "
+                        "start anew with it"
+                    )
+                server.dead = False
+
+        dead = [one for one in self._served if one and one.route.server.dead]
+        looks = (asyncio.wait_for(look(one), LOOK) for one in dead)
+        found = await asyncio.gather(*looks, return_exceptions=True)
+        said = [error for error in found if isinstance(error, LLMError)]
+        if said and all(one is None or one.route.server.dead for one in self._served):
+            raise said[0]
+
     async def _answer_all(
         self,
         requests: Sequence[Request],
@@ -162,6 +190,7 @@ class OpenAIHTTP:
     ) -> None:
         texts = ["\n".join(m.content for m in request.messages) for request in requests]
         try:
+            await self._look_again()
             routes = self._alive()
             slots = [asyncio.Semaphore(one.slots if one else 1) for one in self._served]
             lanes = Lanes.of(texts, [route is not None for route in routes])
@@ -239,7 +268,9 @@ class OpenAIHTTP:
             "take readout=auto"
         )
 
-    async def _kind(self, server: Server) -> tuple[str, dict[str, Any]] | None:
+    async def _kind(
+        self, server: Server, max_retries: int = PROBE_RETRIES
+    ) -> tuple[str, dict[str, Any]] | None:
         """Who owns the model, and its entry in the server's list; None if nobody answers.
 
         Raises: LLMError if the server lists other models only.
@@ -249,7 +280,7 @@ class OpenAIHTTP:
             return [dict(entry) for entry in said["data"]]
 
         try:
-            entries = await server.ask("models", None, read, max_retries=PROBE_RETRIES)
+            entries = await server.ask("models", None, read, max_retries=max_retries)
         except Unreachable:
             server.dead = True
             return None
@@ -326,12 +357,9 @@ class OpenAIHTTP:
             return {}
 
     async def _answering(self, server: Server) -> str:
-        """The dated name that an answer carries: `gpt-4o-mini` is another model next year."""
-        body = {"model": self.model, "messages": [{"role": "user", "content": "Say 1."}]}
+        """The dated name that an answer carries."""
         try:
-            return _base(
-                await server.ask("chat/completions", body, lambda said: str(said["model"]))
-            )
+            return _base(await ChatRoute(server, self.model, "parsed").answers_as())
         except NoAnswer as error:
             raise LLMError(f"{server.name} does not answer: {error}") from None
 

@@ -24,9 +24,10 @@ LAYERS = [
     {"native"},
     {"exports", "recommender", "calibrate"},
     {"show"},
-    {"experiment"},
+    {"experiment", "command"},
+    {"annotate", "train"},
+    {"teach"},
     {"quick_start"},
-    {"annotate"},
 ]
 RECBOLE = {layer for layers in LAYERS[6:] for layer in layers}
 TRANSFORMERS = {"llm.transformers_local", "llm.smollm2", "llm.memory", "llm.shared"}
