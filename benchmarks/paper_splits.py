@@ -68,10 +68,8 @@ def measure(folder: Path, seed: int) -> list[Figure]:
 
 
 def timed(name: str, split: Split) -> tuple[Any, float]:
-    # RecBole's Pop counts an item once a batch, however often it is in it.
-    config = split.config.for_model(name, train_batch_size=1) if name == "Pop" else split.config
     start = time.perf_counter()
-    return fit(name, config, split, refit=True), time.perf_counter() - start
+    return fit(name, split.config, split, refit=True), time.perf_counter() - start
 
 
 def describe(fitted: Any, seconds: float) -> Figure:

@@ -11,6 +11,7 @@ from dataset_converters.amazon_book import AmazonSource
 from dataset_converters.base import convert
 from dataset_converters.exp3rt import AlignedSource, convert_topk
 from dataset_converters.imdb import ImdbSource
+from dataset_converters.profiles import convert_profiles
 from dataset_converters.sample import make_sample
 from dataset_converters.write import load_properties
 from recbole_exp3rt.errors import UsageError
@@ -31,6 +32,8 @@ def _run(options: argparse.Namespace) -> str:
     output, k_core = options.output_path, options.k_core
     if options.source == "sample":
         return make_sample(output, k_core)
+    if options.source == "exp3rt" and options.part == "profiles":
+        return convert_profiles(options.input_path, output, options.item_word or "movie")
     if options.source == "exp3rt":
         properties = load_properties(f"exp3rt-{options.part}", options.item_word)
         if options.part == "topk":
@@ -59,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
 
     exp3rt = sources.add_parser("exp3rt", help="the data that the paper's authors released")
     exp3rt.add_argument("--input_path", type=Path, required=True)
-    exp3rt.add_argument("--part", choices=["topk", "aligned"], required=True)
+    exp3rt.add_argument("--part", choices=["topk", "aligned", "profiles"], required=True)
 
     sample = sources.add_parser("sample", help="the synthetic sample")
     for source in (imdb, amazon, exp3rt, sample):

@@ -12,6 +12,7 @@ import gzip
 import json
 import math
 import re
+import zlib
 from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from pathlib import Path
@@ -60,7 +61,7 @@ def _lines(path: Path) -> Iterator[str]:
     try:
         with _open(path) as file:
             yield from (line for line in file if not line.isspace())
-    except (gzip.BadGzipFile, EOFError) as error:
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise UsageError(f"{path}: {error}; download it again") from None
 
 

@@ -120,7 +120,7 @@ def _pairs(
 ) -> pd.DataFrame:
     """The lines `user item item …` as rows of raw ids. A number outside the lists is malformed."""
     rows = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in _lines(path):
         user, *written = line.split() or [""]
         for item in written:
             if user in users and item in items:
@@ -137,8 +137,13 @@ def _pairs(
 
 def _remap(path: Path) -> dict[str, str]:
     """Number -> raw id, of the lines 'org_id remap_id'."""
-    lines = [line.split() for line in path.read_text(encoding="utf-8").splitlines()[1:]]
+    lines = [line.split() for line in _lines(path)[1:]]
     return {line[1]: line[0] for line in lines if len(line) == 2 and not unusable_id(line[0])}
+
+
+def _lines(path: Path) -> list[str]:
+    """A broken byte costs its own row, never the file."""
+    return path.read_text(encoding="utf-8", errors="replace").splitlines()
 
 
 def _file(path: Path) -> Path:

@@ -74,7 +74,9 @@ def _csv_files(input_path: Path) -> list[Path]:
             f"input_path={input_path} is not a folder; name the one with the CSV files"
         )
     for folder in (input_path, *sorted(path for path in input_path.iterdir() if path.is_dir())):
-        if files := sorted(f for f in folder.glob("*.csv") if not f.name.startswith(".")):
+        if files := sorted(
+            f for f in folder.glob("*.csv") if f.is_file() and not f.name.startswith(".")
+        ):
             return files
     raise UsageError(f"input_path={input_path} holds no .csv file; name the folder of the reviews")
 
@@ -88,6 +90,8 @@ def _read_metadata(path: Path | None) -> dict[str, dict[str, Any]]:
         lines = path.read_text(encoding="utf-8").splitlines()
     except OSError as error:
         raise UsageError(f"metadata={path}: {error.strerror}; name a JSONL file") from None
+    except UnicodeDecodeError as error:
+        raise UsageError(f"metadata={path} is not UTF-8 ({error}); save it as UTF-8") from None
     for number, line in enumerate(lines, start=1):
         try:
             movie = json.loads(line)

@@ -18,6 +18,8 @@ from recbole_exp3rt.records import Review
 
 Sidecar = Iterable[Review]
 
+PARTS = ("train", "valid", "test")
+WRITTEN = ("inter", *(f"{part}.inter" for part in PARTS), "item", "reviews.jsonl")
 TYPES = {"rating": "float", "timestamp": "float", "helpful": "float"}  # all others are tokens
 
 
@@ -32,7 +34,10 @@ def data_set_name(output_path: Path) -> str:
     """The name that the files carry: the folder's. Raises: UsageError if it is no folder."""
     if output_path.exists() and not output_path.is_dir():
         raise UsageError(f"output_path={output_path} is a file; name a folder")
-    return output_path.resolve().name
+    name = output_path.resolve().name
+    if not name:
+        raise UsageError(f"output_path={output_path} has no name; name a folder for the data set")
+    return name
 
 
 def write_dataset(
@@ -93,8 +98,9 @@ def _put_in_place(partial: Path, output_path: Path, name: str) -> None:
     if not output_path.exists():
         partial.rename(output_path)
         return
-    for stale in (*output_path.glob(f"{name}.*inter"), *output_path.glob(f"{name}.reviews.jsonl")):
-        if not (partial / stale.name).exists():
-            stale.unlink()  # of an earlier conversion with another split
+    for ending in WRITTEN:  # by an earlier conversion, perhaps with another split
+        stale = output_path / f"{name}.{ending}"
+        if stale.is_file() and not (partial / stale.name).exists():
+            stale.unlink()
     for file in partial.iterdir():
         os.replace(file, output_path / file.name)

@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import wraps
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -117,6 +118,22 @@ def make_collector(config: Any) -> Any:
     return TensorCollector(config)
 
 
+def create_dataset(config: Any) -> Any:
+    """RecBole's `create_dataset`, out of the atomic files alone.
+
+    RecBole unpickles `<checkpoint_dir>/<name>-Dataset.pth` wherever there is one, which can run
+    code, and tells a stale one by its settings only, not by the files it was made of.
+    """
+    from recbole.data import create_dataset as create
+
+    given = config["dataset_save_path"]
+    config["dataset_save_path"] = "\0"  # no file has this name; None would mean the default
+    try:
+        return create(config)
+    finally:
+        config["dataset_save_path"] = given
+
+
 # --- RecBole's own trainers and quick start, in a user's script
 
 
@@ -124,6 +141,7 @@ class _Checkpoints:
     """Reads RecBole's checkpoints: torch >= 2.6 refuses them, as they hold a pickled Config.
 
     Unpickling can run code, so only files that this process wrote are read without `trusted`.
+    The same holds for saved data sets and loaders, which RecBole reads wherever it finds them.
     """
 
     def __init__(self) -> None:
@@ -149,15 +167,30 @@ class _Checkpoints:
         except pickle.UnpicklingError as error:
             if not kwargs["weights_only"]:
                 raise
-            raise UsageError(
-                f"{f} was not written by this process, and reading it can run code; if you made "
-                "it yourself, call recbole_exp3rt.register(trust_checkpoint=True)"
-            ) from error
+            raise _foreign(f) from error
+
+    def dump(self, obj: Any, file: Any) -> None:
+        pickle.dump(obj, file)
+        file.flush()  # closing it writes no more, so its stamp stays
+        self.written[Path(file.name).resolve()] = _stamp(file.name)
+
+    def unpickle(self, file: Any) -> Any:
+        """Raises: UsageError for a file of others."""
+        if not (self.trusted or self.own(file.name)):
+            raise _foreign(file.name)
+        return pickle.load(file)
 
     def own(self, f: Any) -> bool:
         if not isinstance(f, (str, Path)) or not Path(f).is_file():
             return False
         return self.written.get(Path(f).resolve()) == _stamp(f)
+
+
+def _foreign(path: Any) -> UsageError:
+    return UsageError(
+        f"{path} was not written by this process, and reading it can run code; if you made it "
+        "yourself, call recbole_exp3rt.register(trust_checkpoint=True), else move it away"
+    )
 
 
 def _stamp(path: str | Path) -> tuple[int, int]:
@@ -181,7 +214,8 @@ class _Instead:
 def apply_to_trainers() -> None:
     """RecBole's trainers read the checkpoints that they wrote, and measure every metric.
 
-    Its exhaustive search gives hyperopt >= 0.2.7 a `RandomState`, where that takes a `Generator`.
+    No saved data set or loader of others is read. RecBole's exhaustive search gives
+    hyperopt >= 0.2.7 a `RandomState`, where that takes a `Generator`.
     """
     apply()
     import numpy as np
@@ -189,6 +223,9 @@ def apply_to_trainers() -> None:
     import recbole.trainer.trainer as trainer
     import torch
 
+    for name in ("recbole.data.utils", "recbole.data.dataset.dataset"):
+        module: Any = import_module(name)
+        module.pickle = _Instead(pickle, dump=CHECKPOINTS.dump, load=CHECKPOINTS.unpickle)
     trainer.torch = _Instead(torch, save=CHECKPOINTS.save, load=CHECKPOINTS.load)
     trainer.Collector = make_collector
     tuning.np = _Instead(np, random=_Instead(np.random, RandomState=np.random.default_rng))

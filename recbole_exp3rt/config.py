@@ -16,7 +16,7 @@ import ast
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import yaml
 
@@ -27,36 +27,27 @@ from recbole_exp3rt.paths import properties_dir
 compat.apply()
 
 from recbole.config import Config as RecBoleConfig  # noqa: E402
-from recbole.evaluator import metric_types  # noqa: E402
 from recbole.utils import ModelType  # noqa: E402
 
-from recbole_exp3rt.known import (  # noqa: E402
-    LENGTH,
-    TRAINING,
-    keys_of_models,
-    known_keys,
-    model_keys,
-    model_values,
-    recbole_models,
-    shaping_keys,
+from recbole_exp3rt.checks import (  # noqa: E402
+    Kind,
+    check_dataset,
+    check_eval_args,
+    check_keys,
+    check_metrics,
+    check_shaping,
+    check_values,
+    kinds_measured,
+    metrics_of,
 )
+from recbole_exp3rt.known import model_values, recbole_models, shaping_keys  # noqa: E402
 from recbole_exp3rt.registry import MODELS, find_model  # noqa: E402
 
-Kind = Literal["rating", "ranking", "other"]
-
+METRICS = ("metrics", "valid_metric")
+USUAL = {"model": "EXP3RT", "dataset": "sample"}  # of run_recbole.py alone
 IDENTITY = ("model", "dataset", "config_files")
 # What belongs to one kind of measurement, and must not follow the user's values to the other.
-OF_KIND = ("metrics", "valid_metric", "train_neg_sample_args", "LABEL_FIELD", "threshold")
-NOT_NEGATIVE = ("reg_weight", "reg_bias", "weight_decay")
-POSITIVE = (
-    "epochs",
-    "train_batch_size",
-    "eval_batch_size",
-    "learning_rate",
-    "embedding_size",
-    "n_layers",
-    "metric_decimal_place",
-)
+OF_KIND = ("train_neg_sample_args", "LABEL_FIELD", "threshold")
 
 
 class Config(RecBoleConfig):  # type: ignore[misc]
@@ -101,14 +92,17 @@ class Config(RecBoleConfig):  # type: ignore[misc]
     def for_model(self, model: str, **values: Any) -> Config:
         """The same run's config for another model: the user's values, then `values`.
 
-        A metric or sampling chosen for ratings does not follow to a ranking model, nor back; what
-        shapes this model follows to no other.
+        A model is measured by what fits its kind; a sampling chosen for ratings does not follow
+        to a ranking model, nor back; what shapes this model follows to no other.
         """
         external = self.given()
         if model != self.model:
             own = {"search"} | shaping_keys(model) | shaping_keys(self.model)
             external = {k: v for k, v in external.items() if k not in own}
-        if kind_of(model, find_model(model)) != self.kind:
+        kind = kind_of(model, find_model(model))
+        metrics = metrics_of(external, kind)
+        external = {k: v for k, v in external.items() if k not in METRICS} | metrics
+        if kind != self.kind:
             external = {k: v for k, v in external.items() if k not in OF_KIND}
             if isinstance(external.get("eval_args"), Mapping):
                 external["eval_args"] = {
@@ -145,8 +139,9 @@ class Config(RecBoleConfig):  # type: ignore[misc]
     def _get_model_and_dataset(
         self, model: str | type | None, dataset: str | None
     ) -> tuple[str, type, str]:
-        model = model or self.external_config_dict.get("model")
-        dataset = dataset or self.external_config_dict.get("dataset")
+        usual = USUAL if self.read_command_line else {}
+        model = model or self.external_config_dict.get("model", usual.get("model"))
+        dataset = dataset or self.external_config_dict.get("dataset", usual.get("dataset"))
         if model is None:
             raise UsageError("no model; name one, such as --model=EXP3RT")
         if dataset is None:
@@ -157,7 +152,13 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         if name not in MODELS and name not in recbole_models():
             hint = nearest(name, [*MODELS, *recbole_models()])
             raise UsageError(f"model={name} is neither ours nor one of RecBole's{hint}")
-        return name, find_model(name), str(dataset)
+        model_class = find_model(name)
+        if getattr(model_class, "type", None) in (ModelType.SEQUENTIAL, ModelType.KNOWLEDGE):
+            raise UsageError(
+                f"model={name} needs sequences or a knowledge graph, which a run has not; "
+                "take LightGCN, BPR or another general model"
+            )
+        return name, model_class, str(dataset)
 
     def _load_internal_config_dict(self, model: str, model_class: type, dataset: str) -> None:
         super()._load_internal_config_dict(model, model_class, dataset)
@@ -194,16 +195,24 @@ class Config(RecBoleConfig):  # type: ignore[misc]
 
     def _set_default_parameters(self) -> None:
         external = self.external_config_dict
-        check_values(external, self.internal_config_dict)
+        check_values(external, self.internal_config_dict, self.model)
         for name, value in external.items():  # those for other models, before any work
             model, dot, key = name.rpartition(".")
             if dot:
-                check_values({key: value}, model_values(model))
+                check_values({key: value}, model_values(model), model, prefix=f"{model}.")
         final = self.final_config_dict
         if isinstance(final["topk"], int):
             final["topk"] = [final["topk"]]
-        check_metrics(final, chosen="valid_metric" in self.external_config_dict)
+        kind = kind_of(self.model, self.model_class)
+        check_metrics(
+            final,
+            self.internal_config_dict,
+            kinds_measured(kind, self.model, final["task"]),
+            kind,
+            given=external,
+        )
         super()._set_default_parameters()
+        check_eval_args(final, kind)
         check_dataset(final)
 
     def _init_device(self) -> None:
@@ -233,120 +242,6 @@ def parse_arguments(arguments: Iterable[str]) -> dict[str, str]:
             raise UsageError(f"--{key} is given twice, as {values[key]} and as {value}; keep one")
         values[key] = value
     return values
-
-
-def check_keys(values: Mapping[str, Any], where: str = "") -> None:
-    """Raises: UsageError for a key that neither RecBole nor we know."""
-    for name in values:
-        model, dot, key = str(name).rpartition(".")
-        if dot and model not in MODELS and model not in recbole_models():
-            hint = nearest(model, [*MODELS, *recbole_models()])
-            raise UsageError(f"{where}setting {name}: {model} is no model{hint}")
-        if key not in known_keys():
-            raise UsageError(
-                f"{where}setting {name} is known neither to RecBole nor to recbole-exp3rt"
-                f"{nearest(str(key), known_keys())}"
-            )
-
-
-def check_shaping(values: Mapping[str, Any], model: str) -> None:
-    """Raises: UsageError for a setting that shapes other models but not `model`."""
-    own = model_keys(model) | LENGTH
-    if model not in MODELS or "learning_rate" in own:
-        own |= TRAINING  # RecBole's models take these without naming them
-    for key in values:
-        if key in keys_of_models() - own:
-            owner = next((name for name in MODELS if key in model_keys(name)), "<Model>")
-            raise UsageError(
-                f"{key} is no setting of {model}; for another model of the run name that, such as "
-                f"--{owner}.{key}={values[key]}"
-            )
-
-
-def check_values(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
-    """Raises: UsageError for a value of another kind than its default, or out of its range."""
-    for key, value in values.items():
-        default = defaults.get(key)
-        number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if isinstance(default, bool):
-            if not isinstance(value, bool):
-                raise UsageError(f"{key}={value!r} is not True or False")
-        elif isinstance(default, (int, float)) and not number:
-            raise UsageError(f"{key}={value!r} is not a number, such as {default}")
-        elif isinstance(default, int) and key in POSITIVE and not isinstance(value, int):
-            raise UsageError(f"{key}={value!r} is not a whole number, such as {default}")
-        if key in POSITIVE and number and value <= 0:
-            raise UsageError(f"{key}={value!r} is not above 0")
-        if key in NOT_NEGATIVE and number and value < 0:
-            raise UsageError(f"{key}={value!r} is below 0")
-        if key == "search" and value is not None:
-            check_search(value, defaults)
-
-
-def check_search(search: Any, defaults: Mapping[str, Any]) -> None:
-    """Raises: UsageError if `search` does not map settings to lists of values they can take."""
-    if not isinstance(search, Mapping):
-        raise UsageError(f"search={search!r} does not map settings to lists of values")
-    check_keys(search, where="search: ")
-    for key, values in search.items():
-        if not isinstance(values, (list, tuple)) or not values:
-            raise UsageError(f"search: {key}={values!r} is not a list of values")
-        for value in values:
-            try:
-                check_values({key: value}, defaults)
-            except UsageError as error:
-                raise UsageError(f"search: {error}") from None
-
-
-def check_metrics(final: dict[str, Any], chosen: bool) -> None:
-    """Raises: UsageError for an unknown metric, or a valid_metric that is not measured.
-
-    A `valid_metric` that the user did not choose goes along with `metrics` and a smaller `topk`.
-    """
-    metrics = final["metrics"]
-    metrics = [metrics] if isinstance(metrics, str) else metrics
-    for metric in metrics:
-        if str(metric).lower() not in metric_types:
-            raise UsageError(f"metrics: {metric!r} is none{nearest(str(metric), metric_types)}")
-    name, at, depth = str(final["valid_metric"]).partition("@")
-    cuts = final["topk"]
-    if not isinstance(cuts, list) or not all(isinstance(k, int) and k > 0 for k in cuts):
-        raise UsageError(f"topk={cuts!r} is not a list of whole numbers from 1 on")
-    if name.lower() not in [str(metric).lower() for metric in metrics]:
-        if chosen:
-            raise UsageError(f"valid_metric={final['valid_metric']} is not among metrics={metrics}")
-        name = str(metrics[0])
-        final["valid_metric"] = f"{name}@{depth}" if at else name
-    if at and not (depth.isdigit() and int(depth) in cuts):
-        if chosen:
-            raise UsageError(f"valid_metric={final['valid_metric']} is not within topk={cuts}")
-        final["valid_metric"] = f"{name}@{max(cuts)}"
-
-
-class MissingDataset(UsageError):
-    """There are no interactions in `folder`."""
-
-    def __init__(self, folder: Path, message: str) -> None:
-        super().__init__(message)
-        self.folder = folder
-
-
-def check_dataset(final: Mapping[str, Any]) -> None:
-    """Raises: MissingDataset if there are no interactions where the settings point to."""
-    folder, name = Path(final["data_path"]), final["dataset"]
-    parts = final["benchmark_filename"]
-    if parts is not None and (not isinstance(parts, list) or len(parts) not in (2, 3)):
-        raise UsageError(f"benchmark_filename={parts!r} is not [train, valid, test]")
-    needed = [f"{name}.inter"]
-    if parts:  # a missing validation part counts as an empty one
-        needed = [f"{name}.{part}.inter" for part in (parts[0], parts[-1])]
-    for file in needed:
-        if not (folder / file).is_file():
-            raise MissingDataset(
-                folder,
-                f"data set {name} does not exist: no {folder / file}; convert it with `python -m "
-                f"dataset_converters SOURCE … --output_path {folder}` or give --data_path=FOLDER",
-            )
 
 
 def _value(text: Any) -> Any:

@@ -15,14 +15,18 @@ from recbole_exp3rt.scale import mean
 
 
 class Corpus:
-    """Train reviews by user and by item, oldest first, with averages in rating units."""
+    """Train reviews by user and by item, oldest first, with averages in rating units.
+
+    Of several reviews of one (user, item) the latest counts, at equal times the last one given.
+    """
 
     def __init__(
         self, reviews: Iterable[Review], descriptions: Mapping[str, Description] | None = None
     ) -> None:
         self.by_user: dict[str, list[Review]] = defaultdict(list)
         self.by_item: dict[str, list[Review]] = defaultdict(list)
-        for review in sorted(reviews, key=lambda r: (r.timestamp, r.user, r.item)):
+        latest = {(r.user, r.item): r for r in sorted(reviews, key=lambda r: r.timestamp)}
+        for review in sorted(latest.values(), key=lambda r: (r.timestamp, r.user, r.item)):
             self.by_user[review.user].append(review)
             self.by_item[review.item].append(review)
         self.descriptions = dict(descriptions or {})
@@ -30,9 +34,14 @@ class Corpus:
     def extended(
         self, reviews: Iterable[Review], descriptions: Mapping[str, Description]
     ) -> Corpus:
-        """A corpus that holds these too; this one stays as it is."""
-        own = [review for rows in self.by_user.values() for review in rows]
-        return Corpus([*own, *reviews], {**self.descriptions, **descriptions})
+        """A corpus that holds these too, in place of its own of the same (user, item).
+
+        This one stays as it is.
+        """
+        new = list(reviews)
+        pairs = {(review.user, review.item) for review in new}
+        own = [r for rows in self.by_user.values() for r in rows if (r.user, r.item) not in pairs]
+        return Corpus([*own, *new], {**self.descriptions, **descriptions})
 
     def user_reviews(self, user: str, *, without: str | None = None) -> list[Review]:
         """The user's reviews but those of the item `without`."""

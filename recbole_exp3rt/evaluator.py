@@ -72,6 +72,8 @@ def constant_ratings(split: Split, rows: NDArray[Any]) -> NDArray[Any]:
 
 def rate_pairs(fitted: Fitted, split: Split, pairs: Sequence[tuple[str, str]]) -> list[float]:
     """Ratings that a fitted model predicts for any pairs of raw tokens: [n_pairs]."""
+    if not pairs:
+        return []
     ids = Interaction(
         {
             split.dataset.uid_field: torch.tensor([split.user_ids[user] for user, _ in pairs]),

@@ -25,12 +25,11 @@ from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.evaluator import constant_ratings, predict_ratings, rate_pairs, rating_metrics
 from recbole_exp3rt.exports import ratings_table, topk_table, write_profiles, write_table
 from recbole_exp3rt.fitting import Fitted, fit
-from recbole_exp3rt.generators import check_ranker, is_file, load_generator
+from recbole_exp3rt.generators import check_models, is_file, load_generator
 from recbole_exp3rt.llm.load import ORACLE, is_served
 from recbole_exp3rt.model.exp3rt import EXP3RT
 from recbole_exp3rt.progress import ConsoleProgress
 from recbole_exp3rt.rater import Rater, make_rater
-from recbole_exp3rt.registry import MODELS
 from recbole_exp3rt.rerank import (
     RatingReranker,
     Reranked,
@@ -57,23 +56,15 @@ class Experiment:
         self.tasks = self._tasks()
         if "rating" in self.tasks:
             read_scale(config)  # says so if there is none, before anything is fitted
-            for name in self.run_settings.baselines:
-                if name not in MODELS or MODELS[name].kind != "rating":
-                    known = [model for model, entry in MODELS.items() if entry.kind == "rating"]
-                    raise UsageError(f"baselines: {name} predicts no ratings; known are {known}")
-        if self.run_settings.result_file:
-            check_writable(self.run_settings.result_file)
-        if self.run_settings.export_dir:
-            check_writable(Path(self.run_settings.export_dir) / "profiles.jsonl")
         ranks_itself = config.kind != "rating"
         self.generators = (
             (config.model,) if ranks_itself else self.run_settings.generators or ("LightGCN",)
         )
-        if "rerank" in self.tasks:
-            for spec in self.generators:
-                if not is_file(spec):
-                    check_ranker(spec)
+        check_models(config, (*self.generators, *self.run_settings.generators))
+        self._check_places()
         self.split = load_split(config)
+        if config.kind == "rating":
+            self.split.ratings("train")  # says so if there are none, before anything is fitted
         self.learned = self.split.merged() if self.run_settings.refit else self.split
         self.results = Results(
             config.dataset,
@@ -256,6 +247,15 @@ class Experiment:
 
     # --- models
 
+    def _check_places(self) -> None:
+        """Where the run will write."""
+        run = self.run_settings
+        if run.result_file:
+            check_writable(run.result_file)
+        if run.export_dir:
+            check_writable(Path(run.export_dir) / "profiles.jsonl")
+        check_writable(Path(self.config["checkpoint_dir"]) / "model.pth")
+
     def _tasks(self) -> tuple[str, ...]:
         asked = self.run_settings.tasks
         if self.config.kind == "rating":
@@ -385,6 +385,9 @@ class Experiment:
                     f"{name}: {count.readable:,} of {count.asked:,} answers were readable "
                     f"(mostly: {escape(reason)})"
                 )
+        if self.rater.spent.calls:
+            said = f"Paid by this run: {self.rater.spent} ({self.settings.ledger})"
+            self.console.print(escape(said))
         show_extractions(self.console, self.rater, self.settings, rated)
         show_explanations(
             self.console, self.rater, self.split, rated, self.run_settings.explanations

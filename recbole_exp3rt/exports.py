@@ -94,6 +94,7 @@ def _with_answers(
 def write_table(table: pd.DataFrame, folder: Path, name: str, form: str) -> Path:
     """Write `folder/name.form`, at once or not at all."""
     path, part = folder / f"{name}.{form}", folder / f".{name}.{form}.part"
+    folder.mkdir(parents=True, exist_ok=True)
     try:
         WRITERS[form](table, part)
         part.replace(path)

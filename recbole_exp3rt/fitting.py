@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,12 @@ from typing import Any
 from recbole.data.dataloader import TrainDataLoader
 from recbole.data.utils import create_samplers, get_dataloader
 from recbole.utils import init_seed
+from recbole.utils.argument_list import training_arguments
 
 from recbole_exp3rt.config import Config
 from recbole_exp3rt.data.split import Split
 from recbole_exp3rt.errors import UsageError
+from recbole_exp3rt.known import LENGTH, TRAINING, model_keys
 from recbole_exp3rt.trainer import make_trainer, write_checkpoint
 
 Progress = Callable[[str, int, int], None]  # what is done, steps done, steps in all
@@ -75,13 +78,22 @@ def fit(
     base = config.for_model(model)
     if base.kind == "rating":
         split.ratings("train")  # says so if there are none
-    grid = list(_grid(base))
     if not split.size("valid"):
         warnings.warn(
             f"{model}: no validation rows to choose on; settings as given, epochs={base['epochs']}",
             stacklevel=2,
         )
-        return _train(model, base, split, validate=False)
+    with blaming_settings(base):
+        if not split.size("valid"):
+            return _train(model, base, split, validate=False)
+        return _choose(model, config, base, split, refit, progress)
+
+
+def _choose(
+    model: str, config: Config, base: Config, split: Split, refit: bool, progress: Progress | None
+) -> Fitted:
+    """The best on validation of the searched settings of `base`, and its refit."""
+    grid = list(_grid(base))
     best: Fitted | None = None
     for step, values in enumerate(grid):
         if progress:
@@ -102,6 +114,26 @@ def fit(
     if progress:
         progress(model, len(grid) + refit, len(grid) + refit)
     return best
+
+
+@contextmanager
+def blaming_settings(config: Config) -> Iterator[None]:
+    """What RecBole and torch raise over given settings that shape a model becomes one line.
+
+    A model with the usual settings has no excuse: its error stays what it is.
+    """
+    own = model_keys(config.model) | set(training_arguments) | LENGTH | TRAINING
+    given = {k: v for k, v in config.external_config_dict.items() if k in own - {"search"}}
+    try:
+        yield
+    except UsageError:
+        raise
+    except Exception as error:  # of many kinds
+        if not given:
+            raise
+        settings = ", ".join(f"{key}={value}" for key, value in given.items())
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise UsageError(f"{config.model} with {settings}: {reason}; check its settings") from error
 
 
 def build_model(config: Config, train: Any) -> Any:

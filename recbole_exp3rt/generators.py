@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,12 @@ from recbole.model.abstract_recommender import GeneralRecommender
 from recbole.utils import InputType, ModelType
 
 from recbole_exp3rt.config import Config, kind_of
-from recbole_exp3rt.data.split import Split, rebuild_split
+from recbole_exp3rt.data.split import Split, check_tokens, rebuild_split
 from recbole_exp3rt.errors import UsageError, nearest
-from recbole_exp3rt.fitting import Fitted, Progress, build_model, fit
+from recbole_exp3rt.fitting import Fitted, Progress, blaming_settings, build_model, fit
 from recbole_exp3rt.known import model_keys, recbole_models
 from recbole_exp3rt.registry import MODELS, find_model
+from recbole_exp3rt.settings import read_names
 from recbole_exp3rt.trainer import make_trainer, read_checkpoint
 
 CHECKPOINTS = (".pth", ".pt")
@@ -68,6 +69,27 @@ def check_ranker(spec: str) -> None:
         )
 
 
+def check_models(config: Config, generators: Sequence[str]) -> None:
+    """Every model that a run names beside its own, with its settings, before any work.
+
+    Raises: UsageError for a baseline that cannot be fitted to rate, a generator that cannot be
+    fitted to rank, and settings that do not fit them.
+    """
+    baselines = read_names("baselines", config["baselines"])
+    rating = [name for name, entry in MODELS.items() if entry.kind == "rating"]
+    for name in baselines:
+        if name not in rating:
+            raise UsageError(f"baselines: {name} predicts no ratings; known are {rating}")
+        if name == "EXP3RT" != config.model:
+            raise UsageError("baselines: EXP3RT is no baseline; run it as --model=EXP3RT")
+    for spec in generators:
+        if not is_file(spec):
+            check_ranker(spec)
+    models = [spec for spec in generators if not is_file(spec)] + list(baselines)
+    for name in dict.fromkeys([*models, *(["Bias"] if config.kind == "rating" else [])]):
+        config.for_model(name)
+
+
 # --- a checkpoint
 
 
@@ -81,7 +103,9 @@ def load_checkpoint(path: Path, config: Config, split: Split) -> Fitted:
     """
     stored = _read(path, bool(config["trust_checkpoint"]))
     settings = _settings(stored["config"])
-    name = str(settings.get("model"))
+    name = settings.get("model") if isinstance(settings, Mapping) else None
+    if name not in MODELS and name not in recbole_models():
+        raise UsageError(f"generator={path} is no RecBole checkpoint: its config names no model")
     if settings.get("MODEL_TYPE") in (ModelType.SEQUENTIAL, ModelType.KNOWLEDGE):
         raise UsageError(
             f"generator={path} holds {name}, which needs sequences or a knowledge graph; "
@@ -94,7 +118,8 @@ def load_checkpoint(path: Path, config: Config, split: Split) -> Fitted:
     _check_origin(path, stored, split)
     # A graph model's graph is part of what it learned from: train, or train + validation.
     learned = split.merged() if stored.get("refitted") else split
-    model = build_model(own, learned.part("train"))
+    with blaming_settings(own):
+        model = build_model(own, learned.part("train"))
     try:
         model.load_state_dict(stored["state_dict"])
     except RuntimeError as error:
@@ -120,17 +145,16 @@ def _read(path: Path, trusted: bool) -> dict[str, Any]:
             "if you made it yourself, add --trust_checkpoint=True"
         ) from error
     except Exception as error:  # torch raises many kinds for a broken file
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise UsageError(f"generator={path} is no readable checkpoint: {reason}") from error
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        raise UsageError(f"generator={path} is no readable checkpoint ({reason})") from error
     if not isinstance(stored, dict) or not {"config", "state_dict"} <= stored.keys():
         raise UsageError(f"generator={path} is no RecBole checkpoint: no config and state_dict")
     return stored
 
 
-def _settings(stored: Any) -> Mapping[str, Any]:
+def _settings(stored: Any) -> Any:
     """Of a dictionary as we write it, or of a pickled Config of RecBole."""
-    values: Mapping[str, Any] = getattr(stored, "final_config_dict", stored)
-    return values
+    return getattr(stored, "final_config_dict", stored)
 
 
 def _check_origin(path: Path, stored: Mapping[str, Any], split: Split) -> None:
@@ -148,14 +172,12 @@ def _check_origin(path: Path, stored: Mapping[str, Any], split: Split) -> None:
             return
         tokens = {"user": origin.user_tokens, "item": origin.item_tokens}
         digest, how = origin.digest, f" with eval_args={_plain_split(origin.config)}"
-    for side, present in (("user", split.user_tokens), ("item", split.item_tokens)):
-        if tuple(tokens[side]) != present:
-            same = sorted(tokens[side]) == sorted(present)
-            what = f"the {side}s in another order" if same else f"other {side}s"
-            raise UsageError(
-                f"generator={path} was trained on {what} than those of data set "
-                f"{split.config.dataset}; train it on this data set"
-            )
+    if not isinstance(tokens, Mapping) or not all(
+        isinstance(tokens.get(side), (list, tuple)) for side in ("user", "item")
+    ):
+        raise UsageError(f"generator={path}: its tokens are no lists of users and items")
+    present = {"user": split.user_tokens, "item": split.item_tokens}
+    check_tokens(f"generator={path}", tokens, present, split.config.dataset)
     if digest != split.digest:
         raise UsageError(
             f"generator={path} was trained on another split of data set {split.config.dataset}"

@@ -18,7 +18,7 @@ from recbole_exp3rt.paths import properties_dir
 
 # Read in RecBole's code, but in none of its yaml files.
 UNLISTED = {
-    *("model", "dataset", "config_files", "device", "encoding", "double_tower"),
+    *("model", "dataset", "config_files", "encoding", "double_tower"),
     *("local_rank", "world_size", "nproc", "ip", "port", "offset", "group_offset"),
     *("neg_sampling", "training_neg_sample_num", "token_num_threshold", "mf_embedding_size"),
     *("has_residual", "hidden_dimension", "eta", "contrast", "sim", "norm", "tail_ratio"),
@@ -47,7 +47,7 @@ def known_keys() -> frozenset[str]:
         keys.update(getattr(argument_list, f"{name}_arguments"))
     folders = (_recbole_properties(), properties_dir())
     for file in (path for folder in folders for path in folder.rglob("*.yaml")):
-        if file.name not in ("url.yaml", "kg_url.yaml"):  # lists of data sets, not settings
+        if file.name not in ("url.yaml", "kg_url.yaml", "prices.yaml"):  # lists, not settings
             keys.update(yaml.safe_load(file.read_text(encoding="utf-8")) or ())
     return frozenset(keys)
 

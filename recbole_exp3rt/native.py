@@ -31,9 +31,9 @@ def register(trust_checkpoint: bool = False) -> None:
     """Let RecBole run on today's libraries and find our models by name. Call it first.
 
     From here on RecBole's `Config`, `run_recbole`, `load_data_and_model`, `objective_function`,
-    `HyperTuning` and `get_model` know Bias, MF, WDL and EXP3RT, and take our BPR and LightGCN
-    for RecBole's. With `trust_checkpoint`, RecBole also reads checkpoints that another process
-    wrote; they hold pickled objects, which can run code.
+    `HyperTuning` and `get_model` know Bias, MF, WDL and EXP3RT, and take our BPR, LightGCN
+    and Pop for RecBole's. With `trust_checkpoint`, RecBole also reads checkpoints that another
+    process wrote; they hold pickled objects, which can run code.
     """
     quick_start = compat.apply_to_quick_start()
     compat.CHECKPOINTS.trusted = trust_checkpoint

@@ -10,6 +10,7 @@ from recbole_exp3rt.corpus import Corpus
 from recbole_exp3rt.llm.base import LLM, readout_of
 from recbole_exp3rt.llm.cached import CachedLLM
 from recbole_exp3rt.llm.load import is_served, load_llm
+from recbole_exp3rt.llm.spending import Ledger, MeteredLLM, Prices, Spent
 from recbole_exp3rt.llm.store import Store
 from recbole_exp3rt.prompts import load_prompts
 from recbole_exp3rt.records import RatingPrediction
@@ -64,6 +65,13 @@ class Rater:
         """Labels of all ratings that are bounded, not known."""
         return self.pipeline.counts["rating"].missing_labels
 
+    @property
+    def spent(self) -> Spent:
+        """What this run has paid for answers of models on servers."""
+        return sum(
+            (getattr(model.llm, "spent", Spent()) for model in self.models.values()), Spent()
+        )
+
     def who(self) -> dict[str, str]:
         """Step -> identity of the model that does it."""
         steps = self.pipeline.models
@@ -72,6 +80,11 @@ class Rater:
             "profiles": steps.profile.identity,
             "rating": steps.rating.identity,
         }
+
+
+def meter(llm: LLM, settings: Settings) -> LLM:
+    """`llm` with a ledger, and a budget if there is one. Raises: UsageError."""
+    return MeteredLLM(llm, Prices.load(settings.prices), Ledger(settings.ledger), settings.budget)
 
 
 def make_rater(
@@ -91,9 +104,14 @@ def make_rater(
         if name not in models:
             options = {"adapter": settings.adapter} if name == settings.rating_model else {}
             if is_served(name):
-                llm = load(name, http=settings.http, **options)
+                llm = meter(load(name, http=settings.http, **options), settings)
             else:
-                machine = {"batch_tokens": settings.batch_tokens, "threads": settings.threads}
+                machine = {
+                    "batch_tokens": settings.batch_tokens,
+                    "threads": settings.threads,
+                    "dtype": settings.dtype,
+                    "quantization": settings.quantization,
+                }
                 llm = load(name, **machine, **options)
             models[name] = CachedLLM(llm, store)
     steps = Models(

@@ -7,9 +7,11 @@ with their reviews and descriptions (`with_reviews`); nothing is trained again.
 from __future__ import annotations
 
 import json
+import math
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 from typing import Any, overload
 
@@ -22,9 +24,10 @@ from recbole_exp3rt.data.split import load_split
 from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.known import default_values
 from recbole_exp3rt.llm.base import Message
-from recbole_exp3rt.rater import Pairs, Rater, make_rater
+from recbole_exp3rt.rater import Rater, make_rater
 from recbole_exp3rt.records import Description, Profile, RatingPrediction, Review
 from recbole_exp3rt.rerank import RatingReranker, Reranker, new_order
+from recbole_exp3rt.scale import RatingScale
 from recbole_exp3rt.settings import Settings
 from recbole_exp3rt.stages.run import Pipeline
 
@@ -80,15 +83,16 @@ class Recommender:
         try:
             run = json.loads(Path(result_file).read_text(encoding="utf-8"))
             model, dataset, given = run["model"], run["dataset"], run["settings"]
+            kept = str(run["split_digest"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UsageError(f"{result_file} is no result file of a run ({error})") from None
         if model != "EXP3RT":
             raise UsageError(f"{result_file} is of {model}; only EXP3RT reads reviews")
         config = Config(model, dataset, config_dict={**given, **settings})
         digest = load_split(config).digest
-        if digest != run["split_digest"]:
+        if digest != kept:
             raise UsageError(
-                f"{result_file} is of split {run['split_digest'][:12]}, the data now gives "
+                f"{result_file} is of split {kept[:12]}, the data now gives "
                 f"{digest[:12]}; run again on this data"
             )
         return cls.from_config(config)
@@ -104,13 +108,16 @@ class Recommender:
     ) -> Recommender:
         """Over reviews of your own, without a data set; `settings` are those of EXP3RT.
 
-        `descriptions` maps an item to label: value, such as {"Title": …, "Plot": …}.
+        `descriptions` maps an item to label: value, such as {"Title": …, "Plot": …}; a line whose
+        value is None, NaN or blank is left out. Of several reviews of one (user, item) the latest
+        counts. Raises: UsageError for what is no review, no description or outside the scale.
         """
         given = {"rating_scale": list(rating_scale), **settings}
         if unknown := [key for key in given if key not in default_values("EXP3RT")]:
             raise UsageError(f"setting {unknown[0]} is none of EXP3RT's")
         values = Settings.from_config({**default_values("EXP3RT"), **given})
-        return cls(make_rater(values, Corpus(reviews, _descriptions(descriptions))))
+        corpus = Corpus(_reviews(reviews, values.stages.scale), _descriptions(descriptions))
+        return cls(make_rater(values, corpus))
 
     def with_reviews(
         self,
@@ -120,9 +127,12 @@ class Recommender:
         """A recommender that knows these users and items too (inductive use).
 
         A new user needs reviews of any items; a new item reviews by anybody, or a description.
+        A review of a known (user, item) takes the place of the known one. `descriptions` as in
+        `from_reviews`. Raises: UsageError for what is no review, or outside the rating scale.
         """
         old = self.rater.pipeline
-        corpus = old.corpus.extended(reviews, _descriptions(descriptions))
+        new = _reviews(reviews, old.settings.scale)
+        corpus = old.corpus.extended(new, _descriptions(descriptions))
         pipeline = Pipeline(corpus, old.models, old.prompts, old.settings, old.progress)
         joined = Recommender(Rater(pipeline, self.rater.models))
         joined._lock = self._lock  # the models and the store are the same
@@ -131,10 +141,12 @@ class Recommender:
     # --- what it does
 
     @overload
-    def rate(self, pairs: Pairs) -> list[RatingPrediction | None]: ...
+    def rate(self, pairs: Iterable[tuple[str, str]]) -> list[RatingPrediction | None]: ...
     @overload
     def rate(self, pairs: pd.DataFrame) -> pd.DataFrame: ...
-    def rate(self, pairs: Pairs | pd.DataFrame) -> list[RatingPrediction | None] | pd.DataFrame:
+    def rate(
+        self, pairs: Iterable[tuple[str, str]] | pd.DataFrame
+    ) -> list[RatingPrediction | None] | pd.DataFrame:
         """Predictions for (user, item) pairs; None where an answer could not be read.
 
         A data frame with user_id and item_id comes back with `predicted` (NaN where unreadable),
@@ -167,11 +179,11 @@ class Recommender:
             )
 
     @overload
-    def rerank(self, candidates: Mapping[str, Sequence[str]]) -> dict[str, Ranked]: ...
+    def rerank(self, candidates: Mapping[str, Iterable[str]]) -> dict[str, Ranked]: ...
     @overload
     def rerank(self, candidates: pd.DataFrame) -> pd.DataFrame: ...
     def rerank(
-        self, candidates: Mapping[str, Sequence[str]] | pd.DataFrame
+        self, candidates: Mapping[str, Iterable[str]] | pd.DataFrame
     ) -> dict[str, Ranked] | pd.DataFrame:
         """Each user's candidates by predicted rating, best first (paper, section 3.6).
 
@@ -181,10 +193,10 @@ class Recommender:
         """
         if isinstance(candidates, pd.DataFrame):
             return self._rerank_frame(candidates)
-        pairs = [(user, item) for user, items in candidates.items() for item in items]
-        ratings = iter(self.ratings(pairs))
+        listed = {user: list(items) for user, items in candidates.items()}
+        ratings = iter(self.ratings([(user, item) for user in listed for item in listed[user]]))
         ranked: dict[str, Ranked] = {}
-        for user, items in candidates.items():
+        for user, items in listed.items():
             own = [next(ratings) for _ in items]
             ranked[user] = [(items[k], own[k]) for k in new_order(own)]
         return ranked
@@ -194,12 +206,12 @@ class Recommender:
         """For `make_reranking_trainer`: RecBole's own evaluation, with these ratings."""
         return RatingReranker(self.ratings)
 
-    def ratings(self, pairs: Pairs) -> list[float | None]:
+    def ratings(self, pairs: Iterable[tuple[str, str]]) -> list[float | None]:
         """Expected ratings in rating units; None where an answer could not be read."""
         return [p.expected if p else None for p in self._rate(pairs)]
 
-    def _rate(self, pairs: Pairs) -> list[RatingPrediction | None]:
-        corpus = self.rater.pipeline.corpus
+    def _rate(self, given: Iterable[tuple[str, str]]) -> list[RatingPrediction | None]:
+        corpus, pairs = self.rater.pipeline.corpus, list(given)
         for user, item in pairs:
             if not corpus.user_reviews(user):
                 raise UsageError(f"user {user} has no reviews here; add some with with_reviews")
@@ -214,7 +226,7 @@ class Recommender:
         ratings = self.ratings(_pairs_of(frame))
         rated = frame.assign(predicted=[float("nan") if r is None else r for r in ratings])
         parts = []
-        for _, part in rated.groupby("user_id", sort=False):
+        for _, part in rated.groupby("user_id", sort=False, observed=True):
             order = new_order(part["predicted"].tolist())
             parts.append(part.iloc[list(order)].assign(rank=range(1, len(part) + 1)))
         return pd.concat(parts) if parts else rated.assign(rank=[])
@@ -226,8 +238,46 @@ def _pairs_of(frame: pd.DataFrame) -> list[tuple[str, str]]:
     return list(zip(frame["user_id"].astype(str), frame["item_id"].astype(str), strict=True))
 
 
-def _descriptions(given: Mapping[str, Mapping[str, str]] | None) -> dict[str, Description]:
+def _reviews(given: Iterable[Review], scale: RatingScale) -> list[Review]:
+    reviews = list(given)
+    for review in reviews:
+        if not isinstance(review, Review):
+            raise UsageError(
+                f"{review!r:.80} is no Review; write Review(user, item, rating, text) of "
+                "recbole_exp3rt.records"
+            )
+        of = f"the review of item {review.item!r} by user {review.user!r}"
+        for name in ("user", "item", "text", "title"):
+            value = getattr(review, name)
+            if not isinstance(value, str):
+                raise UsageError(f"{of}: its {name} {value!r} is no text; give a str")
+        if not isinstance(review.timestamp, Real) or math.isnan(review.timestamp):
+            raise UsageError(f"{of}: timestamp {review.timestamp!r} is no number; leave it out")
+        value = review.rating
+        if not isinstance(value, Real) or not scale.lowest <= value <= scale.highest:  # nor NaN
+            raise UsageError(
+                f"{of}: rating {value!r} is no number of {scale.lowest}–{scale.highest}; "
+                "give it in the data's own units"
+            )
+    return reviews
+
+
+def _descriptions(given: Mapping[str, Mapping[str, Any]] | None) -> dict[str, Description]:
+    """What is not there is no line, as with an empty value of an `.item` file."""
+    for item, lines in (given or {}).items():
+        if not isinstance(lines, Mapping):
+            raise UsageError(
+                f"description of item {item}: {lines!r:.80} is no mapping of label to value; "
+                'write {"Title": …, "Plot": …}'
+            )
     return {
-        item: Description(item, tuple((label, str(value)) for label, value in lines.items()))
+        item: Description(
+            item,
+            tuple(
+                (label, str(value))
+                for label, value in lines.items()
+                if value is not None and value == value and str(value).strip()  # NaN is not NaN
+            ),
+        )
         for item, lines in (given or {}).items()
     }

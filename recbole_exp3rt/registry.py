@@ -24,6 +24,7 @@ MODELS = {
     "EXP3RT": Entry("recbole_exp3rt.model.exp3rt", "rating"),
     "BPR": Entry("recbole_exp3rt.model.bpr", "ranking"),
     "LightGCN": Entry("recbole_exp3rt.model.lightgcn", "ranking"),
+    "Pop": Entry("recbole_exp3rt.model.pop", "ranking"),
 }
 
 

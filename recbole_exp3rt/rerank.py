@@ -7,8 +7,10 @@ cannot change, the order within does (paper, section 3.6).
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Protocol
 
@@ -20,7 +22,7 @@ from recbole.sampler import Sampler
 
 from recbole_exp3rt import compat
 from recbole_exp3rt.config import Config
-from recbole_exp3rt.data.split import Split
+from recbole_exp3rt.data.split import Split, check_tokens, rebuild_dataset
 from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.fitting import Fitted
 
@@ -101,10 +103,17 @@ def make_reranking_trainer(
     Works with any trainer of RecBole and any model that scores all items. `depth` candidates of
     each user go through; None: the setting `rerank_depth`, or 20. While it fits, the model's own
     order is validated: a language model is not asked once an epoch. The lists of the latest
-    evaluation stand in the trainer's `lists`.
+    evaluation stand in the trainer's `lists`. Raw users and items of a checkpoint (`model_file`,
+    `resume_checkpoint`) are compared with those of the data.
 
-    Raises: UsageError if the depth is below max(topk), or the evaluation does not rank all items.
+    Raises: UsageError if the depth is below max(topk), the evaluation does not rank all items, or
+    a checkpoint learned from other users or items; at once for a reranker that cannot rerank.
     """
+    if isinstance(reranker, type) or not callable(getattr(reranker, "rerank", None)):
+        raise UsageError(
+            f"reranker={reranker!r} is no object with a method `rerank(lists)`; "
+            "give an instance of a class that has one"
+        )
     compat.apply_to_trainers()
 
     class RerankingTrainer(trainer_class):  # type: ignore[misc]
@@ -112,6 +121,7 @@ def make_reranking_trainer(
             self.depth = check_depth(config, depth)
             super().__init__(config, model)
             self.reranks = True
+            self.origin: Origin | None = None  # of weights that were read from a file
             self.tokens: tuple[Sequence[str], Sequence[str]] = ((), ())
             self.lists: list[Reranked] = []
 
@@ -122,7 +132,26 @@ def make_reranking_trainer(
             finally:
                 self.reranks = True
 
-        def evaluate(self, eval_data: Any, *args: Any, **kwargs: Any) -> Any:
+        def fit(self, train_data: Any, *args: Any, **kwargs: Any) -> Any:
+            if self.origin:
+                self.origin.check(train_data._dataset)
+            return super().fit(train_data, *args, **kwargs)
+
+        def resume_checkpoint(self, resume_file: Any) -> None:
+            self.origin = Origin.of(resume_file)  # compared where the data comes in
+            super().resume_checkpoint(resume_file)
+
+        def evaluate(
+            self,
+            eval_data: Any,
+            load_best_model: bool = True,
+            model_file: Any = None,
+            show_progress: bool = False,
+        ) -> Any:
+            if load_best_model and model_file:
+                self.origin = Origin.of(model_file)
+            if self.origin and eval_data:
+                self.origin.check(eval_data._dataset)
             if self.reranks and eval_data:
                 if not isinstance(eval_data, FullSortEvalDataLoader):
                     raise UsageError(
@@ -131,7 +160,7 @@ def make_reranking_trainer(
                     )
                 self.tokens = tokens_of(eval_data._dataset)
                 self.lists = []
-            return super().evaluate(eval_data, *args, **kwargs)
+            return super().evaluate(eval_data, load_best_model, model_file, show_progress)
 
         def _full_sort_batch_eval(self, batched_data: Any) -> Any:
             interaction, scores, users, positives = super()._full_sort_batch_eval(batched_data)
@@ -144,11 +173,19 @@ def make_reranking_trainer(
                 self._candidates(user, *row)
                 for user, *row in zip(user_ids, items.tolist(), values.tolist(), strict=True)
             ]
-            opinions = reranker.rerank(lists)
+            opinions = [list(scores) for scores in reranker.rerank(lists)]
+            if len(opinions) != len(lists):
+                raise UsageError(
+                    f"the reranker gave {len(opinions)} lists of scores for {len(lists)} lists of "
+                    "candidates; it must give one for each, None where it has no opinion"
+                )
             ranked = torch.full_like(scores, -torch.inf)
             for row, (one, opinion) in enumerate(zip(lists, opinions, strict=True)):
                 if len(opinion) != len(one.items):
-                    raise ValueError(f"{len(opinion)} scores for {len(one.items)} candidates")
+                    raise UsageError(
+                        f"the reranker gave {len(opinion)} scores for {len(one.items)} candidates "
+                        f"of user {one.user}; it must give one for each, None for no opinion"
+                    )
                 order = new_order(opinion)
                 self.lists.append(Reranked(one, tuple(opinion), order))
                 columns = items[row, list(order)]  # -inf candidates come last in `items`
@@ -170,6 +207,42 @@ def make_reranking_trainer(
     return RerankingTrainer
 
 
+@dataclass(frozen=True)
+class Origin:
+    """The raw tokens that a checkpoint was trained on, by inner id; None: nobody knows them."""
+
+    path: Path
+    tokens: Mapping[str, Sequence[str]] | None
+
+    @classmethod
+    def of(cls, path: str | Path) -> Origin:
+        """As a checkpoint of ours says; RecBole's own have their data set built again.
+
+        Warns where that cannot be: then nothing but shapes is compared.
+        Raises: UsageError for a file of others that is not trusted.
+        """
+        path = Path(path)
+        stored = compat.CHECKPOINTS.load(path, map_location="cpu")
+        if tokens := stored.get("tokens"):
+            return cls(path, tokens)
+        try:
+            dataset = rebuild_dataset(stored["config"], path.stat().st_mtime)
+        except UsageError as error:
+            warnings.warn(
+                f"{path}: the data set it was trained on cannot be built again ({error}), so its "
+                "users and items are not compared with those that are ranked now",
+                stacklevel=4,
+            )
+            return cls(path, None)
+        return cls(path, dict(zip(("user", "item"), tokens_of(dataset), strict=True)))
+
+    def check(self, dataset: Any) -> None:
+        """Raises: UsageError if a RecBole data set numbers its users and items otherwise."""
+        if self.tokens is not None:
+            present = dict(zip(("user", "item"), tokens_of(dataset), strict=True))
+            check_tokens(str(self.path), self.tokens, present, dataset.dataset_name)
+
+
 def hide_unlisted(ranked: torch.Tensor, users: torch.Tensor, positives: torch.Tensor) -> None:
     """Make sure that what is on no list is no hit, in place: [users, items].
 
@@ -189,8 +262,11 @@ def tokens_of(dataset: Any) -> tuple[Sequence[str], Sequence[str]]:
 
 
 def check_depth(config: Any, depth: int | None = None) -> int:
-    """Raises: UsageError if the metrics look deeper than the lists reach."""
-    depth = int(depth or config["rerank_depth"] or RERANK_DEPTH)
+    """Raises: UsageError for no whole number, or if the metrics look deeper than it reaches."""
+    if depth is None:
+        depth = RERANK_DEPTH if config["rerank_depth"] is None else config["rerank_depth"]
+    if not isinstance(depth, int) or isinstance(depth, bool) or depth < 1:
+        raise UsageError(f"rerank_depth={depth!r} is no whole number from 1 up")
     deepest = max(config["topk"])
     if depth < deepest:
         raise UsageError(

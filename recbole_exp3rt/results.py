@@ -76,13 +76,13 @@ def write_whole(path: str | Path, text: str) -> None:
 
 
 def check_writable(path: str | Path) -> None:
-    """Find out before the work. Raises: UsageError if `path` cannot be written."""
+    """Find out before the work; make nothing. Raises: UsageError if `path` cannot be written."""
     target = Path(path)
     if target.is_dir():
         raise UsageError(f"{path} is a folder; name a file in it")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=target.parent):
+        there = next(folder for folder in target.absolute().parents if folder.exists())
+        with tempfile.TemporaryFile(dir=there):
             pass
     except OSError as error:
         raise UsageError(f"{path} cannot be written: {error.strerror or error}") from error
@@ -116,15 +116,34 @@ def show_ratings(console: Console, rows: Sequence[Row], total: int) -> None:
 def show_ranking(console: Console, rows: Sequence[Row], total: int) -> None:
     """The ranking metrics of generators and rerankers, side by side."""
     _title(console, f"Top-k recommendation: {rows[0].n:,} of {total:,} test users", rows)
-    table = _table()
-    names = list(rows[0].metrics)
-    for name in names:
-        metric, _, k = name.partition("@")
-        table.add_column(f"{display(metric)}\n@{k}", justify="right")
-    for row in rows:
-        table.add_row(row.name, *(f"{row.metrics[name]:.4f}" for name in names))
-    console.print(table)
+    heads = {
+        name: f"{display(metric)}\n{at}{k}"
+        for name in rows[0].metrics
+        for metric, at, k in [name.partition("@")]
+    }
+    room = console.width - max(len(row.name) for row in rows) - 4
+    for names in _side_by_side(heads, room):
+        table = _table()
+        for name in names:
+            table.add_column(heads[name], justify="right")
+        for row in rows:
+            table.add_row(row.name, *(f"{row.metrics[name]:.4f}" for name in names))
+        console.print(table)
     _costs(console, rows)
+
+
+def _side_by_side(heads: Mapping[str, str], room: int) -> list[list[str]]:
+    """Columns that stand in one table of `room` characters; the others go into a next one."""
+    tables: list[list[str]] = []
+    left = 0
+    for name, head in heads.items():
+        width = max(*map(len, head.split("\n")), len("0.0000")) + 2
+        if not tables or width > left:
+            tables.append([])
+            left = room
+        tables[-1].append(name)
+        left -= width
+    return tables
 
 
 def display(metric: str) -> str:

@@ -6,9 +6,11 @@ allowed. The defaults stand in `properties/`.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
 
 from recbole_exp3rt.card import for_step
@@ -58,12 +60,12 @@ class RunSettings:
     @classmethod
     def from_config(cls, config: Lookup) -> RunSettings:
         """Read and check. Raises: UsageError with the key, the value, the remedy."""
-        read = _Reader(config)
+        read = Reader(config)
         run = cls(
             tasks=read.tasks(),
             scale=None if config["rating_scale"] is None else read_scale(config),
             topk=read.whole_list("topk"),
-            generators=read.text_list("generator"),
+            generators=tuple(dict.fromkeys(read.text_list("generator"))),
             rerank_depth=read.whole("rerank_depth"),
             relevant_from=read.number_or_none("relevant_from"),
             eval_pairs=read.whole_or_none("eval_pairs"),
@@ -76,7 +78,7 @@ class RunSettings:
             export_dir=read.text_or_none("export_dir"),
             export_format=read.one_of("export_format", EXPORTS),
             explanations=read.whole("explanations", least=0),
-            seed=read.whole("seed", least=0),
+            seed=read.whole("seed", least=0, most=2**32 - 1),  # what numpy takes
         )
         if run.rerank_depth < max(run.topk):
             raise UsageError(
@@ -105,17 +107,22 @@ class Settings:
     store_path: str
     batch_tokens: int | None
     threads: int | None
+    dtype: str | None
+    quantization: str | None
     description_fields: Mapping[str, str]
     review_file: str | None
     shown_extractions: int
     calibration: CalibrationKind
     calibration_pairs: int
     http: HTTPOptions
+    budget: float | None
+    prices: str | None
+    ledger: str
 
     @classmethod
     def from_config(cls, config: Lookup) -> Settings:
         """Read and check. Raises: UsageError with the key, the value, the remedy."""
-        read = _Reader(config)
+        read = Reader(config)
         student = read.text("student")
         return cls(
             stages=StageSettings(
@@ -145,6 +152,8 @@ class Settings:
             store_path=read.text("store_path"),
             batch_tokens=read.whole_or_none("batch_tokens", least=256),
             threads=read.whole_or_none("threads"),
+            dtype=read.text_or_none("dtype"),
+            quantization=read.text_or_none("quantization"),
             description_fields=read.names("description_fields"),
             review_file=read.text_or_none("review_file"),
             shown_extractions=read.whole("shown_extractions", least=0),
@@ -157,7 +166,16 @@ class Settings:
                 request_timeout=read.seconds("request_timeout"),
                 max_retries=read.whole("max_retries", least=0),
                 readout=read.one_of("readout", ("auto", *READOUTS)),
+                requests_per_minute=read.whole_or_none("requests_per_minute"),
+                tokens_per_minute=read.whole_or_none("tokens_per_minute"),
+                batch_poll_seconds=read.seconds("batch_poll_seconds"),
+                batch_dir=read.text("batch_dir"),
+                batch_requests=read.whole("batch_requests"),
             ),
+            budget=read.dollars_or_none("budget"),
+            prices=read.text_or_none("prices"),
+            ledger=read.text_or_none("ledger")
+            or str(Path(read.text("store_path")).with_name("ledger.jsonl")),
         )
 
 
@@ -176,7 +194,17 @@ def read_scale(config: Lookup) -> RatingScale:
     return RatingScale.between(value[0], value[1])
 
 
-class _Reader:
+def read_names(key: str, value: Any) -> tuple[str, ...]:
+    """A name, a list of names, or what a shell leaves of one: `[MF,WDL]`. None: no name."""
+    if isinstance(value, str) and value.startswith("[") and value.endswith("]"):
+        value = [part.strip() for part in value[1:-1].split(",")]  # names without quotes
+    values = [] if value is None else value if isinstance(value, (list, tuple)) else [value]
+    if not all(isinstance(v, str) and v for v in values):
+        raise UsageError(f"{key}={value!r} is not a name or a list of names")
+    return tuple(values)
+
+
+class Reader:
     """Reads one key at a time; every complaint has the same form."""
 
     def __init__(self, config: Lookup) -> None:
@@ -205,11 +233,13 @@ class _Reader:
     def flag(self, key: str) -> bool:
         return bool(self._take(key, lambda v: isinstance(v, bool), "True or False"))
 
-    def whole(self, key: str, least: int = 1) -> int:
+    def whole(self, key: str, least: int = 1, most: int | None = None) -> int:
         def fits(value: Any) -> bool:
-            return isinstance(value, int) and not isinstance(value, bool) and value >= least
+            whole = isinstance(value, int) and not isinstance(value, bool)
+            return whole and least <= value and (most is None or value <= most)
 
-        return int(self._take(key, fits, f"a whole number from {least} on"))
+        allowed = "on" if most is None else f"to {most}"
+        return int(self._take(key, fits, f"a whole number from {least} {allowed}"))
 
     def whole_or_none(self, key: str, least: int = 1) -> int | None:
         return None if self.config[key] is None else self.whole(key, least)
@@ -230,18 +260,18 @@ class _Reader:
         return float(value)
 
     def text_list(self, key: str) -> tuple[str, ...]:
-        value = self.config[key]
-        if isinstance(value, str) and value.startswith("[") and value.endswith("]"):
-            value = [part.strip() for part in value[1:-1].split(",")]  # names without quotes
-        values = [] if value is None else value if isinstance(value, (list, tuple)) else [value]
-        if not all(isinstance(v, str) and v for v in values):
-            raise UsageError(f"{key}={value!r} is not a name or a list of names")
-        return tuple(values)
+        return read_names(key, self.config[key])
 
     def seconds(self, key: str) -> float:
         value = self.number_or_none(key)
         if value is None or value <= 0:
             raise UsageError(f"{key}={value!r} is not a number of seconds above 0")
+        return value
+
+    def dollars_or_none(self, key: str) -> float | None:
+        value = self.number_or_none(key)
+        if value is not None and not 0 <= value < math.inf:
+            raise UsageError(f"{key}={value!r} is not a number of US dollars from 0 on")
         return value
 
     def urls(self, key: str) -> tuple[str, ...]:

@@ -26,11 +26,11 @@ def weights() -> Path:
 
 
 def start(
-    slots: int = SLOTS, context: int = 2048, threads: int = 1
+    slots: int = SLOTS, context: int = 2048, threads: int = 1, model: Path | None = None
 ) -> tuple[subprocess.Popen, str]:
     """The process and its base URL, once it answers; `context` tokens for each slot."""
     process = subprocess.Popen(
-        [sys.executable, __file__, *map(str, (weights(), slots, context, threads))],
+        [sys.executable, __file__, *map(str, (model or weights(), slots, context, threads))],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

@@ -66,7 +66,8 @@ def corpus_of(
         for title, text in [texts.get((user, item), ("", ""))]
     ]
     item_file = folder / f"{dataset.dataset_name}.item"
-    return Corpus(reviews, read_descriptions(item_file, description_fields))
+    descriptions = read_descriptions(item_file, description_fields, dataset.iid_field)
+    return Corpus(reviews, descriptions)
 
 
 def column(dataset: Any, field: str | None) -> Any:
@@ -104,22 +105,33 @@ def _json_lines(path: Path) -> Iterator[tuple[int, Any]]:
                     ) from None
 
 
-def read_descriptions(path: Path, fields: Mapping[str, str]) -> dict[str, Description]:
+def read_descriptions(
+    path: Path, fields: Mapping[str, str], item_field: str = "item_id"
+) -> dict[str, Description]:
     """Descriptions out of the `.item` file: its columns in the order of `fields` (column: label).
 
     An empty value leaves its line out; a missing file leaves items undescribed.
-    Raises: UsageError for a column that is not there.
+    Raises: UsageError for a file that is no table, or a column that is not there.
     """
     if not path.exists():
         return {}
-    table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False, encoding="utf-8")
+    try:
+        table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False, encoding="utf-8")
+    except (ValueError, OSError) as error:  # of pandas, of another encoding, of a folder
+        reason = " ".join(str(error).split())
+        raise UsageError(f"{path} is no table: {reason}; run the converter again") from error
     table.columns = [str(name).split(":")[0] for name in table.columns]
+    if item_field not in table.columns:
+        raise UsageError(
+            f"{path} has no column {item_field}; it has {list(table.columns)}; "
+            "run the converter again"
+        )
     if absent := [name for name in fields if name not in table.columns]:
         raise UsageError(
             f"description_fields: {path} has no column {absent[0]}; it has {list(table.columns)}"
         )
     columns = list(fields.items())
-    keys = table[table.columns[0]].tolist() if "item_id" not in table else table["item_id"].tolist()
+    keys = table[item_field].tolist()
     return {
         key: Description(key, _lines(zip(columns, values, strict=True)))
         for key, *values in zip(keys, *(table[name] for name, _ in columns), strict=True)

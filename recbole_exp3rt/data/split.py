@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -16,8 +17,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from recbole_exp3rt import compat
 from recbole_exp3rt.config import Config
 from recbole_exp3rt.errors import UsageError
+from recbole_exp3rt.settings import read_scale
 
 Part = Literal["train", "valid", "test"]
 PARTS: tuple[Part, ...] = ("train", "valid", "test")
@@ -128,19 +131,23 @@ def load_split(config: Config) -> Split:
 
     Raises: UsageError if the files do not hold what the settings name.
     """
-    from recbole.data import create_dataset
     from recbole.utils import init_seed
 
     logging.getLogger("recbole").setLevel(logging.WARNING)
+    if config["dataset_save_path"]:
+        raise UsageError(
+            f"dataset_save_path={config['dataset_save_path']}: a saved data set is a pickle, which "
+            "can run code when it is read; leave it out, the atomic files are read"
+        )
     parts = config["benchmark_filename"]
     folder = Path(config["data_path"])
     if parts is not None and len(parts) == 3:
         middle = folder / f"{config.dataset}.{parts[1]}.inter"
         if not middle.is_file():  # a missing validation part counts as an empty one
             config["benchmark_filename"] = [parts[0], parts[2]]
-    init_seed(config["seed"], config["reproducibility"])
     try:
-        dataset = create_dataset(config)
+        init_seed(config["seed"], config["reproducibility"])
+        dataset = compat.create_dataset(config)
         times = dataset.time_field
         if (
             parts is None
@@ -154,10 +161,22 @@ def load_split(config: Config) -> Split:
         built = dataset.build()
     except UsageError:
         raise
-    except (ValueError, KeyError, TypeError, NotImplementedError, AssertionError) as error:
+    except (
+        AssertionError,
+        AttributeError,
+        LookupError,
+        NameError,
+        RuntimeError,
+        SyntaxError,
+        TypeError,
+        ValueError,
+    ) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
+        if isinstance(error, KeyError):
+            reason = f"no {reason}; check the names of its columns"
         raise UsageError(f"data set {config.dataset} in {folder}: {reason}") from error
     split = Split(config, dataset, *_three(built))
+    check_ratings(split)
     for name in ("train", "test"):
         if not split.size(name):
             raise UsageError(
@@ -167,28 +186,70 @@ def load_split(config: Config) -> Split:
     return split
 
 
+def check_ratings(split: Split) -> None:
+    """Raises: UsageError for a rating outside the `rating_scale` that the settings name."""
+    config = split.config
+    if config["rating_scale"] is None or not split.has_ratings:
+        return
+    scale = read_scale(config)
+    for name in PARTS:
+        ratings = split.ratings(name)
+        outside = ratings[(ratings < scale.lowest) | (ratings > scale.highest)]
+        if len(outside):
+            raise UsageError(
+                f"data set {config.dataset} has a rating {outside[0]:g} outside rating_scale="
+                f"{[scale.lowest, scale.highest]}; give the scale of its ratings, and do not "
+                "normalise them"
+            )
+
+
 def rebuild_split(config: Any, made: float) -> Split:
     """The split that a checkpoint's own Config of RecBole describes, out of its files.
 
     `made` is the time of the checkpoint, in seconds since the epoch. Order and seed are as
     RecBole's quick start has them. Raises: UsageError, with why it cannot be built again.
     """
-    from recbole.data import create_dataset
     from recbole.utils import init_seed
 
-    folder, name = Path(config["data_path"]), config["dataset"]
-    files = sorted(folder.glob(f"{name}.*inter"))
-    if not files:  # RecBole would look for them on the web
-        raise UsageError(f"no {folder / name}.inter")
-    changed = [file for file in files if file.stat().st_mtime > made]
-    if changed:
-        raise UsageError(f"{changed[0]} is newer than the checkpoint")
     init_seed(config["seed"], config["reproducibility"])
+    dataset = rebuild_dataset(config, made)
     try:
-        dataset = create_dataset(config)
         return Split(config, dataset, *_three(dataset.build()))
     except Exception as error:  # whatever a Config of others leads to
         raise UsageError(f"{type(error).__name__}: {' '.join(str(error).split())}") from error
+
+
+def rebuild_dataset(config: Any, made: float) -> Any:
+    """The same before it is split, drawing nothing: enough to compare ids."""
+    try:
+        folder, name = Path(config["data_path"]), config["dataset"]
+        files = sorted(folder.glob(f"{name}.*inter"))
+        if not files:  # RecBole would look for them on the web
+            raise UsageError(f"no {folder / name}.inter")
+        if changed := [file for file in files if file.stat().st_mtime > made]:
+            raise UsageError(f"{changed[0]} is newer than the checkpoint")
+        return compat.create_dataset(config)
+    except UsageError:
+        raise
+    except Exception as error:  # whatever a Config of others leads to
+        raise UsageError(f"{type(error).__name__}: {' '.join(str(error).split())}") from error
+
+
+def check_tokens(
+    what: str, learned: Mapping[str, Sequence[str]], present: Mapping[str, Sequence[str]], name: str
+) -> None:
+    """Compare the raw tokens, by inner id, of a checkpoint with those of data set `name`.
+
+    Both map `user` and `item`. Raises: UsageError, beginning with `what`, if they differ.
+    """
+    for side, tokens in present.items():
+        if tuple(learned[side]) != tuple(tokens):
+            same = sorted(learned[side]) == sorted(tokens)
+            other = f"the {side}s in another order" if same else f"other {side}s"
+            raise UsageError(
+                f"{what} was trained on {other} than those of data set {name}; "
+                "train it on this data set"
+            )
 
 
 def _three(built: list[Any]) -> list[Any]:

@@ -1,0 +1,1 @@
+"""What a student learns from: a teacher's answers, judged and kept as chat examples."""

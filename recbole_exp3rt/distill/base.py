@@ -18,7 +18,7 @@ from recbole_exp3rt.distill.presets import TrainSettings
 from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.llm.base import LLMError
 from recbole_exp3rt.llm.chat import Chat
-from recbole_exp3rt.llm.load import PRESETS
+from recbole_exp3rt.llm.load import ORACLE, PRESETS, is_served
 from recbole_exp3rt.llm.memory import BYTES, MemoryPlan, gigabytes, plan_memory
 from recbole_exp3rt.llm.transformers_local import (
     DTYPES,
@@ -80,6 +80,11 @@ class Trainee:
     def __init__(self, settings: TrainSettings) -> None:
         self.settings = settings
         self.machine = Machine.of(settings)
+        if settings.base == ORACLE or is_served(settings.base):
+            raise UsageError(
+                f"base={settings.base} is no model that can be trained here; take smollm2, "
+                "llama3-8b, a hub id or a folder"
+            )
         preset = PRESETS.get(settings.base, {})
         self.name = str(preset.get("name_or_path", settings.base))
         self.source = source_of(self.name)

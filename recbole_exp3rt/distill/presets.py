@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Any
 
+from recbole_exp3rt.distill.examples import TASKS
 from recbole_exp3rt.errors import UsageError, nearest
 
 SMOLLM2 = "smollm2"
-TASKS = ("preference", "user_profile", "item_profile", "rating")
 # The adapters of `per_task`: the step of a run that each one serves, and the tasks it learns.
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "preference": ("preference",),
@@ -90,6 +91,14 @@ class TrainSettings:
     def groups(self) -> dict[str, tuple[str, ...]]:
         """Adapter -> tasks; "" is the one adapter of `mixed`, in the output folder itself."""
         return {"": TASKS} if self.adapters == "mixed" else dict(GROUPS)
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """Where the student is, and how each of its adapters went ("" is the only one of `mixed`)."""
+
+    student: Path
+    metrics: Mapping[str, Mapping[str, Any]]
 
 
 def make_settings(given: Mapping[str, Any]) -> TrainSettings:

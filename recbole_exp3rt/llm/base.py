@@ -77,9 +77,14 @@ class Completion:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """No answer could be had. A failure is never stored and never becomes a number."""
+    """No answer could be had. A failure is never stored and never becomes a number.
+
+    The tokens are what it cost nevertheless, where that is known: a refusal is paid.
+    """
 
     reason: str
+    prompt_tokens: int = 0
+    new_tokens: int = 0
 
 
 Answer = Completion | Failure

@@ -55,10 +55,17 @@ class CachedLLM:
             raise LLMError(f"{self.identity}: no model is loaded that could count tokens")
         return self.llm.count_tokens(text)
 
+    def stored(self, requests: Sequence[Request]) -> int:
+        """How many of `requests` need no call of the model."""
+        keys = [request.key(self.identity) for request in requests]
+        found = self.store.get_many(keys)
+        return sum(key in found for key in keys)
+
     def generate(self, requests: Sequence[Request]) -> Iterator[tuple[int, Answer]]:
         """Stored answers first, then the model's as they arrive.
 
-        Raises: LLMError if an answer is missing and there is no model inside.
+        Raises: LLMError if an answer is missing and there is no model inside; UsageError for a
+        stored answer that cannot be one to its request.
         """
         positions: dict[str, list[int]] = {}
         for position, request in enumerate(requests):
@@ -71,6 +78,14 @@ class CachedLLM:
                 f"{self.store.path}; run once with the model"
             )
         for key, answer in found.items():
+            readout = requests[positions[key][0]].readout
+            if answer.label_logp is not None and (
+                readout is None or len(answer.label_logp) != len(readout.labels)
+            ):
+                labels = readout.labels if readout else ()
+                raise self.store.damaged(
+                    key, f"{len(answer.label_logp)} label probabilities for {len(labels)} labels"
+                )
             for position in positions[key]:
                 self.hits += 1
                 yield position, answer

@@ -7,16 +7,19 @@ model follows the form that they ask for, and the label is read where the model 
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Callable, Container
+from typing import Any, TypeVar
 
 from recbole_exp3rt.llm.base import Completion, Request
 from recbole_exp3rt.llm.guard import plain_messages
-from recbole_exp3rt.llm.http_server import Empty, NoAnswer, Server, Unsupported
+from recbole_exp3rt.llm.http_server import Empty, NoAnswer, Read, Server, Unsupported
 from recbole_exp3rt.llm.scripted import before_stop
 from recbole_exp3rt.llm.written import ROOM, all_on, find_label, from_top, read_steps
 
+T = TypeVar("T")
 TOP = 20  # the most that OpenAI reports
 OPTIONAL = ("temperature", "seed")  # what a server may refuse without harm
+NAMING = 256  # tokens for an answer of which only the model's name counts: some think first
 
 
 class ChatRoute:
@@ -26,57 +29,79 @@ class ChatRoute:
         self.server = server
         self.model = model
         self.readout = readout
-        self._length = "max_tokens"
-        self._refused: set[str] = set()
 
     async def answer(self, request: Request) -> Completion:
         """Raises: NoAnswer, also for a refusal."""
-        readout = request.readout
-        # a stop string inside of the cue would end the answer before its rating
-        stops = [stop for stop in request.stop if not readout or stop not in readout.cue]
-        body: dict[str, Any] = {
-            "messages": plain_messages(request.messages),
-            "temperature": request.temperature,
-            "seed": request.seed,
-            **({"stop": stops} if stops else {}),
-            **(
-                {"logprobs": True, "top_logprobs": TOP} if readout and self.readout == "top" else {}
-            ),
-        }
-        length = request.max_new_tokens + (ROOM if readout else 0)
-        return await self._ask(body, length, lambda said: self._read(said, request, stops))
+        return await self._ask(
+            lambda: self.question(request), lambda said: self.read(said, request)
+        )
 
-    async def _ask(self, body: dict[str, Any], length: int, read: Any) -> Completion:
-        """Put the question in the words that this server takes."""
+    async def _ask(self, question: Callable[[], dict[str, Any]], read: Read[T]) -> T:
+        """Put the question in the words that this server takes.
+
+        Other questions are under way meanwhile: what this one was sent with decides what it
+        learns, not what the others have learned since.
+        """
         while True:
-            known = {key: value for key, value in body.items() if key not in self._refused}
-            asked = {"model": self.model, **known, self._length: length}
+            asked = question()
             try:
-                answer: Completion = await self.server.ask("chat/completions", asked, read)
-                return answer
+                return await self.server.ask("chat/completions", asked, read)
             except Unsupported as error:
-                said = str(error)
-                if self._length == "max_tokens" and "max_completion_tokens" in said:
-                    self._length = "max_completion_tokens"
-                elif new := {key for key in OPTIONAL if key in said} & known.keys():
-                    self._refused |= new
-                else:
+                if not self.learns(str(error), asked):
                     raise
 
-    def _read(self, said: Any, request: Request, stops: list[str]) -> Completion:
+    def question(self, request: Request) -> dict[str, Any]:
+        """The body of the request, in the words that this server takes."""
+        stops = _stops(request)
+        scored = request.readout is not None
+        tells = scored and self.readout == "top"
+        return self._body(
+            {
+                "messages": plain_messages(request.messages),
+                "temperature": request.temperature,
+                "seed": request.seed,
+                **({"stop": stops} if stops else {}),
+                **({"logprobs": True, "top_logprobs": TOP} if tells else {}),
+            },
+            request.max_new_tokens + (ROOM if scored else 0),
+        )
+
+    def _body(self, body: dict[str, Any], length: int) -> dict[str, Any]:
+        whole = {**body, "max_tokens": length}
+        known = {key: value for key, value in whole.items() if key not in self.server.refused}
+        if "max_tokens" not in known:
+            known["max_completion_tokens"] = length
+        return {"model": self.model, **known}
+
+    def learns(self, said: str, asked: Container[str]) -> bool:
+        """Whether a refusal in these words names a key of `asked` that can be left out."""
+        if "max_tokens" in asked and "max_completion_tokens" in said:
+            new = {"max_tokens"}
+        else:
+            new = {key for key in OPTIONAL if key in said and key in asked}
+        self.server.refused |= new
+        return bool(new)
+
+    def read(self, said: Any, request: Request) -> Completion:
+        """What an answer to `question(request)` says.
+
+        Raises: NoAnswer for a refusal; Empty; KeyError, TypeError, ValueError for another form.
+        """
         choice = said["choices"][0]
         message = choice["message"]
+        usage = said.get("usage") or {}
+        prompt = int(usage.get("prompt_tokens") or 0)
+        new = int(usage.get("completion_tokens") or 0)
         if message.get("refusal") or choice.get("finish_reason") == "content_filter":
-            raise NoAnswer("the model refused to answer")
+            raise NoAnswer("the model refused to answer", prompt, new)
         text = message["content"]
         if not str(text or "").strip():
             raise Empty("the answer is empty")
-        usage = said.get("usage") or {}
         answer = Completion(
-            text=without_prefill(before_stop(str(text), stops), request.prefill),
+            text=without_prefill(before_stop(str(text), _stops(request)), request.prefill),
             finish="length" if choice["finish_reason"] == "length" else "stop",
-            prompt_tokens=int(usage.get("prompt_tokens") or 0),
-            new_tokens=int(usage.get("completion_tokens") or 0),
+            prompt_tokens=prompt,
+            new_tokens=new,
         )
         return self._scored(answer, choice, request) if request.readout else answer
 
@@ -101,6 +126,14 @@ class ChatRoute:
             missing_labels=missing,
         )
 
+    async def answers_as(self) -> str:
+        """The dated name that an answer carries: `gpt-4o-mini` is another model next year.
+
+        Raises: NoAnswer.
+        """
+        body: dict[str, Any] = {"messages": [{"role": "user", "content": "Say 1."}]}
+        return await self._ask(lambda: self._body(body, NAMING), lambda said: str(said["model"]))
+
     async def tells_top(self) -> bool:
         """Whether the server reports the likeliest tokens. Asks for one token."""
         body: dict[str, Any] = {
@@ -109,17 +142,22 @@ class ChatRoute:
             "top_logprobs": TOP,
         }
 
-        def read(said: Any) -> Completion:
+        def read(said: Any) -> None:
             steps = read_steps(said["choices"][0])
             if not steps or len(steps[0].top) < 2 or not math.isfinite(steps[0].top[0][1]):
                 raise Unsupported("no top log-probabilities")
-            return Completion("")
 
         try:
-            await self._ask(body, 1, read)
+            await self._ask(lambda: self._body(body, 1), read)
         except Unsupported:
             return False
         return True
+
+
+def _stops(request: Request) -> list[str]:
+    """A stop string inside of the cue would end the answer before its rating."""
+    readout = request.readout
+    return [stop for stop in request.stop if not readout or stop not in readout.cue]
 
 
 def without_prefill(text: str, prefill: str) -> str:

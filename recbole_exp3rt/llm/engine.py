@@ -193,5 +193,11 @@ class _Flight:
             yield turn.task.position, turn.completion(scores.get(k))
 
 
+# The CPU's allocator says it in the words of its platform: Windows, then Linux and macOS.
+NO_MEMORY = ("not enough memory", "can't allocate memory")
+
+
 def out_of_memory(error: RuntimeError) -> bool:
-    return isinstance(error, torch.OutOfMemoryError) or "not enough memory" in str(error)
+    if isinstance(error, torch.OutOfMemoryError):
+        return True
+    return any(words in str(error) for words in NO_MEMORY)

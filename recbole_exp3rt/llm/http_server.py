@@ -10,12 +10,13 @@ import asyncio
 import json
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from recbole_exp3rt.llm.base import LLMError
+from recbole_exp3rt.llm.rates import Limits
 
 T = TypeVar("T")
 Read = Callable[[Any], T]
@@ -28,7 +29,12 @@ PATIENCE = 600.0  # the longest wait that a server may ask for
 
 
 class NoAnswer(Exception):
-    """This request has no answer; the reason is for a Failure."""
+    """This request has no answer; the reason is for a Failure, and so are tokens it took."""
+
+    def __init__(self, reason: str, prompt_tokens: int = 0, new_tokens: int = 0) -> None:
+        super().__init__(reason)
+        self.prompt_tokens = prompt_tokens
+        self.new_tokens = new_tokens
 
 
 class Unreachable(NoAnswer):
@@ -50,10 +56,21 @@ class Empty(Garbled):
 class Server:
     """An OpenAI-compatible server. `retries` counts how often a question was put again.
 
+    `limits` say how fast it is asked; what is asked again takes its turn as well.
+    `refused` are the fields of a body that it does not take, as those found out who sent them.
+
     Raises: LLMError if the openai client is not installed.
     """
 
-    def __init__(self, url: str, key: str | None, *, timeout: float, max_retries: int) -> None:
+    def __init__(
+        self,
+        url: str,
+        key: str | None,
+        *,
+        timeout: float,
+        max_retries: int,
+        limits: Limits | None = None,
+    ) -> None:
         try:
             import openai
         except ModuleNotFoundError as error:
@@ -66,8 +83,11 @@ class Server:
         self.url = url.rstrip("/")
         self.root = self.url.removesuffix("/v1")
         self.max_retries = max_retries
+        self.limits = limits
         self.retries = 0
         self.dead = False
+        self.failures = (openai.APIStatusError, openai.APIConnectionError)
+        self.refused: set[str] = set()
         self.client = openai.AsyncOpenAI(
             base_url=self.url,
             api_key=key or "none",
@@ -92,10 +112,23 @@ class Server:
     ) -> T:
         """What `read` makes of the answer to `body`; None as body is a GET.
 
-        A path from `/` on is below the server's root, else below its base URL. Asked again after
-        429, 5xx, resets, time-outs and bodies that `read` refuses with Garbled, KeyError,
-        IndexError, TypeError or ValueError: `max_retries` times, with growing, random pauses, or
-        after as long as the server says in Retry-After.
+        A path from `/` on is below the server's root, else below its base URL.
+        Raises: NoAnswer with the reason; LLMError where no request of the run can be answered.
+        """
+
+        async def once() -> T:
+            return read(await self._once(path, body))
+
+        return await self.call(path, once, max_retries=max_retries)
+
+    async def call(
+        self, path: str, once: Callable[[], Awaitable[T]], *, max_retries: int | None = None
+    ) -> T:
+        """What `once`, which uses `client`, returns; called until it does.
+
+        Called again after 429, 5xx, resets, time-outs and bodies that it refuses with Garbled,
+        KeyError, IndexError, TypeError or ValueError: `max_retries` times, with growing, random
+        pauses, or after as long as the server says in Retry-After.
 
         Raises: NoAnswer with the reason; LLMError where no request of the run can be answered.
         """
@@ -105,7 +138,7 @@ class Server:
             if attempt:
                 self.retries += 1
             try:
-                return read(await self._once(path, body))
+                return await once()
             except self._openai.APIStatusError as error:
                 if not self._is_passing(error):
                     raise self._final(path, error) from None
@@ -133,6 +166,8 @@ class Server:
         if body is None:
             said = await self.client.get(url, cast_to=bytes)
         else:
+            if self.limits and (pause := self.limits.delay(body)) > 0:
+                await asyncio.sleep(pause)
             said = await self.client.post(url, cast_to=bytes, body=dict(body))
         return json.loads(said)
 
@@ -165,12 +200,15 @@ class Server:
         return Unsupported(f"the server refuses the request ({status}): {said}")
 
     def _scrubbed(self, error: Any) -> str:
-        """The server's own words in one short line, without the key."""
         body = error.body
+        code = getattr(error, "code", None)
+        return self.words(body if body is not None else error.message, code)
+
+    def words(self, body: Any, code: object = None) -> str:
+        """The server's own words in one short line, without the key."""
         inner = body.get("error", body) if isinstance(body, Mapping) else body
         said = inner.get("message", inner) if isinstance(inner, Mapping) else inner
-        code = getattr(error, "code", None)
-        line = " ".join(str(said if said is not None else error.message).split())
+        line = " ".join(str(said).split())
         if code and str(code) not in line:
             line = f"{code}: {line}"
         if self._key:

@@ -1,4 +1,5 @@
-"""A model by its name: `oracle`, `openai:MODEL`, a preset, or whatever transformers can load."""
+"""A model by its name: `oracle`, `openai:MODEL`, `batch:MODEL`, a preset, or whatever transformers
+can load."""
 
 from __future__ import annotations
 
@@ -9,6 +10,8 @@ from typing import Any
 
 from recbole_exp3rt.card import CARD
 from recbole_exp3rt.llm.base import LLM, LLMError
+from recbole_exp3rt.llm.openai_batch import PREFIX as BATCH
+from recbole_exp3rt.llm.openai_batch import OpenAIBatch
 from recbole_exp3rt.llm.openai_http import PREFIX, HTTPOptions, OpenAIHTTP
 
 ORACLE = "oracle"
@@ -26,8 +29,8 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
 
 
 def is_served(name: str) -> bool:
-    """Whether `name` is a model behind a server: `openai:MODEL`."""
-    return name.startswith(PREFIX)
+    """Whether `name` is a model behind a server: `openai:MODEL`, or `batch:MODEL`."""
+    return name.startswith((PREFIX, BATCH))
 
 
 def base_of(student: str | Path) -> str | None:
@@ -56,7 +59,8 @@ def load_llm(name: str, http: HTTPOptions | None = None, **options: Any) -> LLM:
 
     The folder of an adapter is its base model with the adapter on it.
     `oracle` is the sample's synthetic teacher, which takes no adapter. `openai:MODEL` is what the
-    servers of `http` call MODEL; an adapter is served under a name of its own.
+    servers of `http` call MODEL; an adapter is served under a name of its own. `batch:MODEL` is
+    the same, asked by the Batch route.
     Raises: LLMError, in one line, if it cannot be loaded.
     """
     if name == ORACLE:
@@ -68,12 +72,15 @@ def load_llm(name: str, http: HTTPOptions | None = None, **options: Any) -> LLM:
 
         return OracleTeacher()
     if is_served(name):
+        prefix, _, model = name.partition(":")
         if options.get("adapter"):
             raise LLMError(
                 f"adapter {options['adapter']} cannot be put on {name}: let the server load it, "
-                f"and name it as {PREFIX}ADAPTER"
+                f"and name it as {prefix}:ADAPTER"
             )
-        return OpenAIHTTP(name.removeprefix(PREFIX), http)
+        if name.startswith(BATCH):
+            return OpenAIBatch(model, http)
+        return OpenAIHTTP(model, http)
     try:
         from recbole_exp3rt.llm.transformers_local import TransformersLLM
     except ModuleNotFoundError as error:

@@ -23,6 +23,7 @@ from recbole_exp3rt.llm.base import Answer, Failure, LLMError, Readout, Request
 from recbole_exp3rt.llm.chat_route import ChatRoute
 from recbole_exp3rt.llm.families import Lanes
 from recbole_exp3rt.llm.http_server import OPENAI, NoAnswer, Server, Unreachable, Unsupported
+from recbole_exp3rt.llm.rates import Limits
 from recbole_exp3rt.llm.token_route import TokenRoute
 from recbole_exp3rt.llm.token_servers import token_server
 
@@ -30,6 +31,7 @@ T = TypeVar("T")
 PREFIX = "openai:"  # how such a model is named in the settings
 READOUTS = ("exact", "top", "parsed")  # from the best to the least
 PROBE_RETRIES = 2
+LOOK = 10.0  # seconds for a server that was dead to show that it is back
 PROBE = Readout("The rating is ", ("1", "2"))
 
 
@@ -43,6 +45,11 @@ class HTTPOptions:
     request_timeout: float = 600.0  # seconds
     max_retries: int = 6
     readout: str = "auto"
+    requests_per_minute: float | None = None  # at each server; None: as many as it takes
+    tokens_per_minute: float | None = None
+    batch_dir: str = "saved/batches"  # of batch:MODEL, see `openai_batch.py`
+    batch_poll_seconds: float = 30.0
+    batch_requests: int = 50_000  # in one batch, at most
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +74,8 @@ class OpenAIHTTP:
     do not serve the same, or none can read labels as asked.
     """
 
+    ways: tuple[str, ...] = READOUTS  # that `auto` chooses from
+
     def __init__(self, model: str, options: HTTPOptions | None = None) -> None:
         options = options or HTTPOptions()
         self.model = model
@@ -78,7 +87,13 @@ class OpenAIHTTP:
                 f"{options.api_key_env}, or base_url to a server of your own"
             )
         self.servers = [
-            Server(url, key, timeout=options.request_timeout, max_retries=options.max_retries)
+            Server(
+                url,
+                key,
+                timeout=options.request_timeout,
+                max_retries=options.max_retries,
+                limits=Limits(options.requests_per_minute, options.tokens_per_minute),
+            )
             for url in options.base_url or (OPENAI,)
         ]
         self._loop = asyncio.new_event_loop()
@@ -104,6 +119,8 @@ class OpenAIHTTP:
         Raises: LLMError if the server does not answer.
         """
         if text not in self._counted:
+            if all(one is None or one.route.server.dead for one in self._served):
+                self._wait(self._look_again())
             route = next(route for route in self._alive() if route)
             if isinstance(route, TokenRoute):
                 try:
@@ -111,12 +128,13 @@ class OpenAIHTTP:
                 except NoAnswer as error:
                     raise LLMError(f"{route.server.name} counts no tokens: {error}") from None
             else:
-                self._counted[text] = math.ceil(len(text.encode()) / 3)
+                self._counted[text] = bytes_by_three(text)
         return self._counted[text]
 
     def generate(self, requests: Sequence[Request]) -> Iterator[tuple[int, Answer]]:
         """Answers as they arrive; requests of one user go to one server, in order.
 
+        A server that was dead is looked at again first.
         Raises: LLMError if no server can be reached any more, or none takes the key.
         """
         if not requests:
@@ -141,6 +159,30 @@ class OpenAIHTTP:
             raise self._nobody()
         return routes
 
+    async def _look_again(self) -> None:
+        """Dead servers may have come back; one that now serves another model stays dead.
+
+        Raises: LLMError with what was found if all are dead.
+        """
+
+        async def look(one: Served) -> None:
+            server = one.route.server
+            if kind := await self._kind(server, max_retries=0):
+                now = (await self._describe(one.route, *kind)).revision
+                if now != one.revision:
+                    raise LLMError(
+                        f"{server.name} has come back with {now}, where it served {one.revision}; "
+                        "start anew with it"
+                    )
+                server.dead = False
+
+        dead = [one for one in self._served if one and one.route.server.dead]
+        looks = (asyncio.wait_for(look(one), LOOK) for one in dead)
+        found = await asyncio.gather(*looks, return_exceptions=True)
+        said = [error for error in found if isinstance(error, LLMError)]
+        if said and all(one is None or one.route.server.dead for one in self._served):
+            raise said[0]
+
     async def _answer_all(
         self,
         requests: Sequence[Request],
@@ -148,6 +190,7 @@ class OpenAIHTTP:
     ) -> None:
         texts = ["\n".join(m.content for m in request.messages) for request in requests]
         try:
+            await self._look_again()
             routes = self._alive()
             slots = [asyncio.Semaphore(one.slots if one else 1) for one in self._served]
             lanes = Lanes.of(texts, [route is not None for route in routes])
@@ -186,7 +229,7 @@ class OpenAIHTTP:
                 lanes.give_back(k, position)
                 k = next(j for j, other in enumerate(self._alive()) if other)
             except NoAnswer as error:
-                put((position, Failure(str(error))))
+                put((position, Failure(str(error), error.prompt_tokens, error.new_tokens)))
 
     def _nobody(self) -> LLMError:
         names = ", ".join(server.name for server in self.servers)
@@ -209,7 +252,7 @@ class OpenAIHTTP:
         found = await asyncio.gather(*map(self._kind, self.servers))
         if not any(found):
             raise self._nobody()
-        wanted = READOUTS if self.options.readout == "auto" else (self.options.readout,)
+        wanted = self.ways if self.options.readout == "auto" else (self.options.readout,)
         for readout in wanted:
             routes = [
                 await self._route(server, kind[0], readout) if kind else None
@@ -225,7 +268,9 @@ class OpenAIHTTP:
             "take readout=auto"
         )
 
-    async def _kind(self, server: Server) -> tuple[str, dict[str, Any]] | None:
+    async def _kind(
+        self, server: Server, max_retries: int = PROBE_RETRIES
+    ) -> tuple[str, dict[str, Any]] | None:
         """Who owns the model, and its entry in the server's list; None if nobody answers.
 
         Raises: LLMError if the server lists other models only.
@@ -235,7 +280,7 @@ class OpenAIHTTP:
             return [dict(entry) for entry in said["data"]]
 
         try:
-            entries = await server.ask("models", None, read, max_retries=PROBE_RETRIES)
+            entries = await server.ask("models", None, read, max_retries=max_retries)
         except Unreachable:
             server.dead = True
             return None
@@ -312,14 +357,16 @@ class OpenAIHTTP:
             return {}
 
     async def _answering(self, server: Server) -> str:
-        """The dated name that an answer carries: `gpt-4o-mini` is another model next year."""
-        body = {"model": self.model, "messages": [{"role": "user", "content": "Say 1."}]}
+        """The dated name that an answer carries."""
         try:
-            return _base(
-                await server.ask("chat/completions", body, lambda said: str(said["model"]))
-            )
+            return _base(await ChatRoute(server, self.model, "parsed").answers_as())
         except NoAnswer as error:
             raise LLMError(f"{server.name} does not answer: {error}") from None
+
+
+def bytes_by_three(text: str) -> int:
+    """Tokens of a text where no tokenizer is at hand: more than nearly any has."""
+    return math.ceil(len(text.encode()) / 3)
 
 
 def _base(name: str) -> str:

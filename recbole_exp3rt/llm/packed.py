@@ -2,7 +2,8 @@
 
 Plain `Linear` keeps them row by row and is turned around at every call: on few rows, as decoding
 has them, that costs about half of the time (measured: 2.3 times at 20 rows, 1.3 at 512). The
-operators are those that torch's own compiler puts in for frozen models.
+operators are those that torch's own compiler puts in for frozen models. Not offered: torch's
+dynamic 8-bit layers, twice as fast again, change every answer (measured, embedded student).
 """
 
 from __future__ import annotations

@@ -113,6 +113,9 @@ class Store:
             "move it away, or name another file"
         )
 
+    def damaged(self, key: str, reason: str) -> UsageError:
+        return self._unusable(f"answer {key} is damaged: {reason}")
+
     def get_many(self, keys: Sequence[str]) -> dict[str, Completion]:
         """The completions that are there, by key."""
         found: dict[str, Completion] = {}
@@ -122,11 +125,13 @@ class Store:
                 query = f"SELECT {COLUMNS} FROM answers WHERE key IN ({','.join('?' * len(some))})"
                 for key, text, finish, prompt, new, logp, missing in self._db.execute(query, some):
                     label_logp = None if logp is None else tuple(map(float, json.loads(logp)))
+                    if not all(isinstance(count, int) for count in (prompt, new, missing)):
+                        raise ValueError(f"its counts are {prompt!r}, {new!r}, {missing!r}")
                     found[key] = Completion(text, finish, prompt, new, label_logp, missing)
         except sqlite3.Error as error:
             raise self._unusable(str(error)) from error
         except (ValueError, TypeError) as error:
-            raise self._unusable(f"answer {key} is damaged: {error}") from error
+            raise self.damaged(key, str(error)) from error
         return found
 
     def put_many(self, identity: str, answers: Mapping[str, tuple[Request, Completion]]) -> None:
@@ -169,6 +174,11 @@ class Store:
             "SELECT identity, request FROM requests WHERE key = ?", (key,)
         ).fetchone()
         return cast("tuple[str, str] | None", row)
+
+    def identities(self) -> list[str]:
+        """Whose answers these are, sorted."""
+        found = self._db.execute("SELECT DISTINCT identity FROM requests ORDER BY identity")
+        return [str(identity) for (identity,) in found]
 
     def __len__(self) -> int:
         (count,) = self._db.execute("SELECT count(*) FROM answers").fetchone()

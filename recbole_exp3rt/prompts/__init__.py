@@ -6,6 +6,8 @@ A file holds sections `=== system ===`, `=== user ===`; fields are written {so}.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 import string
 from dataclasses import dataclass
@@ -25,6 +27,10 @@ FIELDS: dict[str, frozenset[str]] = {
     ),
 }
 FIELDS["rating_direct"] = FIELDS["rating"]
+FIELDS["rationale"] = frozenset(
+    {"item_word", "recommend_from", "user_rating"}
+    | {"user_profile", "item_description", "item_profile"}
+)
 OPTIONAL = frozenset({"item_word", "lowest", "highest", "bias_hint"})
 
 _SECTION = re.compile(r"^=== (system|user|assistant) ===\n", re.MULTILINE)
@@ -52,6 +58,14 @@ class Prompts:
     item_profile: Prompt
     rating: Prompt
     rating_direct: Prompt
+    rationale: Prompt  # asks a teacher only
+
+    @property
+    def digest(self) -> str:
+        """sha256, in hex, over the words of all prompts: what a student has to be asked with."""
+        prompts = (getattr(self, name) for name in sorted(FIELDS))
+        words = json.dumps([(prompt.name, prompt.sections) for prompt in prompts])
+        return hashlib.sha256(words.encode()).hexdigest()
 
 
 def load_prompt(name: str, prompt_dir: Path | None = None) -> Prompt:

@@ -1,6 +1,6 @@
 """The sample's synthetic teacher: it knows the lexicon, and nothing but the text it is shown.
 
-It answers the three questions of the paper by looking phrases up and counting. It has no access
+It answers the questions of the paper by looking phrases up and counting. It has no access
 to viewers, movies, latent tastes, or ratings that are not in the prompt; the constants below
 belong to the world's design, not to anyone in it.
 """
@@ -25,6 +25,8 @@ SPREAD = 1.2
 
 _TAG = re.compile(r"\[\s*(dis)?likes?\s*\]", re.IGNORECASE)
 _AVERAGE = re.compile(r"\[(User|Item) Average Rating\]\s*([0-9.]+)")
+_GIVEN = re.compile(r"<User Rating>\s*(\d+)")
+_FROM = re.compile(r"\b(\d+) or (?:more|higher|above)")
 _RANGE = re.compile(r"from (\d+)\b.*? to (\d+)\b")
 _TOKEN = re.compile(r"\w+|[^\w\s]")
 
@@ -48,7 +50,9 @@ class OracleTeacher:
         question = asked[-1] if asked else ""
         prompt = "\n".join(message.content for message in request.messages)
         label_logp = None
-        if "<User Profile>" in question and "<Item Profile>" in question:
+        if (given := _GIVEN.search(question)) and "<Item Profile>" in question:
+            text = _rationale(question, int(given[1]), _threshold(prompt))
+        elif "<User Profile>" in question and "<Item Profile>" in question:
             labels = _levels(request.readout, prompt)
             if labels is None:
                 return Failure(f"{self.identity}: the labels are not whole numbers")
@@ -149,14 +153,44 @@ def _levels(readout: Readout | None, prompt: str) -> list[int] | None:
     return list(range(int(found[1]), int(found[2]) + 1)) if found else list(range(10))
 
 
-def _rate(question: str, lowest: int, highest: int) -> tuple[float, str]:
-    """(expected rating as shown, why), from the averages and the tastes of both profiles."""
+def _matches(question: str) -> tuple[list[str], list[str], list[str]]:
+    """What of the item the user likes, what they dislike, and what the audience praises."""
     of_user, of_item = question.split("<Item Description>")[0], question.split("<Item Profile>")[1]
     likes, dislikes = _sides(of_user)
     praised, blamed = _sides(of_item)
     features = list(dict.fromkeys(praised + blamed))
     suits = [name for name in features if name in likes]
-    offends = [name for name in features if name in dislikes]
+    return suits, [name for name in features if name in dislikes], praised
+
+
+def _threshold(prompt: str) -> int:
+    """From which rating on, as shown, the instructions speak for the item."""
+    found = _FROM.search(prompt)
+    return int(found[1]) if found else math.ceil(USUAL)
+
+
+def _rationale(question: str, given: int, threshold: int) -> str:
+    """Each matching taste in a sentence of one form, and on which side the rating stands.
+
+    Only where the tastes speak against the given rating does a last sentence turn the balance:
+    a sentence that told every rating's side would be one that nobody can write without it.
+    """
+    suits, offends, _ = _matches(question)
+    told = [f"The {name} suits the user." for name in suits]
+    told += [f"The {name} bothers the user." for name in offends]
+    recommended, balance = given >= threshold, len(suits) - len(offends)
+    if not told:
+        told.append("Nothing in it touches what the user cares about.")
+    if recommended and balance < 0:
+        told.append("Even so, the whole wins the user over.")
+    if not recommended and balance > 0:
+        told.append("Even so, the whole falls short for the user.")
+    return f"{' '.join(told)}\nRecommended: {'yes' if recommended else 'no'}"
+
+
+def _rate(question: str, lowest: int, highest: int) -> tuple[float, str]:
+    """(expected rating as shown, why), from the averages and the tastes of both profiles."""
+    suits, offends, praised = _matches(question)
     averages = {who: float(value.rstrip(".")) for who, value in _AVERAGE.findall(question)}
 
     step = (highest - lowest) / 9

@@ -46,6 +46,14 @@ def render_lists(likes: Sequence[str], dislikes: Sequence[str]) -> str:
     return f"[Like]\n{_bullets(likes)}\n\n[Dislike]\n{_bullets(dislikes)}"
 
 
+def list_answer(likes: Sequence[str], dislikes: Sequence[str]) -> str:
+    """The whole turn of a model that writes these lists: begins with OPENING in any case."""
+    answer = render_lists(likes, dislikes)
+    if likes:
+        return answer
+    return f"{OPENING} {answer.removeprefix('[Like]').lstrip()}"
+
+
 def _bullets(lines: Sequence[str]) -> str:
     return "\n".join(f"- {harmless(line)}" for line in lines) or "None."
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass, replace
 
@@ -133,10 +134,12 @@ def _without_last(profile: Profile, size: int) -> Profile:
 def parse(completion: Completion, pair: Pair, scale: RatingScale) -> RatingPrediction:
     """Expected rating over all labels (equation 2), and the rationale as it was written.
 
-    Raises: Unreadable if no label was scored.
+    Raises: Unreadable if no label was scored, or not with numbers.
     """
     if completion.label_logp is None:
         raise Unreadable("the model gave no label probabilities")
+    if not math.isfinite(max(completion.label_logp)) or any(map(math.isnan, completion.label_logp)):
+        raise Unreadable("the model's label probabilities are no numbers")
     logp = dict(zip(scale.labels, completion.label_logp, strict=True))
     rationale = re.sub(r"\s+", " ", completion.text).strip()
     return RatingPrediction(

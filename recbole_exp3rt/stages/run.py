@@ -2,6 +2,7 @@
 
 Preferences of the reviews, profiles of the users and items, then the ratings. What the pairs do
 not need is never asked; an unreadable answer is counted and left out, never replaced by a number.
+What could not be had is asked for again by the next question that needs it.
 """
 
 from __future__ import annotations
@@ -99,7 +100,10 @@ class StepCount:
 
 
 class Pipeline:
-    """Rates pairs of raw tokens out of a corpus. Remembers what it has read during a run."""
+    """Rates pairs of raw tokens out of a corpus. Remembers what it has read during a run.
+
+    Unreadable answers are remembered too, failures are not, nor what was made in spite of them.
+    """
 
     def __init__(
         self,
@@ -116,9 +120,13 @@ class Pipeline:
         self.progress = progress
         self.counts = {"preference": StepCount(), "profile": StepCount(), "rating": StepCount()}
         self._preferences: dict[tuple[str, str], Preference | None] = {}
-        self._chooser = Chooser(corpus, settings)
+        self.chooser = Chooser(corpus, settings)
         self._profiles: dict[Choice, Profile] = {}
         self._ratings: dict[tuple[str, str], RatingPrediction | None] = {}
+        # what a failure stands behind, with its reason: it is made again when it is needed
+        self._failed: dict[tuple[str, str], str] = {}  # preferences
+        self._lacking: dict[Choice, str] = {}  # profiles
+        self._in_spite: set[tuple[str, str]] = set()  # ratings out of such profiles
         self._check_budget()
 
     def _check_budget(self) -> None:
@@ -139,75 +147,78 @@ class Pipeline:
             )
 
     def preferences(self, reviews: Sequence[Review]) -> list[Preference | None]:
-        """Likes and dislikes of each review; None where the answer could not be read."""
-        config = self.settings
-
-        def ask(review: Review) -> Request:
-            return preference.request(
-                review,
-                self.prompts.preference,
-                item_word=config.item_word,
-                max_prompt_tokens=config.max_prompt_tokens,
-                max_new_tokens=config.preference_new_tokens,
-                max_review_tokens=config.max_review_tokens,
-                count=self.models.preference.count_tokens,
-            )
-
+        """Likes and dislikes of each review; None where no answer was had or could be read."""
         known = self._preferences
         new = {(r.user, r.item): r for r in reviews if (r.user, r.item) not in known}
         texts = {key: r for key, r in new.items() if r.is_written}
         known.update({key: None for key in new.keys() - texts.keys()})
-        known.update(
-            self._step(
-                "preference",
-                "Reading reviews",
-                self.models.preference,
-                self._asked("preference", texts, ask),
-                lambda key, answer: preference.parse(answer.text, texts[key]),
-            )
+        asked = self._asked("preference", texts, self.preference_request)
+        known.update({key: None for key in texts.keys() - asked.keys()})
+        read, failed = self._step(
+            "preference",
+            "Reading reviews",
+            self.models.preference,
+            asked,
+            lambda key, answer: preference.parse(answer.text, texts[key]),
         )
-        return [known[(review.user, review.item)] for review in reviews]
+        known.update(read)
+        self._failed.update(failed)
+        return [known.get((review.user, review.item)) for review in reviews]
 
     def profiles(self, wanted: Sequence[tuple[Subject, str]]) -> list[Profile]:
         """Profiles of users and items in no pair; empty where nothing readable was written."""
-        of = {"user": self._chooser.of_user, "item": self._chooser.of_item}
-        return self._written([of[subject](key) for subject, key in wanted])
+        of = {"user": self.chooser.of_user, "item": self.chooser.of_item}
+        return self.written([of[subject](key) for subject, key in wanted])
 
-    def _written(self, choices: Sequence[Choice]) -> list[Profile]:
+    def written(self, choices: Sequence[Choice]) -> list[Profile]:
         """A profile for each choice of reviews; equal choices are asked for once."""
-        config = self.settings
-        new = [choice for choice in dict.fromkeys(choices) if choice not in self._profiles]
+        self._write(choices)
+        return [self._profile(choice) for choice in choices]
+
+    def _profile(self, choice: Choice) -> Profile:
+        return self._profiles.get(choice) or Profile(choice.subject, choice.key)
+
+    def _write(self, choices: Sequence[Choice]) -> None:
+        """Make a profile of each choice of reviews.
+
+        It is made of the preferences that could be had. Where there are none for failures alone,
+        there is no profile: an empty one would say that nothing is liked.
+        """
+        known = self._preferences
+        new = [
+            choice
+            for choice in dict.fromkeys(choices)
+            if choice not in self._profiles or choice in self._lacking
+        ]
         self.preferences([review for choice in new for review in choice.reviews])
-        found = {choice: [p for p in self.preferences(choice.reviews) if p] for choice in new}
+        told: dict[Choice, tuple[Subject, list[Preference]]] = {}
+        lacking: dict[Choice, str] = {}
+        for choice in new:
+            keys = [(review.user, review.item) for review in choice.reviews]
+            if rows := [found for key in keys if (found := known.get(key))]:
+                told[choice] = (choice.subject, rows)
+            if missing := [key for key in keys if key not in known]:
+                lacking[choice] = self._failed[missing[0]]
 
-        def ask(content: tuple[Subject, Sequence[Preference]]) -> Request:
-            subject, preferences = content
-            prompts = self.prompts
-            return profile.request(
-                preferences,
-                prompts.user_profile if subject == "user" else prompts.item_profile,
-                item_word=config.item_word,
-                max_prompt_tokens=config.max_prompt_tokens,
-                max_new_tokens=config.profile_new_tokens,
-                count=self.models.profile.count_tokens,
-            )
-
-        told = {choice: (choice.subject, rows) for choice, rows in found.items() if rows}
-        made = self._step(
+        made, failed = self._step(
             "profile",
             "Writing profiles",
             self.models.profile,
-            self._asked("profile", told, ask),
+            self._asked("profile", told, lambda content: self.profile_request(*content)),
             lambda choice, answer: profile.parse(answer.text, choice.subject, choice.key),
         )
+        lacking.update(failed)
         for choice in new:
-            empty = Profile(choice.subject, choice.key)
-            self._profiles[choice] = made.get(choice) or empty
-        return [self._profiles[choice] for choice in choices]
+            self._lacking.pop(choice, None)
+            if written := made.get(choice):
+                self._profiles[choice] = written
+            elif choice not in lacking:
+                self._profiles[choice] = Profile(choice.subject, choice.key)
+        self._lacking.update(lacking)
 
     @property
     def made_profiles(self) -> dict[Choice, Profile]:
-        """The profiles of this run, by the reviews they are made of."""
+        """The profiles of this run, by the reviews they are chosen from."""
         return dict(self._profiles)
 
     @property
@@ -217,7 +228,7 @@ class Pipeline:
 
     def choices(self, user: str, item: str) -> tuple[Choice, Choice]:
         """The reviews that the user's and the item's profile are made of in this pair."""
-        return self._chooser.of_user(user, item), self._chooser.of_item(item, user)
+        return self.chooser.of_user(user, item), self.chooser.of_item(item, user)
 
     def pair(self, user: str, item: str) -> rating.Pair:
         """What the model is told about a pair.
@@ -225,14 +236,44 @@ class Pipeline:
         The averages of a train pair leave its own rating out, as those of a test pair do; a
         pair is a train pair if the corpus has its review.
         """
+        self._write(self.choices(user, item))
+        return self._pair(user, item)
+
+    def _pair(self, user: str, item: str) -> rating.Pair:
+        """The same of profiles that are written."""
         corpus, biased = self.corpus, self.settings.use_bias
-        user_profile, item_profile = self._written(self.choices(user, item))
+        of_user, of_item = self.choices(user, item)
         return rating.Pair(
-            user=user_profile,
-            item=item_profile,
+            user=self._profile(of_user),
+            item=self._profile(of_item),
             description=corpus.description(item),
             user_average=corpus.user_average(user, without=item) if biased else None,
             item_average=corpus.item_average(item, without=user) if biased else None,
+        )
+
+    def preference_request(self, review: Review) -> Request:
+        """What step 1 asks about a review. Raises: Unreadable if nothing of it fits."""
+        config = self.settings
+        return preference.request(
+            review,
+            self.prompts.preference,
+            item_word=config.item_word,
+            max_prompt_tokens=config.max_prompt_tokens,
+            max_new_tokens=config.preference_new_tokens,
+            max_review_tokens=config.max_review_tokens,
+            count=self.models.preference.count_tokens,
+        )
+
+    def profile_request(self, subject: Subject, preferences: Sequence[Preference]) -> Request:
+        """What step 2 asks about a user or an item. Raises: Unreadable if nothing fits."""
+        config, prompts = self.settings, self.prompts
+        return profile.request(
+            preferences,
+            prompts.user_profile if subject == "user" else prompts.item_profile,
+            item_word=config.item_word,
+            max_prompt_tokens=config.max_prompt_tokens,
+            max_new_tokens=config.profile_new_tokens,
+            count=self.models.profile.count_tokens,
         )
 
     def request(self, pair: rating.Pair) -> Request:
@@ -251,25 +292,37 @@ class Pipeline:
     def rate(self, pairs: Sequence[tuple[str, str]]) -> list[RatingPrediction | None]:
         """A prediction for each (user, item); None where the answer could not be read.
 
+        A pair without a profile, for failures alone, is not rated.
         Raises: LLMError if not a single answer could be read since the pipeline was made.
         """
-        new = [key for key in dict.fromkeys(pairs) if key not in self._ratings]
-        choices = [self.choices(*pair) for pair in new]
-        self._written([choice for choice, _ in choices] + [choice for _, choice in choices])
-        told = {key: self.pair(*key) for key in new}
-        made = self._step(
+        count, said = self.counts["rating"], self._ratings
+        new = [key for key in dict.fromkeys(pairs) if key not in said or key in self._in_spite]
+        choices = {key: self.choices(*key) for key in new}
+        self._write([choice for side in zip(*choices.values(), strict=True) for choice in side])
+        told: dict[tuple[str, str], rating.Pair] = {}
+        for key in new:
+            lacks = [choice for choice in choices[key] if choice not in self._profiles]
+            if lacks:
+                count.asked += 1
+                count.missed(f"no profile of the {lacks[0].subject}: {self._lacking[lacks[0]]}")
+            else:
+                told[key] = self._pair(*key)
+        asked = self._asked("rating", told, self.request)
+        said.update({key: None for key in told.keys() - asked.keys()})
+        made, _ = self._step(
             "rating",
             "Rating pairs",
             self.models.rating,
-            self._asked("rating", told, self.request),
+            asked,
             lambda key, answer: rating.parse(answer, told[key], self.settings.scale),
         )
-        self._ratings.update({key: made.get(key) for key in new})
-        count = self.counts["rating"]
-        if new and not count.readable:
+        said.update(made)
+        self._in_spite.difference_update(new)
+        self._in_spite.update(key for key in new if self._lacking.keys() & set(choices[key]))
+        if pairs and not count.readable:
             reason = max(count.reasons, key=lambda r: count.reasons[r], default="no answer")
-            raise LLMError(f"not one of {count.asked} pairs was rated: {reason}")
-        return [self._ratings[pair] for pair in pairs]
+            raise LLMError(f"not one of {len(set(pairs))} pairs was rated: {reason}")
+        return [said.get(pair) for pair in pairs]
 
     def _asked(
         self, step: str, told: Mapping[Key, Told], ask: Callable[[Told], Request]
@@ -291,25 +344,33 @@ class Pipeline:
         llm: LLM,
         requests: dict[Key, Request],
         parse: Callable[[Key, Completion], Record],
-    ) -> dict[Key, Record | None]:
-        """Ask all `requests`, read each answer, count what came back."""
+    ) -> tuple[dict[Key, Record | None], dict[Key, str]]:
+        """Ask all `requests`, read each answer, count what came back.
+
+        What was read, None where unreadable; and the reasons of those that were not answered.
+        """
         keys = list(requests)
         count = self.counts[name]
         count.asked += len(keys)
-        read: dict[Key, Record | None] = dict.fromkeys(keys)
+        read: dict[Key, Record | None] = {}
+        failed = dict.fromkeys(keys, "not answered")
         if not keys:
-            return read
+            return read, failed
         answers = llm.generate([requests[key] for key in keys])
         for position, answer in self.progress(answers, len(keys), title):
+            key = keys[position]
             if isinstance(answer, Failure):
+                failed[key] = answer.reason
                 count.missed(answer.reason)
                 continue
+            del failed[key]
+            read[key] = None
             count.prompt_tokens += answer.prompt_tokens
             count.new_tokens += answer.new_tokens
             count.missing_labels += answer.missing_labels
             try:
-                read[keys[position]] = parse(keys[position], answer)
+                read[key] = parse(key, answer)
                 count.readable += 1
             except Unreadable as error:
                 count.missed(str(error))
-        return read
+        return read, failed

@@ -29,7 +29,9 @@ class FaultyProxy:
     `asked` counts the bodies that reached the real server, by path and body; `seen` the faults.
     """
 
-    def __init__(self, target: str, *, rate: float = 0.0, faults=FAULTS, seed: int = 7) -> None:
+    def __init__(
+        self, target: str, *, rate: float = 0.0, faults=FAULTS, seed: int = 7, port: int = 0
+    ) -> None:
         self.target = target.removesuffix("/v1")
         self.rate = rate
         self.faults = faults
@@ -42,6 +44,7 @@ class FaultyProxy:
         self.headers: list[dict[str, str]] = []
         self.busy = 0
         self.slow = 2.5  # seconds
+        self.pause = "0.1"  # seconds, that `wait` asks for
         proxy = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -67,7 +70,7 @@ class FaultyProxy:
                     with proxy.lock:
                         proxy.busy -= 1
 
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
         self.server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self.server.server_address[1]}/v1"
         threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()
@@ -99,7 +102,7 @@ class FaultyProxy:
     def answer(self, handler, body: bytes) -> None:
         fault = self.draw(handler.path)
         if fault == "wait":
-            say(handler, 429, {"error": {"message": "slow down"}}, {"Retry-After": "0.1"})
+            say(handler, 429, {"error": {"message": "slow down"}}, {"Retry-After": self.pause})
         elif fault == "wait until":
             date = formatdate(time.time() + 1, usegmt=True)
             say(handler, 429, {"error": {"message": "slow down"}}, {"Retry-After": date})

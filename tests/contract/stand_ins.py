@@ -6,6 +6,7 @@ vLLM: /tokenize, /v1/completions with tokens, `logprob_token_ids`, `allowed_toke
 
 import json
 import threading
+import time
 import urllib.error
 import urllib.request
 from contextlib import contextmanager
@@ -126,12 +127,13 @@ class SGLang(StandIn):
 
 
 class Plain(StandIn):
-    """`answer` is what it says; `steps` its tokens with their likeliest ones."""
+    """`answer` is what it says; `steps` its tokens with their likeliest ones; `slow` in seconds."""
 
     owner = "openai"
 
     def post(self, path, body):
         assert path == "/v1/chat/completions"
+        time.sleep(self.traits.get("slow", 0))
         for name in self.traits.get("refuses", ()):
             if name in body:
                 hint = "; use max_completion_tokens" if name == "max_tokens" else ""

@@ -97,3 +97,17 @@ def test_parameters_that_a_server_refuses_are_said_in_its_words():
     assert llm.readout == "parsed"
     assert all(not set(refuses) & set(body) for body in asked[-2:])
     assert asked[-1]["max_completion_tokens"] >= 24
+    lengths = {"max_tokens", "max_completion_tokens"}
+    assert all(lengths & set(body) for body in asked), "nothing is asked without a limit"
+    assert sum("max_tokens" in body for body in asked) == 1, "what was learned is kept"
+
+
+def test_requests_under_way_at_once_all_learn_the_servers_words():
+    with playing(Plain, answer="1", refuses=("max_tokens", "seed"), slow=0.1) as (part, url):
+        llm = to(url, readout="parsed")
+        llm.servers[0].refused.clear()
+        part.asked.clear()
+        requests = [Request((Message("user", f"Film {k}"),), 4) for k in range(8)]
+        answers = answer_all(llm, requests)
+    assert sum("max_tokens" in body for _, body in part.asked) > 1, "more than one at once"
+    assert [answer.text for answer in answers] == ["1"] * 8

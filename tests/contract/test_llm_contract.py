@@ -1,12 +1,19 @@
 """What every LLM does, whatever is behind it. A backend that joins the table has to pass."""
 
 import random
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+sys.path.insert(0, str(Path(__file__).parent))
+from batch_stand_in import batches
+
 from recbole_exp3rt.llm.base import LLM, Completion, Message, Readout, Request, answer_all, score
 from recbole_exp3rt.llm.cached import CachedLLM
+from recbole_exp3rt.llm.load import load_llm
+from recbole_exp3rt.llm.openai_http import HTTPOptions
 from recbole_exp3rt.llm.scripted import ScriptedLLM
 from recbole_exp3rt.llm.store import Store
 
@@ -32,7 +39,17 @@ def scripted():
     return ScriptedLLM(reply, scorer=scorer)
 
 
-BACKENDS = {"transformers": "smollm2", "served": "served"}  # and where they are made
+# and where they are made
+BACKENDS = {"transformers": "smollm2", "served": "served", "batch": "batch"}
+
+
+@pytest.fixture(scope="module")
+def batch(tmp_path_factory):
+    """A model behind a stand-in of OpenAI's Batch routes."""
+    with batches() as (_, url):
+        folder = str(tmp_path_factory.mktemp("batches"))
+        options = HTTPOptions((url,), batch_dir=folder, batch_poll_seconds=0.01)
+        yield load_llm("batch:teacher", options)
 
 
 @pytest.fixture(

@@ -4,12 +4,14 @@ import logging
 import math
 import socket
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 from faulty_proxy import between
+from stand_ins import Plain, playing
 
 from recbole_exp3rt.llm import http_server
 from recbole_exp3rt.llm.base import Completion, Failure, LLMError, Message, Readout, Request
@@ -175,6 +177,16 @@ def test_after_max_retries_a_failure_tells_the_reason(llama_server, quick):
         assert proxy.seen["broken"] == 3
 
 
+def test_a_server_that_asks_to_wait_is_not_asked_before(llama_server, quick):
+    with between(llama_server, faults=("wait",)) as proxy:
+        llm = to(proxy.url, readout="parsed", max_retries=1)
+        proxy.rate, proxy.pause = 1.0, "0.8"
+        start = time.monotonic()
+        assert ask_all(llm, [ask("A film?")]) == [Failure("the server answered 429")]
+        # our own pauses are a hundredth of a second here
+        assert proxy.seen["wait"] == 2 and time.monotonic() - start >= 0.8
+
+
 def test_what_is_over_the_context_is_a_failure_and_asked_once(llama_server):
     with between(llama_server) as proxy:
         llm = to(proxy.url, readout="parsed")
@@ -210,6 +222,29 @@ def test_with_no_server_left_it_is_one_line_not_thousands_of_failures(llama_serv
         llm = to(proxy.url, readout="parsed", max_retries=1)
     with pytest.raises(LLMError, match="no server answers"):
         ask_all(llm, [ask(f"Film {n}") for n in range(1000)])
+
+
+def test_a_server_that_comes_back_is_asked_again_if_it_serves_the_same(llama_server, quick):
+    with between(llama_server) as proxy:
+        llm = to(proxy.url, max_retries=0)
+        port = proxy.server.server_port
+        (first,) = ask_all(llm, [ask("A film?")])
+    for _ in range(2):
+        with pytest.raises(LLMError, match="no server answers"):
+            ask_all(llm, [ask("A film?")])
+    with pytest.raises(LLMError, match="no server answers"):
+        llm.count_tokens("still away")
+    with between(llama_server, port=port):
+        assert llm.count_tokens("is it back?") > 2
+        assert ask_all(llm, [ask("A film?")]) == [first]
+    with pytest.raises(LLMError, match="no server answers"):
+        ask_all(llm, [ask("A film?")])
+    with (
+        playing(Plain, answer="1") as (_, other),
+        between(other, port=port),
+        pytest.raises(LLMError, match="has come back with smollm2-2026-01-01, where it served"),
+    ):
+        ask_all(llm, [ask("A film?")])
 
 
 def test_a_consumer_that_stops_early_stops_the_requests(llama_server):

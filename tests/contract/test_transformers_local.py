@@ -128,14 +128,23 @@ def test_a_request_over_the_context_fails_with_the_reason_and_the_others_go_on()
     assert isinstance(failure, Failure) and "over the context of 80" in failure.reason
 
 
-def test_memory_running_out_halves_the_batch(smollm2, monkeypatch):
+def cuda_runs_out():
+    raise torch.OutOfMemoryError("out of memory")
+
+
+def cpu_runs_out():
+    torch.empty(1 << 50)  # four PiB: what the allocator really says
+
+
+@pytest.mark.parametrize("run_out", [cuda_runs_out, cpu_runs_out])
+def test_memory_running_out_halves_the_batch(smollm2, monkeypatch, run_out):
     requests = pairs(max_new_tokens=4, readout=Readout("\nRating: ", DIGITS))
     wanted = answer_all(smollm2, requests)
     forward = smollm2.model.forward
 
     def small_memory(*args, input_ids, **kwargs):
         if input_ids.shape[0] > 2:
-            raise torch.OutOfMemoryError("out of memory")
+            run_out()
         return forward(*args, input_ids=input_ids, **kwargs)
 
     monkeypatch.setattr(smollm2.model, "forward", small_memory)
@@ -143,10 +152,7 @@ def test_memory_running_out_halves_the_batch(smollm2, monkeypatch):
         assert one.text == other.text
         assert one.label_logp == pytest.approx(other.label_logp, abs=1e-4)
 
-    def no_memory(*args, **kwargs):
-        raise torch.OutOfMemoryError("out of memory")
-
-    monkeypatch.setattr(smollm2.model, "forward", no_memory)
+    monkeypatch.setattr(smollm2.model, "forward", lambda *args, **kwargs: run_out())
     assert all("memory" in failure.reason for failure in answer_all(smollm2, requests))
 
 

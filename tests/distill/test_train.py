@@ -145,7 +145,7 @@ def test_a_finished_student_is_not_overwritten(student, tiny, data, capsys):
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"data": "nowhere"}, "data nowhere is no folder"),
+        ({"data": "nowhere"}, "nowhere is no folder of training data"),
         ({"preset": "imbd"}, "preset='imbd' is not one of .* (did you mean imdb?)"),
         ({"batching": "pack"}, "batching='pack' is not one of .* (did you mean packing?)"),
         ({"ranks": 4}, "ranks is no setting of a training (did you mean rank?)"),
@@ -177,7 +177,7 @@ def test_too_little_data_and_broken_lines_are_named(tiny, tmp_path):
         fit(tiny, str(data), tmp_path / "s")
     file = data / "rating.valid.jsonl"
     file.write_text('{"messages": [{"role": "user", "content": "?"}]}\n')
-    with pytest.raises(UsageError, match=r"rating.valid.jsonl line 1 does not hold"):
+    with pytest.raises(UsageError, match=r"rating.valid.jsonl line 1: no messages"):
         fit(tiny, str(data), tmp_path / "s")
 
 

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from recbole_exp3rt.card import CARD, pair_digest
+from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.quick_start import main
 
 QUICK = ["--use_gpu=False", "--student=oracle", "--eval_pairs=3", "--baselines=[]", "--task=rating"]
@@ -41,6 +42,14 @@ MISTAKES = [
     (["--learning_rate=0.1"], "learning_rate is no setting of EXP3RT", "--MF.learning_rate=0.1"),
     (["--config_files=nowhere.yaml"], "nowhere.yaml", "config_files"),
     (["--review_file=nowhere.jsonl"], "nowhere.jsonl", "review_file=PATH"),
+    (["--rating_scale=[1,5]", "--relevant_from=4"], "outside rating_scale=[1, 5]", "give the"),
+    (["--normalize_all=True"], "outside rating_scale=[1, 10]", "do not normalise"),
+    (["--model=MF", "--baselines=EXP3RT"], "EXP3RT is no baseline", "--model=EXP3RT"),
+    (["--model=MF", "--generator=Nope"], "generator=Nope is no model", "checkpoint"),
+    (["--model=BPR", "--task=rerank", "--baselines=[Nope]"], "Nope predicts no ratings", "MF"),
+    (["--checkpoint_dir=/proc/none"], "/proc/none", "cannot be written"),
+    (["--seed=4294967296"], "seed=4294967296", "to 4294967295"),
+    (["--Bias.reg_weight=0"], "Bias.reg_weight=0", "above 0"),
 ]
 
 
@@ -52,13 +61,49 @@ def test_a_mistake_is_one_line_and_nothing_half_written(
     (home / "empty.jsonl").touch()
     (home / "latin.jsonl").write_bytes(b'{"user_id": "\xe9"}\n')
     result = home / "result.json"
-    quick = [] if arguments[0].startswith("--model=BPR") else QUICK
+    quick = [] if arguments[0].startswith(("--model=BPR", "--model=MF")) else QUICK
     given = {argument.split("=")[0] for argument in arguments}
     rest = [argument for argument in quick if argument.split("=")[0] not in given]
     assert main([*rest, *arguments, f"--result_file={result}"]) == 2
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert line.startswith("error: ") and thing in line and remedy in line
     assert not result.exists() and not list(home.glob("**/*.part"))
+
+
+ITEM_FILES = [
+    ("item_id:token\ttitle:token\nsyn0000\tCafé\n".encode("latin-1"), "is no table"),
+    (b"", "is no table"),
+    (b"title:token\ngenres:token\n", "has no column item_id"),
+    (None, "is no table"),  # a folder
+]
+
+
+@pytest.mark.parametrize(("content", "reason"), ITEM_FILES)
+def test_an_item_file_that_cannot_be_read_is_named(tmp_path, content, reason):
+    from recbole_exp3rt.data.corpus import read_descriptions
+
+    path = tmp_path / "sample.item"
+    path.mkdir() if content is None else path.write_bytes(content)
+    with pytest.raises(UsageError, match=rf"sample\.item {reason}.*run the converter again"):
+        read_descriptions(path, {"title": "Title"})
+
+
+def test_what_fails_early_leaves_no_folder_behind(home, monkeypatch):
+    monkeypatch.chdir(home)
+    places = ["--result_file=new/a.json", "--export_dir=new/b", "--checkpoint_dir=new/c"]
+    assert main(["--model=Bias", "--use_gpu=False", "--rating_scale=[1,5]", *places]) == 2
+    assert not (home / "new").exists()
+
+
+def test_candidates_of_nobody_in_the_test_part_are_no_success(home, monkeypatch):
+    monkeypatch.chdir(home)
+    rows = "user_id\titem_id\tscore\nviewer000\tsyn0001\t1\n"
+    (home / "one.tsv").write_text(rows)
+    few = ["--use_gpu=False", "--model=Bias", "--task=rerank", "--generator=[one.tsv,one.tsv]"]
+    assert main([*few, "--rerank_users=3", "--seed=1", "--result_file=nobody.json"]) == 0
+    table = json.loads((home / "nobody.json").read_text())["rows"]
+    assert [row["name"] for row in table] == ["one.tsv", "one.tsv + Bias"]
+    assert all(value == 0 for row in table for value in row["metrics"].values())
 
 
 @pytest.mark.parametrize("path", ["/proc/none/x.json", "dataset", "dataset/sample/sample.inter/x"])
@@ -138,6 +183,50 @@ def test_what_is_not_relevant_is_no_success_of_a_whole_run(home, monkeypatch, ca
     assert (row["metrics"], row["n"]) == (wanted.metrics, wanted.n_users)
     users = {one.candidates.user for one in wanted.lists}
     assert row["metrics"] != evaluate_ranking(config, split, generator, users=users).metrics
+
+
+def test_ranking_metrics_of_a_user_stand_in_the_table_of_a_reranking_run(home, monkeypatch, capsys):
+    monkeypatch.chdir(home)
+    rerank = [
+        "--task=rerank",
+        "--rerank_users=3",
+        "--generator=Pop",
+        "--metrics=[MRR,Hit,MAP,GAUC]",
+    ]
+    few = ["--use_gpu=False", "--student=oracle", "--explanations=0", "--result_file=ranks.json"]
+    assert main([*few, *rerank, "--topk=[5,10,15,20]", "--valid_metric=MRR@10"]) == 0
+    said = capsys.readouterr().out
+    for row in json.loads((home / "ranks.json").read_text())["rows"]:
+        assert set(row["metrics"]) >= {"mrr@5", "hit@20", "map@10"}
+    assert said.count("Pop + EXP3RT  ") == 2, "columns that do not fit stand in a second table"
+
+
+def test_a_misspelt_part_leaves_the_files_of_a_user_alone(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "dataset" / "sample"  # a user's own, by the name of ours
+    folder.mkdir(parents=True)
+    for part in ("mytrain", "mytest"):
+        (folder / f"sample.{part}.inter").write_text("user_id:token\titem_id:token\n")
+    parts = "--benchmark_filename=['mytrain','myvalid','mytset']"
+    assert main(["--model=Bias", parts]) == 2
+    assert "sample.mytset.inter" in capsys.readouterr().err
+    assert sorted(file.name for file in folder.iterdir()) == [
+        "sample.mytest.inter",
+        "sample.mytrain.inter",
+    ]
+
+
+def test_a_settings_file_names_model_and_data_set_and_the_command_line_wins(
+    home, monkeypatch, capsys
+):
+    monkeypatch.chdir(home)
+    (home / "which.yaml").write_text("model: Bias\ndataset: nowhere\nuse_gpu: False\n")
+    assert main(["--config_files=which.yaml"]) == 2
+    assert "data set nowhere does not exist" in capsys.readouterr().err
+    assert main(["--config_files=which.yaml", "--dataset=sample"]) == 0
+    assert "Fitted Bias" in capsys.readouterr().out
+    assert main(["--config_files=which.yaml", "--dataset=sample", "--model=MF2"]) == 2
+    assert "model=MF2" in capsys.readouterr().err
 
 
 def test_the_sample_is_made_where_a_settings_file_looks_for_it(tmp_path, monkeypatch):

@@ -1,18 +1,28 @@
 """EXP3RT in a user's own pipeline: rate, explain, rerank, new users and items, exports, show."""
 
+import io
 import json
 import threading
+import time
+import unicodedata
+import warnings
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
+from rich.console import Console
 
 from recbole_exp3rt.config import Config
 from recbole_exp3rt.data.split import load_split
 from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.quick_start import main, run
+from recbole_exp3rt.rater import Rater
 from recbole_exp3rt.recommender import Recommender
 from recbole_exp3rt.records import Review
+from recbole_exp3rt.settings import Settings
+from recbole_exp3rt.show import show_explanations, show_extractions, show_pair
+from recbole_exp3rt.stages.run import Models, Pipeline
 
 ORACLE = {"use_gpu": False, "student": "oracle", "store_path": "recommender.sqlite"}
 
@@ -41,6 +51,22 @@ def test_lists_and_data_frames_are_rated_alike(known):
     assert rated["modal"].between(1, 10).all() and rated["note"].eq("mine").all()
     assert rated["rationale"].str.len().gt(0).all()
     assert "predicted" not in frame, "the user's frame stays as it was"
+
+
+def test_pairs_and_candidates_may_be_anything_that_can_be_gone_through(known):
+    recommender, split = known
+    user, (one, other) = split.user_tokens[3], split.item_tokens[1:3]
+    wanted = recommender.ratings([(user, one), (user, other)])
+    assert recommender.ratings(zip([user, user], [one, other], strict=True)) == wanted
+    assert [p.expected for p in recommender.rate((user, item) for item in (one, other))] == wanted
+    ranked = recommender.rerank({user: [one, other]})
+    for items in (pd.Series([one, other], index=[5, 9]), iter([one, other])):
+        assert recommender.rerank({user: items}) == ranked
+    assert dict(recommender.rerank({user: {one, other}})[user]) == dict(ranked[user])
+    frame = pd.DataFrame({"user_id": pd.Categorical([user], [user, "x"]), "item_id": [one]})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert recommender.rerank(frame)["rank"].tolist() == [1]
 
 
 def test_candidates_come_back_by_predicted_rating(known):
@@ -93,6 +119,46 @@ def test_a_user_known_only_by_reviews_and_an_item_known_only_by_a_description(kn
         recommender.ratings([(old[0], "new-item")])
 
 
+MISTAKES = [
+    ([Review("n", "film", 99, "Great.")], None, "rating 99 is no number of 1–10"),
+    ([Review("n", "film", float("nan"))], None, "rating nan is no number"),
+    ([Review("n", "film", "9", "Great.")], None, "review of item 'film' by user 'n': rating '9'"),
+    ([Review("n", "film", 9, None)], None, "its text None is no text"),
+    ([Review(7, "film", 9)], None, "its user 7 is no text"),
+    ([Review("n", "film", 9, timestamp=None)], None, "timestamp None is no number"),
+    ([("n", "film", 9, "Great.")], None, r"\('n', 'film', 9, 'Great.'\) is no Review; write"),
+    ([], {"film": "A plot."}, "description of item film: 'A plot.' is no mapping"),
+]
+
+
+@pytest.mark.parametrize(("reviews", "descriptions", "message"), MISTAKES)
+def test_what_is_no_review_or_description_is_refused(known, reviews, descriptions, message):
+    with pytest.raises(UsageError, match=message):
+        known[0].with_reviews(reviews, descriptions)
+
+
+def test_a_review_of_a_known_pair_takes_the_place_of_the_known_one(known):
+    recommender, split = known
+    user = split.user_tokens[3]
+    rows = recommender.rater.pipeline.corpus.user_reviews(user)
+    again = recommender.with_reviews(rows)
+    assert again.rater.pipeline.corpus.by_user == recommender.rater.pipeline.corpus.by_user
+    said = [Review(user, rows[0].item, r, t) for r, t in ((9, "Loved the music."), (1, "Dull."))]
+    changed = recommender.with_reviews(said).rater.pipeline.corpus
+    assert [r for r in changed.user_reviews(user) if r.item == rows[0].item] == said[1:]
+    assert [r for r in changed.item_reviews(rows[0].item) if r.user == user] == said[1:]
+    older = Review(user, rows[0].item, 5, "Older.", timestamp=-1.0)
+    changed = recommender.with_reviews([*said, older]).rater.pipeline.corpus
+    assert older not in changed.user_reviews(user), "the latest counts, whatever stands last"
+
+
+def test_what_a_description_does_not_hold_is_no_line(known):
+    recommender, split = known
+    lines = {"Title": "Rain", "Plot": None, "Year": float("nan"), "Stars": " "}
+    told = recommender.with_reviews([], {"new": lines}).explain(split.user_tokens[3], "new")
+    assert told.description.lines == (("Title", "Rain"),)
+
+
 def test_without_a_data_set(tmp_path, known):
     corpus = known[0].rater.pipeline.corpus
     reviews = [r for rows in list(corpus.by_user.values())[:30] for r in rows]
@@ -109,22 +175,45 @@ def test_without_a_data_set(tmp_path, known):
         Recommender.from_reviews(reviews, rating_scale=(1, 10), studnet="oracle")
 
 
+class Alone:
+    """A model around a model that cannot be asked by two at once, as a store and a GPU cannot."""
+
+    def __init__(self, llm):
+        self.llm, self.identity, self.count_tokens = llm, llm.identity, llm.count_tokens
+        self.busy = threading.Lock()
+
+    def generate(self, requests):
+        if not self.busy.acquire(blocking=False):
+            raise RuntimeError("two at once")
+        try:
+            time.sleep(0.02)  # all the others come to the door meanwhile
+            yield from self.llm.generate(requests)
+        finally:
+            self.busy.release()
+
+
 def test_threads_may_ask_at_once(known):
     recommender, split = known
     pairs = split.pairs("test")[20:44]
-    alone = Recommender(recommender.rater).ratings(pairs)
-    fresh = recommender.with_reviews()
+    wanted = recommender.ratings(pairs)
+    old = recommender.rater.pipeline
+    alone = Alone(old.models.rating)
+    pipeline = Pipeline(old.corpus, Models(alone, alone, alone), old.prompts, old.settings)
+    fresh = Recommender(Rater(pipeline))
     found: dict[int, list] = {}
+    together = threading.Barrier(4)
 
     def ask(k: int) -> None:
-        found[k] = fresh.ratings(pairs[k * 6 : k * 6 + 6])
+        own = fresh.with_reviews() if k % 2 else fresh  # of one family, with one set of models
+        together.wait()
+        found[k] = [own.explain(*pair).prediction.expected for pair in pairs[k * 6 : k * 6 + 6]]
 
     threads = [threading.Thread(target=ask, args=(k,)) for k in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert [rating for k in range(4) for rating in found[k]] == alone
+    assert [rating for k in range(4) for rating in found.get(k, [])] == wanted
 
 
 def test_a_run_exports_what_it_found_and_is_taken_up_again(home, known):
@@ -188,9 +277,11 @@ def test_a_result_of_other_data_is_refused(home, tmp_path):
     changed.write_text(json.dumps(run_of | {"model": "MF"}))
     with pytest.raises(UsageError, match="is of MF; only EXP3RT reads reviews"):
         Recommender.from_run(changed)
-    changed.write_text("{}")
-    with pytest.raises(UsageError, match="is no result file of a run"):
-        Recommender.from_run(changed)
+    without = {key: value for key, value in run_of.items() if key != "split_digest"}
+    for body in ({}, without, []):
+        changed.write_text(json.dumps(body))
+        with pytest.raises(UsageError, match="is no result file of a run"):
+            Recommender.from_run(changed)
 
 
 def test_show_prints_what_the_model_saw_and_said(known, capsys):
@@ -207,3 +298,26 @@ def test_show_prints_what_the_model_saw_and_said(known, capsys):
     assert " ".join(review.text.split()) in said
     assert main(["show", "--user=nobody", f"--item={item}", *settings]) == 2
     assert "user nobody has no reviews" in capsys.readouterr().err
+    assert main(["show", "--model=MF", f"--user={user}", f"--item={item}", *settings]) == 2
+    assert "--model=MF: show prints what EXP3RT saw" in capsys.readouterr().err
+
+
+def test_no_control_of_a_review_reaches_the_terminal(known):
+    recommender, split = known
+    bad = "I loved the music.\x1b[2J\x1b]0;owned\x07\x9b5A\r\u202eloved\x7f"
+    item = split.item_tokens[1]
+    wider = recommender.with_reviews(
+        [Review("new\x1b[2J", item, 9, bad, bad)], {"new": {"Title": bad, "Plot": bad}}
+    )
+    out = io.StringIO()
+    console = Console(file=out, width=110)
+    show_pair(console, wider, "new\x1b[2J", "new")
+    pair = ("new\x1b[2J", "new")
+    show_explanations(console, wider.rater, split, [pair], 1)
+    settings = Settings.from_config(Config("EXP3RT", "sample", config_dict=ORACLE))
+    wider.rater.models["other"] = wider.rater.models["oracle"]
+    show_extractions(console, wider.rater, replace(settings, student="other"), [pair])
+    said = out.getvalue()
+    assert said.count("I loved the music.") >= 5 and "both models" in said
+    assert {c for c in said if unicodedata.category(c) == "Cc"} == {"\n"} and "\u202e" not in said
+    assert bad in str(wider.rater.pipeline.corpus.user_reviews(pair[0])[0].text), "kept as it is"

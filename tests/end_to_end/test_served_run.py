@@ -6,12 +6,19 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "tests" / "contract"))
+from batch_stand_in import batches  # noqa: E402
+
 KEY = "sk-most-secret-0123456789"
 
 
 def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
-    steps = ["--student=oracle", "--rating_model=openai:smollm2", "--task=rating"]
+    steps = ["--student=oracle", "--task=rating"]
+    if not any(argument.startswith("--rating_model") for argument in arguments):
+        steps.append("--rating_model=openai:smollm2")
     small = ["--eval_pairs=4", "--max_new_tokens=6", "--baselines=[]", "--use_gpu=False"]
     return subprocess.run(
         [sys.executable, str(ROOT / "run_recbole.py"), *steps, *small, *arguments],
@@ -45,6 +52,39 @@ def test_a_run_against_a_server_says_how_ratings_were_read(llama_server, tmp_pat
     said = done.stdout + done.stderr + again.stdout + again.stderr
     kept = b"".join(p.read_bytes() for p in tmp_path.rglob("*") if p.is_file())
     assert KEY not in said and KEY.encode() not in kept
+
+
+def test_a_budget_stops_a_run_with_a_line_and_a_larger_one_goes_on(llama_server, tmp_path):
+    (tmp_path / "prices.yaml").write_text("models: {smollm2: {prompt: 1000, new: 1000}}")
+    server = [f"--base_url={llama_server}", "--prices=prices.yaml", "--concurrency=2"]
+    done = run(tmp_path, *server, "--budget=1")  # a pair is some 600 tokens: 60 cents
+    assert done.returncode == 3 and "Traceback" not in done.stderr
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("stopped: the budget of $1.00 is reached: $")
+    ledger = tmp_path / "saved" / "ledger.jsonl"
+    paid = len(ledger.read_text().splitlines())
+    assert 0 < paid < 4
+    again = run(tmp_path, *server, "--budget=50")
+    assert again.returncode == 0, again.stderr
+    assert f"Paid by this run: {4 - paid} calls" in again.stdout
+    assert len(ledger.read_text().splitlines()) == 4  # none twice
+
+
+def test_a_run_by_the_batch_route_costs_half(tmp_path):
+    (tmp_path / "prices.yaml").write_text(
+        "models: {teacher: {prompt: 1000, new: 1000, batch_discount: 0.5}}"
+    )
+    quick = ["--prices=prices.yaml", "--budget=9", "--batch_poll_seconds=0.1"]
+    with batches() as (server, url):
+        done = run(tmp_path, f"--base_url={url}", "--rating_model=batch:teacher", *quick)
+    assert done.returncode == 0, done.stderr
+    assert "rating by openai:teacher@teacher-2026-01-01+top" in done.stdout
+    assert len(server.batches) == 1 and len(server.paid) == 4
+    entries = map(json.loads, (tmp_path / "saved" / "ledger.jsonl").read_text().splitlines())
+    for entry in entries:
+        tokens = entry["prompt_tokens"] + entry["new_tokens"]
+        assert entry["cost"] == pytest.approx(tokens * 1000 / 1e6 / 2)
+    assert list((tmp_path / "saved" / "batches").glob("*.json")) == []
 
 
 def test_a_server_that_is_not_there_is_one_line(tmp_path):

@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 
 from dataset_converters.sample import make_sample
+from recbole_exp3rt.annotate import annotate
 from recbole_exp3rt.config import Config
 from recbole_exp3rt.data.corpus import corpus_of
 from recbole_exp3rt.data.split import load_split
@@ -182,3 +183,45 @@ def test_calibration_reads_validation_out_of_train_and_never_a_test_row(world, t
     assert coefficients(refit=False) == coefficients(refit=True) == before
     change(copy, set(split.pairs("valid")))
     assert coefficients(refit=False) != before
+
+
+def annotated(folder: Path, out: Path, **values) -> dict[str, bytes]:
+    """The files of a folder of training data, its card without the digest of the split."""
+    own = {"teacher": "oracle", "teacher_temperature": 0.0, "annotate_pairs": 40}
+    own |= {"profile_reviews": 3}
+    paths = {"annotate_dir": str(out), "store_path": str(out.with_suffix(".sqlite"))}
+    annotate("world", config_dict=settings(folder, own | paths | values))
+    files = {path.name: path.read_bytes() for path in out.glob("*.jsonl")}
+    card = json.loads((out / "card.json").read_text())
+    return files | {"card": {key: value for key, value in card.items() if key != "split"}}
+
+
+@pytest.mark.parametrize(
+    ("kind", "leave_out"), [(kind, number % 2 == 0) for number, kind in enumerate(SPLITS)]
+)
+def test_other_test_rows_change_no_byte_of_the_training_data(world, tmp_path, kind, leave_out):
+    """Other validation rows change what is validated on, and nothing that is trained on."""
+    copy = tmp_path / "data"
+    shutil.copytree(world, copy)
+    values = SPLITS[kind] | {"profile_leave_one_out": leave_out}
+    before = annotated(copy, tmp_path / "before", **values)
+    split = load_split(Config("EXP3RT", "world", config_dict=settings(copy, values)))
+    change(copy, set(split.pairs("test")))
+    assert annotated(copy, tmp_path / "test", **values) == before
+    change(copy, set(split.pairs("valid")))
+    after = annotated(copy, tmp_path / "valid", **values)
+    assert {name for name in before if before[name] != after[name]} == {"rating.valid.jsonl"}
+    change(copy, set(split.pairs("train")))
+    assert b"LEAK" in annotated(copy, tmp_path / "train", **values)["preference.train.jsonl"]
+
+
+def test_test_rows_that_are_not_there_are_missed_by_nobody(world, tmp_path):
+    """Not even the order of the rows depends on them."""
+    copy = tmp_path / "data"
+    shutil.copytree(world, copy)
+    values = SPLITS["benchmark files"]
+    before = annotated(copy, tmp_path / "before", **values)
+    file = copy / "world" / "world.test.inter"
+    table = pd.read_csv(file, sep="\t", dtype=str)
+    table.sample(frac=0.2, random_state=1).to_csv(file, sep="\t", index=False)
+    assert annotated(copy, tmp_path / "after", **values) == before

@@ -179,6 +179,26 @@ def test_a_file_that_is_no_checkpoint(make_world, tmp_path):
         load_generator("other.pth", config, split)
 
 
+@pytest.mark.parametrize(
+    ("spoilt", "message"),
+    [
+        ({"config": {}}, "its config names no model"),
+        ({"config": 5}, "its config names no model"),
+        ({"tokens": 5}, "its tokens are no lists"),
+    ],
+)
+def test_a_checkpoint_with_something_else_in_a_part(make_world, spoilt, message):
+    config = make_world(structured_rows(), model="Pop")
+    split = load_split(config)
+    path = fit("Pop", config, split).save()
+    torch.save(torch.load(path) | spoilt, "spoilt.pth")
+    with pytest.raises(UsageError, match=rf"generator=spoilt\.pth.*{message}"):
+        load_generator("spoilt.pth", config, split)
+    (path.parent / "text.pth").write_text("e")
+    with pytest.raises(UsageError, match=r"no readable checkpoint \(|holds more than"):
+        load_generator(str(path.parent / "text.pth"), config, split)
+
+
 # --- candidates files
 
 BROKEN = [

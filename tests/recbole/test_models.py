@@ -17,6 +17,7 @@ from recbole_exp3rt.evaluator import (
     rating_metrics,
 )
 from recbole_exp3rt.fitting import build_model, fit
+from recbole_exp3rt.generators import load_generator
 from recbole_exp3rt.model.bias import solve_biases
 from recbole_exp3rt.rerank import evaluate_ranking
 from recbole_exp3rt.scale import RatingScale
@@ -90,14 +91,50 @@ def test_wdl_uses_item_fields_where_they_are_loaded(make_world, tmp_path):
     assert np.isfinite(predict_ratings(fitted, split, np.arange(5))).all()
 
 
+@pytest.mark.parametrize("settings", [{}, {"train_batch_size": 4096, "refit": True}])
+def test_pop_counts_each_train_row_once_and_nothing_else(make_world, settings):
+    """Neither sampled negatives, nor an item once a batch, alone and as a run's generator."""
+    for model in ("Pop", "Bias"):
+        split = load_split(make_world(structured_rows(), model=model, **settings))
+        popular = load_generator("Pop", split.config, split)
+        rows = np.bincount(popular.learned.items("train"), minlength=split.dataset.item_num)
+        assert popular.model.item_cnt.flatten().tolist() == rows.tolist()
+
+
 @pytest.mark.parametrize("model", ["BPR", "LightGCN"])
 def test_a_ranking_model_beats_popularity(make_world, model):
     split = load_split(make_world(structured_rows(), model=model, topk=[5, 10], seed=1))
-    one_by_one = split.config.for_model("Pop", train_batch_size=1)  # it counts once a batch
-    popular = fit("Pop", one_by_one, split)
+    popular = fit("Pop", split.config, split)
     by_popularity = evaluate_ranking(split.config, split, popular).metrics["recall@10"]
     fitted = fit(model, split.config, split)
     assert evaluate_ranking(split.config, split, fitted).metrics["recall@10"] > by_popularity
+
+
+@pytest.mark.parametrize(
+    ("model", "settings"),
+    [
+        ("MF", {"init_std": -1}),
+        ("MF", {"clip_grad_norm": "abc", "epochs": 1}),
+        ("WDL", {"dropout_prob": 2}),
+        ("WDL", {"mlp_hidden_size": "abc"}),
+        ("WDL", {"mlp_hidden_size": []}),
+        ("LightGCN", {"train_neg_sample_args": None}),
+    ],
+)
+def test_a_value_that_a_model_cannot_take_is_named_with_its_model(make_world, model, settings):
+    split = load_split(make_world(structured_rows(), model=model, search=None, **settings))
+    key, value = next(iter(settings.items()))
+    with pytest.raises(UsageError) as raised:
+        fit(model, split.config, split)
+    assert str(raised.value).startswith(f"{model} with ") and f"{key}={value}" in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_an_error_of_a_model_with_its_usual_settings_is_not_hidden(make_world, monkeypatch):
+    split = load_split(make_world(structured_rows(), model="MF"))
+    monkeypatch.setattr("recbole_exp3rt.model.mf._share", None)  # a bug of ours
+    with pytest.raises(TypeError):
+        fit("MF", split.config, split)
 
 
 def test_lightgcn_adjacency_is_the_dense_formula(make_world):
@@ -199,9 +236,10 @@ def test_a_rating_model_needs_ratings(make_world):
 
 
 def test_biases_need_a_penalty(make_world):
-    config = make_world(structured_rows(), reg_weight=0)
     with pytest.raises(UsageError, match="reg_weight=0 is not above 0"):
-        fit("Bias", config, load_split(config))
+        make_world(structured_rows(), reg_weight=0)
+    with pytest.raises(UsageError, match="search: reg_weight=0 is not above 0"):
+        make_world(structured_rows(), search={"reg_weight": [0]})
 
 
 # --- rating metrics

@@ -8,22 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from worlds import structured_rows, write_inter
+from worlds import LOADED, SETTINGS, prepare, structured_rows, write_inter
 
 import recbole_exp3rt
 from recbole_exp3rt import Candidates, UsageError, make_reranking_trainer
-from recbole_exp3rt.compat import CHECKPOINTS
 from recbole_exp3rt.rerank import KeepOrder
 
-COLUMNS = {"inter": ["user_id", "item_id", "rating", "timestamp"]}
-SETTINGS = {
-    "load_col": COLUMNS,
-    "epochs": 2,
-    "show_progress": False,
-    "topk": [5, 20],
-    "metrics": ["Recall", "NDCG"],
-    "valid_metric": "NDCG@5",
-}
 SEQUENTIAL = {
     "train_neg_sample_args": None,
     "eval_args": {"split": {"LS": "valid_and_test"}, "order": "TO", "mode": "full"},
@@ -40,18 +30,6 @@ def registered(tmp_path, monkeypatch):
     monkeypatch.setattr("sys.argv", ["script.py"])  # RecBole's Config reads the command line
     recbole_exp3rt.register()
     write_inter(tmp_path / "dataset" / "world" / "world.inter", structured_rows(n_items=60))
-
-
-def prepare(model, dataset="world", **settings):
-    """What a user of RecBole writes: config, train, valid and test data, a model."""
-    from recbole.config import Config
-    from recbole.data import create_dataset, data_preparation
-    from recbole.utils import init_seed
-
-    config = Config(model, dataset, config_dict={**SETTINGS, **settings})
-    init_seed(config["seed"], config["reproducibility"])
-    train, valid, test = data_preparation(config, create_dataset(config))
-    return config, train, valid, test, config.model_class(config, train.dataset)
 
 
 def stock(name):
@@ -126,49 +104,6 @@ def test_sampled_candidates_cannot_be_reranked():
     trainer = make_reranking_trainer(Trainer, KeepOrder())(config, model)
     with pytest.raises(UsageError, match="only an evaluation of all items can be reranked"):
         trainer.evaluate(test, load_best_model=False)
-
-
-# --- checkpoints of RecBole's own
-
-
-def test_a_checkpoint_of_others_needs_trust():
-    from recbole.quick_start import load_data_and_model
-    from recbole.trainer import Trainer
-
-    config, train, valid, test, model = prepare("BPR")
-    trainer = Trainer(config, model)
-    trainer.fit(train, valid, verbose=False)
-    foreign = Path("saved", "foreign.pth")
-    Path(trainer.saved_model_file).rename(foreign)
-    again = Trainer(config, model)
-    reads = (
-        lambda: again.evaluate(test, model_file=foreign),
-        lambda: again.resume_checkpoint(foreign),
-        lambda: load_data_and_model(foreign),
-    )
-    load = torch.load
-    for read in reads:
-        with pytest.raises(UsageError, match="was not written by this process"):
-            read()
-    recbole_exp3rt.register(trust_checkpoint=True)
-    for read in reads:
-        read()
-    assert torch.load is load and again.start_epoch == 2
-    recbole_exp3rt.register()
-    assert not CHECKPOINTS.trusted
-
-
-def test_a_file_that_was_changed_since_is_no_longer_ours():
-    from recbole.trainer import Trainer
-
-    config, train, _, test, model = prepare("BPR")
-    trainer = Trainer(config, model)
-    trainer.fit(train, verbose=False)
-    trainer.evaluate(test)
-    stored = torch.load(trainer.saved_model_file, weights_only=False)
-    torch.save({**stored, "changed": 1}, trainer.saved_model_file)
-    with pytest.raises(UsageError, match="was not written by this process"):
-        trainer.evaluate(test)
 
 
 # --- RecBole's functions with our models
@@ -273,7 +208,7 @@ def test_exp3rt_reranks_in_a_script_from_the_train_rows_it_is_given(sample):
     from recbole_exp3rt import RatingReranker
     from recbole_exp3rt.model.exp3rt import EXP3RT
 
-    here = {"data_path": str(sample), "load_col": COLUMNS}
+    here = {"data_path": str(sample), "load_col": LOADED}
     config, train, _, test, model = prepare("BPR", dataset="sample", **here)
     rates = Config("EXP3RT", "sample", config_dict={**here, "student": "oracle"})
     reranker = RatingReranker(EXP3RT(rates, train.dataset).rate)
@@ -303,7 +238,7 @@ def test_an_unreadable_answer_counts_as_the_farthest_level(sample, monkeypatch):
 def test_our_defaults_stand_below_the_user_s_values_and_split_nothing():
     from recbole.config import Config
 
-    values = {"load_col": COLUMNS}
+    values = {"load_col": LOADED}
     ours = Config("MF", "world", config_dict=values)
     assert ours["reg_bias"] == 3.0 and ours["metrics"] == ["RMSE", "MAE"]
     assert Config("MF", "world", config_dict={**values, "reg_bias": 4.0})["reg_bias"] == 4.0

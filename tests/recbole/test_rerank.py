@@ -164,20 +164,39 @@ def test_new_order(scores, order):
     assert new_order(scores) == order
 
 
-def test_lists_must_reach_as_deep_as_the_metrics(generated):
+@pytest.mark.parametrize(
+    ("depth", "message"),
+    [(5, r"rerank_depth=5 is below max\(topk\)=20"), (0, "whole"), ("a", "rerank_depth='a' is no")],
+)
+def test_lists_must_reach_as_deep_as_the_metrics(generated, depth, message):
     config, split, generator = generated
-    config["rerank_depth"] = 5
-    with pytest.raises(UsageError, match=r"rerank_depth=5 is below max\(topk\)=20"):
+    with pytest.raises(UsageError, match=message):
+        make_reranking_trainer(type(generator.trainer), Keep(), depth)(config, generator.model)
+    config["rerank_depth"] = depth
+    with pytest.raises(UsageError, match=message):
         evaluate_ranking(config, split, generator)
 
 
-def test_a_reranker_must_score_every_candidate(generated):
+@pytest.mark.parametrize(
+    ("opinions", "message"),
+    [
+        (lambda lists: [[1.0] for _ in lists], "1 scores for 20 candidates of user u"),
+        (lambda lists: [[1.0] * 20], r"1 lists of scores for \d+ lists of candidates"),
+    ],
+)
+def test_a_reranker_must_score_every_candidate(generated, opinions, message):
     class Lazy:
         def rerank(self, lists):
-            return [[1.0] for _ in lists]
+            return opinions(lists)
 
-    with pytest.raises(ValueError, match="1 scores for 20 candidates"):
+    with pytest.raises(UsageError, match=message):
         evaluate_ranking(*generated, Lazy())
+
+
+@pytest.mark.parametrize("reranker", [Keep, None, len])
+def test_what_is_no_reranker_is_found_before_any_training(generated, reranker):
+    with pytest.raises(UsageError, match="is no object with a method `rerank"):
+        make_reranking_trainer(type(generated[2].trainer), reranker)
 
 
 def test_the_trainer_reranks_for_any_trainer_class(generated):

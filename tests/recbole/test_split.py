@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import pickle
+import time
 from collections import Counter
 
 import pytest
-from worlds import structured_rows
+from worlds import Evil, structured_rows
 
-from recbole_exp3rt.data.split import load_split
+from recbole_exp3rt.config import Config
+from recbole_exp3rt.data.split import load_split, rebuild_split
 from recbole_exp3rt.errors import UsageError
 
 TIMED = [("u", f"i{k}", float(1 + k % 5), time) for k, time in enumerate([5, 3, 9, 1, 7])]
@@ -107,3 +110,35 @@ def test_readers_may_sort_their_part(make_world):
     part.copy_field_property("neg_item_id", "item_id")
     assert split.pairs("test") == before
     assert "neg_item_id" not in split.test.field2type
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"USER_ID_FIELD": "nope"}, "data set world .*no 'nope'"),
+        ({"load_col": "abc"}, "data set world"),
+        ({"val_interval": "abc"}, "data set world"),
+        ({"rating_scale": [2, 5]}, "rating 1 outside rating_scale=.2, 5."),
+    ],
+)
+def test_settings_that_do_not_fit_the_data_are_told_in_one_line(make_world, settings, message):
+    rows = [("u", f"i{k}", float(1 + k % 5), k) for k in range(20)]
+    with pytest.raises(UsageError, match=message):
+        load_split(make_world(rows, **settings))
+
+
+def test_an_empty_file_is_named(make_world, tmp_path):
+    make_world(structured_rows())
+    (tmp_path / "dataset" / "world" / "world.inter").write_text("")
+    with pytest.raises(UsageError, match=r"world\.inter is empty"):
+        Config("BPR", "world")
+
+
+def test_a_pickle_beside_the_checkpoints_is_not_read(make_world, tmp_path):
+    config, executed = make_world(structured_rows()), tmp_path / "executed"
+    (tmp_path / "saved").mkdir()
+    (tmp_path / "saved" / "world-Dataset.pth").write_bytes(pickle.dumps(Evil(executed)))
+    assert load_split(config).size("test") and rebuild_split(config, time.time() + 1).size("test")
+    assert not executed.exists()
+    with pytest.raises(UsageError, match=r"dataset_save_path=x.pth: .*leave it out"):
+        load_split(make_world(structured_rows(), dataset_save_path="x.pth"))

@@ -10,6 +10,15 @@ import pandas as pd
 
 Row = Sequence[object]  # user, item[, rating[, timestamp]]
 COLUMNS = ("user_id:token", "item_id:token", "rating:float", "timestamp:float")
+LOADED = {"inter": ["user_id", "item_id", "rating", "timestamp"]}
+SETTINGS = {  # of a script that ranks
+    "load_col": LOADED,
+    "epochs": 2,
+    "show_progress": False,
+    "topk": [5, 20],
+    "metrics": ["Recall", "NDCG"],
+    "valid_metric": "NDCG@5",
+}
 
 
 def write_inter(path: Path, rows: Sequence[Row], width: int = 4) -> None:
@@ -36,3 +45,25 @@ def structured_rows(
             value = 3.2 + leniency[user] + quality[item] + match + random.normal(0, 0.3)
             rows.append((f"u{user}", f"i{item}", float(np.clip(round(value), 1, 5)), time))
     return rows
+
+
+def prepare(model, dataset="world", **settings):
+    """What a user of RecBole writes: config, train, valid and test data, a model."""
+    from recbole.config import Config
+    from recbole.data import create_dataset, data_preparation
+    from recbole.utils import init_seed
+
+    config = Config(model, dataset, config_dict={**SETTINGS, **settings})
+    init_seed(config["seed"], config["reproducibility"])
+    train, valid, test = data_preparation(config, create_dataset(config))
+    return config, train, valid, test, config.model_class(config, train.dataset)
+
+
+class Evil:
+    """A pickle of it makes a folder when it is read."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __reduce__(self):
+        return Path.mkdir, (self.folder,)

@@ -1,5 +1,6 @@
 """What every converter does with reviews, whatever their source."""
 
+import gzip
 import json
 from collections import Counter
 
@@ -161,10 +162,12 @@ def test_parts_of_an_earlier_split_do_not_stay_beside_the_new_files(tmp_path):
         return {"train": rows, "valid": rows[:0], "test": rows[:0]}
 
     convert(Reviews(review()), tmp_path / "d", MOVIES, k_core=0, split=split)
-    (tmp_path / "d" / "notes.txt").write_text("mine")
+    for mine in ("notes.txt", "d.my.inter"):
+        (tmp_path / "d" / mine).write_text("mine")
     convert(Reviews(review()), tmp_path / "d", MOVIES, k_core=0)
     names = sorted(f.name for f in (tmp_path / "d").iterdir())
-    assert names == ["d.inter", "d.item", "d.reviews.jsonl", "d.yaml", "notes.txt"]
+    written = ["d.inter", "d.item", "d.my.inter", "d.reviews.jsonl", "d.yaml", "notes.txt"]
+    assert names == written
 
 
 def test_the_data_sets_own_values_travel_with_it(tmp_path):
@@ -195,11 +198,22 @@ def test_nothing_to_convert_is_the_users_error(tmp_path, rows, k_core, message):
         (["imdb", "--input_path", "nowhere"], "input_path=nowhere is not a folder"),
         (["amazon-book", "--reviews", "none.gz"], "reviews=none.gz is not a file"),
         (["exp3rt", "--input_path", ".", "--part", "topk"], "user_list.txt does not exist"),
+        (["imdb", "--input_path", "films", "--metadata", "latin"], "metadata=latin is not UTF-8"),
+        (["imdb", "--input_path", "folders"], "input_path=folders holds no .csv file"),
+        (["amazon-book", "--reviews", "damaged.gz"], "damaged.gz: "),
+        (["sample", "--output_path", "/"], "output_path=/ has no name"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(tmp_path, monkeypatch, capsys, arguments, message):
     monkeypatch.chdir(tmp_path)
-    assert main([*arguments, "--output_path", "out"]) == 2
+    (tmp_path / "films").mkdir()
+    (tmp_path / "films" / "Film 1999.csv").touch()
+    (tmp_path / "folders" / "a.csv").mkdir(parents=True)
+    (tmp_path / "latin").write_bytes(b'{"file": "Caf\xe9 1999.csv"}\n')
+    packed = gzip.compress(b"x" * 1000 + bytes(range(256)))
+    (tmp_path / "damaged.gz").write_bytes(packed[:12] + b"\xff" * 8 + packed[20:])
+    output = [] if "--output_path" in arguments else ["--output_path", "out"]
+    assert main([*arguments, *output]) == 2
     said = capsys.readouterr()
     assert message in said.err and said.err.count("\n") == 1 and not said.out
     assert not (tmp_path / "out").exists()

@@ -52,6 +52,16 @@ def test_topk_train_and_validation_are_the_authors_train(topk, tmp_path):
     assert sorted(f.suffix for f in (tmp_path / "t").iterdir()) == [".inter"] * 3 + [".yaml"]
 
 
+def test_a_broken_byte_of_topk_costs_its_row_and_older_descriptions_go(topk, tmp_path):
+    (tmp_path / "t").mkdir()
+    (tmp_path / "t" / "t.item").write_text("of another data set by this name")
+    with (topk / "train.txt").open("ab") as train:
+        train.write(b"\xff 3\n")
+    assert convert(topk, tmp_path / "t", "topk") == 0
+    assert len(pairs(tmp_path / "t/t.train.inter")) + len(pairs(tmp_path / "t/t.valid.inter")) == 43
+    assert not (tmp_path / "t" / "t.item").exists()
+
+
 def test_topk_draws_the_same_validation_each_time(topk, tmp_path):
     convert(topk, tmp_path / "t", "topk")
     first = (tmp_path / "t/t.valid.inter").read_bytes()

@@ -2,6 +2,7 @@
 
 import pytest
 
+from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.llm.base import (
     LLM,
     Completion,
@@ -55,6 +56,15 @@ def test_every_part_of_a_request_makes_another_question(store, other):
     answer_all(llm, [ask("one")])
     answer_all(llm, [other])
     assert llm.calls == 2
+
+
+def test_a_stored_answer_with_too_few_labels_is_named_as_damaged(store):
+    llm = CachedLLM(ScriptedLLM(lambda request: "x", scorer=lambda *_: (0.0, 0.0)), store)
+    request = ask("one", readout=Readout("R: ", ("1", "2")))
+    damaged = Completion("x", label_logp=(0.0,))
+    store.put_many(llm.identity, {request.key(llm.identity): (request, damaged)})
+    with pytest.raises(UsageError, match=r"damaged: 1 label probabilities for 2 labels.*move it"):
+        answer_all(llm, [request])
 
 
 def test_another_model_is_another_question(store):

@@ -31,16 +31,17 @@ class Model:
         self.asked: dict[str, list[str]] = {"Review": [], "Preferences": [], "User Profile": []}
         self.answers = {"Review": preference, "Preferences": profile}
         self.logp = logp or (0.0,) * 5
+        self.fails = lambda kind, text: kind in self.answers and self.answers[kind] is None
 
     def generate(self, requests):
         for position, request in enumerate(requests):
             text = request.messages[-1].content
             kind = next(kind for kind in self.asked if f"<{kind}>" in text)
             self.asked[kind].append(text)
-            if kind == "User Profile":
-                yield position, Completion("because", label_logp=self.logp)
-            elif self.answers[kind] is None:
+            if self.fails(kind, text):
                 yield position, Failure("refused")
+            elif kind == "User Profile":
+                yield position, Completion("because", label_logp=self.logp)
             else:
                 yield position, Completion(" " + self.answers[kind])
 
@@ -129,12 +130,45 @@ def test_equal_choices_of_reviews_are_one_profile_asked_for_once():
     assert len(profiles) == 2  # a and b for both strangers; b and c for a
 
 
-def test_unreadable_answers_are_counted_and_left_out():
+def test_a_profile_that_is_empty_for_failures_alone_rates_nothing():
     run = pipeline(Model(preference=None))
+    for _ in range(2):  # and again when the same is asked again
+        with pytest.raises(LLMError, match="1 pairs was rated: no profile of the user: refused"):
+            run.rate([("ann", "film")])
+    assert run.counts["preference"].reasons == {"refused": 6} and not run.predictions
+    assert run.profiles([("user", "ann")]) == [Profile("user", "ann")]
+
+
+@pytest.mark.parametrize("failing", ["Review", "Preferences"])
+def test_what_failed_is_asked_for_again_and_nothing_else_is(failing):
+    model = Model()
+    run = pipeline(model)
+    model.fails = lambda kind, text: kind == failing
+    with pytest.raises(LLMError, match="no profile of the user: refused"):
+        run.rate([("ann", "film")])
+    model.fails = lambda kind, text: False
     (prediction,) = run.rate([("ann", "film")])
-    count = run.counts["preference"]
-    assert (count.asked, count.readable, count.reasons) == (3, 0, {"refused": 3})
-    assert prediction is not None and run.profiles([("user", "ann")]) == [Profile("user", "ann")]
+    assert prediction is not None and "- b" in model.asked["User Profile"][-1]
+    asked = {kind: len(texts) for kind, texts in model.asked.items()}
+    assert run.rate([("ann", "film")]) == [prediction]
+    assert {kind: len(texts) for kind, texts in model.asked.items()} == asked
+    assert asked["Review"] == (6 if failing == "Review" else 3)
+
+
+def test_a_profile_without_a_failed_review_is_used_and_made_again_when_it_can_be():
+    model = Model()
+    run = pipeline(model)
+    model.fails = lambda kind, text: "Dull plot." in text
+    (prediction,) = run.rate([("ann", "film")])
+    assert prediction is not None and run.predictions == {("ann", "film"): prediction}
+    assert sorted(text.count("a taste") for text in model.asked["Preferences"]) == [1, 2]
+    assert len(run.made_profiles) == 2
+    model.fails = lambda kind, text: False
+    run.rate([("ann", "film")])
+    assert [text.count("a taste") for text in model.asked["Preferences"][2:]] == [2]
+    assert len(model.asked["Review"]) == 4 and len(model.asked["User Profile"]) == 2
+    run.rate([("ann", "film")])
+    assert len(model.asked["User Profile"]) == 2
 
 
 def test_a_run_without_a_single_rating_is_an_error_with_its_reason():
@@ -162,3 +196,16 @@ def test_one_more_unreadable_pair_does_not_end_a_run_that_has_ratings():
     model.generate = lambda requests: ((k, Failure("refused")) for k, _ in answers(requests))
     assert run.rate([("bob", "show")]) == [None]
     assert run.counts["rating"].coverage == 0.5
+    model.generate = answers
+    model.logp = (0.0,) * 5
+    assert run.rate([("bob", "show")])[0], "a failure is not remembered"
+
+
+def test_an_unreadable_answer_is_remembered():
+    model = Model()
+    run = pipeline(model)
+    assert run.rate([("ann", "film")])[0]
+    model.logp = None
+    for _ in range(2):
+        assert run.rate([("bob", "show")]) == [None]
+    assert len(model.asked["User Profile"]) == 2

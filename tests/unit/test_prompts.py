@@ -67,4 +67,5 @@ def test_every_prompt_has_its_fields_declared():
         "item_profile",
         "rating",
         "rating_direct",
+        "rationale",
     }

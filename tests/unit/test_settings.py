@@ -1,5 +1,7 @@
 """Settings answer a wrong value with the key, the value and what is allowed."""
 
+from pathlib import Path
+
 import pytest
 import yaml
 
@@ -65,6 +67,14 @@ def test_servers_are_one_url_or_several():
     assert (http.base_url, http.concurrency, http.readout) == (("http://a/v1",), 8, "auto")
 
 
+def test_the_ledger_lies_beside_the_store_and_money_is_not_limited():
+    settings = Settings.from_config(config(store_path="there/a.sqlite"))
+    assert (settings.ledger, settings.budget) == (str(Path("there", "ledger.jsonl")), None)
+    settings = Settings.from_config(config(ledger="mine.jsonl", budget=2, requests_per_minute=60))
+    assert (settings.ledger, settings.budget) == ("mine.jsonl", 2.0)
+    assert settings.http.requests_per_minute == 60 and settings.http.tokens_per_minute is None
+
+
 def test_a_key_given_in_place_of_its_variables_name_is_not_repeated():
     with pytest.raises(UsageError, match="api_key_env is not the name of an env") as error:
         Settings.from_config(config(api_key_env="sk-secret"))
@@ -88,6 +98,10 @@ def test_a_key_given_in_place_of_its_variables_name_is_not_repeated():
         ({"readout": "best"}, "readout='best' is not one of auto, exact, top, parsed"),
         ({"concurrency": 0}, "concurrency=0 is not a whole number from 1 on"),
         ({"request_timeout": 0}, "request_timeout=0.0 is not a number of seconds above 0"),
+        ({"budget": -1}, "budget=-1.0 is not a number of US dollars from 0 on"),
+        ({"budget": "5 USD"}, "budget='5 USD' is not a number"),
+        ({"tokens_per_minute": 0}, "tokens_per_minute=0 is not a whole number from 1 on"),
+        ({"batch_poll_seconds": 0}, "batch_poll_seconds=0.0 is not a number of seconds above 0"),
         ({"topk": []}, r"topk=\[\] is not a list of whole numbers"),
         ({"generator": [3]}, r"generator=\[3\] is not a name"),
         ({"description_fields": ["title"]}, "does not map columns"),

@@ -1,5 +1,6 @@
 """What is asked at each step and how answers are read."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -201,6 +202,12 @@ def test_the_prediction_holds_rationale_probabilities_and_expected_rating():
     assert read.rationale == "It is calm. It suits."
     assert read.expected == pytest.approx(9.0)  # labels 7 and 9 stand for 8 and 10
     assert read.modal == 8 and read.probabilities["9"] == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("logp", [[math.nan] * 10, [-1.0] * 9 + [math.nan], [-math.inf] * 10])
+def test_label_probabilities_that_are_no_numbers_are_unreadable(logp):
+    with pytest.raises(Unreadable, match="no numbers"):
+        rating.parse(Completion("x", label_logp=tuple(logp)), PAIR, SCALE)
 
 
 def test_an_answer_without_label_probabilities_is_unreadable():

@@ -94,11 +94,12 @@ def test_a_file_that_is_no_store_is_named_with_the_remedy(tmp_path, spoil):
     assert "\n" not in str(caught.value)
 
 
-def test_an_answer_whose_numbers_are_damaged_is_named_with_the_remedy(tmp_path):
+@pytest.mark.parametrize("damage", ["label_logp = '[-1.0, -2'", "prompt_tokens = 'x'"])
+def test_an_answer_whose_numbers_are_damaged_is_named_with_the_remedy(tmp_path, damage):
     path = tmp_path / "answers.sqlite"
     Store(path).put_many("m", {"k": (REQUEST, Completion("x", label_logp=(-1.0, -2.0)))})
     with sqlite3.connect(path) as db:
-        db.execute("UPDATE answers SET label_logp = '[-1.0, -2'")
+        db.execute(f"UPDATE answers SET {damage}")
     with pytest.raises(UsageError, match=r"answer k is damaged.*move it away"):
         Store(path).get_many(["k"])
 

@@ -1,0 +1,69 @@
+"""What all commands share: settings read, errors told in one line, libraries kept quiet."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib import import_module
+from typing import Any
+
+from rich.console import Console
+
+from recbole_exp3rt.errors import UsageError
+from recbole_exp3rt.llm.base import LLMError
+from recbole_exp3rt.llm.spending import BudgetReached
+
+# Data sets that come with the package: name -> what makes it where it is missing.
+BUILT_IN = {"sample": "dataset_converters.sample"}
+
+
+def exit_code(work: Callable[[], None]) -> int:
+    """Do `work` for the command line: 0, or what went wrong in one line, and its code."""
+    try:
+        work()
+    except BudgetReached as reached:
+        print(f"stopped: {reached}", file=sys.stderr)
+        return 3
+    except (UsageError, LLMError) as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on with the answers so far", file=sys.stderr)
+        return 130
+    return 0
+
+
+def load_config(
+    model: str | None,
+    dataset: str | None,
+    config_files: Sequence[str],
+    config_dict: Mapping[str, Any] | None,
+    console: Console,
+    read_command_line: bool,
+) -> Any:
+    """The settings; a data set that comes with the package is made where it is missing."""
+    from recbole_exp3rt.checks import MissingDataset
+    from recbole_exp3rt.config import Config
+
+    arguments = (model, dataset, list(config_files), dict(config_dict or {}), read_command_line)
+    try:
+        return Config(*arguments)
+    except MissingDataset as missing:
+        if missing.name not in BUILT_IN:
+            raise
+        console.print(f"Making the synthetic data set {missing.name} in {missing.folder}")
+        import_module(BUILT_IN[missing.name]).make_sample(missing.folder)
+    return Config(*arguments)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """No deprecations and chatter that RecBole's user can do nothing about."""
+    logging.getLogger().setLevel(logging.WARNING)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        warnings.simplefilter("ignore", DeprecationWarning)
+        yield

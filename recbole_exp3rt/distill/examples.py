@@ -1,0 +1,114 @@
+"""Supervised chat examples: what is asked at inference, and the answer a student should give.
+
+A file holds one example a line, `{"messages": […, {"role": "assistant", "content": ANSWER}]}`, the
+form that TRL and OpenAI's fine-tuning take as it is. ANSWER is the whole assistant turn.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from recbole_exp3rt.errors import UsageError
+from recbole_exp3rt.llm.base import Message, Role
+
+Task = Literal["preference", "user_profile", "item_profile", "rating"]
+TASKS: tuple[Task, ...] = get_args(Task)
+PARTS = ("train", "valid")
+ROLES: tuple[Role, ...] = get_args(Role)
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """`messages` as a step renders them, `answer` the whole turn that should follow."""
+
+    task: Task
+    messages: tuple[Message, ...]
+    answer: str
+
+
+Parts = tuple[tuple[Example, ...], tuple[Example, ...]]  # train, valid
+
+
+def file_of(folder: Path, task: Task, part: str) -> Path:
+    return folder / f"{task}.{part}.jsonl"
+
+
+def write_examples(folder: Path, examples: Mapping[Task, Parts]) -> None:
+    """A file for each part that has examples; a task without any has no file."""
+    for task, parts in examples.items():
+        for part, rows in zip(PARTS, parts, strict=True):
+            if rows:
+                lines = "".join(_line(example) + "\n" for example in rows)
+                file_of(folder, task, part).write_text(lines, encoding="utf-8", newline="\n")
+
+
+def read_examples(folder: str | Path) -> dict[Task, Parts]:
+    """The examples of every task that has a train file; a missing valid file is an empty part.
+
+    Raises: UsageError with the file, the line and the remedy.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise UsageError(
+            f"{folder} is no folder of training data; make one with "
+            "`python -m recbole_exp3rt.annotate`"
+        )
+    found: dict[Task, Parts] = {}
+    for task in TASKS:
+        train, valid = (file_of(folder, task, part) for part in PARTS)
+        if train.is_file():
+            found[task] = (tuple(_read(train, task)), tuple(_read(valid, task)))
+        elif valid.is_file():
+            raise UsageError(f"{valid} has no {train.name} beside it; annotate again")
+    if not found:
+        names = ", ".join(f"{task}.train.jsonl" for task in TASKS)
+        raise UsageError(f"{folder} holds no training data, which is any of {names}")
+    return found
+
+
+def _line(example: Example) -> str:
+    turns = [{"role": m.role, "content": m.content} for m in example.messages]
+    turns.append({"role": "assistant", "content": example.answer})
+    return json.dumps({"messages": turns}, ensure_ascii=False)
+
+
+def _read(path: Path, task: Task) -> Iterable[Example]:
+    if not path.is_file():
+        return
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, 1):
+            try:
+                yield _example(json.loads(line.decode("utf-8")), task)
+            except ValueError as error:
+                form = str(error) if isinstance(error, _Malformed) else "it is not JSON in UTF-8"
+                raise UsageError(f"{path} line {number}: {form}; annotate again") from None
+
+
+class _Malformed(ValueError):
+    """A line that is JSON, but no example."""
+
+
+def _example(row: Any, task: Task) -> Example:
+    turns = row.get("messages") if isinstance(row, dict) else None
+    if not isinstance(turns, list) or len(turns) < 2:
+        raise _Malformed("no messages with a question and an answer")
+    messages = tuple(_message(turn) for turn in turns)
+    *asked, answer = messages
+    if answer.role != "assistant" or any(message.role == "assistant" for message in asked):
+        raise _Malformed("the last message, and no other, has to be the assistant's")
+    if not answer.content.strip():
+        raise _Malformed("the answer is empty")
+    return Example(task, tuple(asked), answer.content)
+
+
+def _message(turn: Any) -> Message:
+    said = turn if isinstance(turn, dict) else {}
+    content = said.get("content")
+    for role in ROLES:
+        if role == said.get("role") and isinstance(content, str):
+            return Message(role, content)
+    raise _Malformed("a message needs a role (system, user, assistant) and a content")

@@ -1,0 +1,125 @@
+"""Which of a teacher's answers a student may learn from. Pure: an answer in, a reason out.
+
+A reason is short and the same for all answers of its kind, so that reasons can be counted; None
+means the answer is good.
+"""
+
+from __future__ import annotations
+
+import re
+
+from recbole_exp3rt.llm.base import Completion
+from recbole_exp3rt.scale import RatingScale
+from recbole_exp3rt.stages import rationale
+from recbole_exp3rt.stages.lists import OPENING, Unreadable, parse_lists
+from recbole_exp3rt.stages.untrusted import harmless
+
+CUT = "cut off at the token limit"
+REFUSAL = "a refusal"
+EMPTY = "empty"
+NO_LISTS = "not in the form [Like] … [Dislike] …"
+NO_VERDICT = "no closing line that says yes or no"
+MARKS = "a mark of the prompt in the text"
+OPENS = "a forbidden opening"
+OTHER_SIDE = "on the other side than the rating"
+RATING = "the rating is written in it"
+
+_MACHINE = re.compile(
+    r"\bas an? (ai\b|artificial intelligence|(large )?language model)", re.IGNORECASE
+)
+_REFUSAL = re.compile(  # only where an answer begins: a review may well be sorry about something
+    r"^\W*(?:(?:unfortunately|sorry|apologies)\b|my apologi|i (?:do )?apologi[sz]e"
+    r"|i(?:['’]m| am) (?:very |so |truly )?(?:sorry|unable|afraid|not able)"
+    r"|(?:\w+,? )?i (?:can(?:['’]?t| ?not)|won['’]t|will not) )",
+    re.IGNORECASE,
+)
+_OPENING = re.compile(r"^\W*(based on\b|i would\b|i['’]d\b)", re.IGNORECASE)
+
+_WORDS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
+_NUMBER = rf"(?:\d+(?:[.,]\d+)?|{'|'.join(_WORDS)})"
+_OUT_OF = re.compile(rf"(?<![\w/.])({_NUMBER})\s*(?:/|out of)\s*({_NUMBER})(?![\w/])", re.I)
+_BETWEEN = r"(?:\W+(?:it|this|that|the|a|an|of|is|was|be|at|as|to|with|would|around|about|only))*"
+_RATED = re.compile(
+    r"\b(?:rat(?:e|es|ed|ing|ings)|scor(?:e|es|ed|ing)|grad(?:e|es|ed))\b"
+    rf"(?:(?:\s+the)?\s+(?:movie|film|book|item|album|product))?{_BETWEEN}"
+    rf"\W+({_NUMBER})\b(?![-/])",
+    re.IGNORECASE,
+)
+_GIVEN = re.compile(
+    r"\b(?:giv(?:e|es|en|ing)|gave|deserv\w+|earn\w*|merit\w*|worth)\b"
+    rf"(?:\s+it)?\s+an?\s+(?:solid\s+|strong\s+|full\s+)?({_NUMBER})\b(?![-/]|\s+\w)",
+    re.IGNORECASE,
+)
+_BEFORE = re.compile(rf"(?<![\w/.])({_NUMBER})[\s-]+(?:point\s+)?(?:rating|score)\b", re.I)
+_STARS = re.compile(
+    rf"(?<![\w/.])({_NUMBER})(?:-stars?\b|\s+stars?\b(?!\s+(?:of|from|in|who|that|and|as)\b))", re.I
+)
+
+
+def preference_fault(answer: Completion) -> str | None:
+    """Of the preferences of a review. Both sides may be empty: a review may show none."""
+    return _lists_fault(answer)
+
+
+def profile_fault(answer: Completion, told: bool) -> str | None:
+    """Of a profile; where any preference was `told`, it has to say something."""
+    fault = _lists_fault(answer)
+    if told and fault is None and parse_lists(OPENING + answer.text) == ((), ()):
+        return EMPTY
+    return fault
+
+
+def rationale_fault(
+    answer: Completion, rating: float, scale: RatingScale, recommend_from: float
+) -> str | None:
+    """Of the rationale of `rating`; from `recommend_from` on it has to speak for the item."""
+    if not answer.text.strip():
+        return EMPTY
+    if _MACHINE.search(answer.text) or _REFUSAL.search(answer.text):
+        return REFUSAL
+    if answer.finish == "length":
+        return CUT
+    try:
+        told = rationale.parse(answer.text)
+    except Unreadable:
+        return NO_VERDICT
+    if not re.search(r"\w", told.text):
+        return EMPTY
+    if harmless(told.text) != told.text or "recommended:" in told.text.lower():
+        return MARKS
+    if _OPENING.search(told.text):
+        return OPENS
+    if told.recommended != rationale.speaks_for(rating, scale, recommend_from):
+        return OTHER_SIDE
+    return RATING if writes_rating(told.text, scale) else None
+
+
+def writes_rating(text: str, scale: RatingScale) -> bool:
+    """Whether `text` says a number as a rating: '7/10', 'a rating of seven', 'five stars'.
+
+    Other numbers are no rating: 'the 7 samurai', 'Ocean's Eleven', '9/11', 'rated R'.
+    """
+    levels = {*scale.levels, *map(int, scale.labels)}
+    tops = {scale.highest, int(scale.labels[-1]), 5, 10, 100}
+    return any(_value(top) in tops for _, top in _OUT_OF.findall(text)) or any(
+        0 <= _value(number) <= max(levels)
+        for pattern in (_RATED, _GIVEN, _BEFORE, _STARS)
+        for number in pattern.findall(text)
+    )
+
+
+def _value(number: str) -> float:
+    word = number.lower()
+    return _WORDS.index(word) if word in _WORDS else float(word.replace(",", "."))
+
+
+def _lists_fault(answer: Completion) -> str | None:
+    if not answer.text.strip():
+        return EMPTY
+    if _MACHINE.search(answer.text) or _REFUSAL.search(answer.text):
+        return REFUSAL
+    if answer.finish == "length":
+        return CUT
+    if not re.search(r"\[\s*dislikes?\s*\]", answer.text, re.IGNORECASE):
+        return NO_LISTS
+    return None

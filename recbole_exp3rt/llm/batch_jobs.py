@@ -1,0 +1,93 @@
+"""Batches under way, noted on disk, so that a run that is started again finds its own.
+
+A note is written before a batch is created: it holds the mark that the batch will carry. One
+killed between the two finds the batch by that mark, or knows that there is none. What stands here
+holds keys of questions and names of files, no text and no secret.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from recbole_exp3rt.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """`keys` are the questions whose answers have not been taken out of it yet."""
+
+    mark: str
+    server: str
+    file: str  # what was uploaded
+    asked_at: float  # when its creation was asked for
+    keys: tuple[str, ...]
+    batch: str | None = None  # None: whether it was created is not known
+
+
+class Jobs:
+    """The notes in one folder. Raises: UsageError if it cannot be used."""
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise self.unusable(error) from error
+
+    def all(self) -> list[Job]:
+        found = []
+        for path in sorted(self.folder.glob("*.json")):
+            try:
+                entry = json.loads(path.read_text(encoding="utf-8"))
+                found.append(Job(**{**entry, "keys": tuple(entry["keys"])}))
+            except FileNotFoundError:
+                continue  # another process was done with it
+            except OSError as error:
+                raise self.unusable(error) from error
+            except (ValueError, TypeError, KeyError):
+                raise UsageError(
+                    f"{path} is no note of a batch: move it away, or name another folder "
+                    "(batch_dir)"
+                ) from None
+        return found
+
+    def keep(self, job: Job) -> None:
+        """Note it, on the disk: a lost note of a batch is a batch that is paid twice."""
+        path, part = self._path(job), self.folder / f".{job.mark}.part"
+        try:
+            with part.open("w", encoding="utf-8") as file:
+                json.dump(asdict(job), file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(part, path)
+        except OSError as error:
+            raise self.unusable(error) from error
+
+    def drop(self, job: Job) -> None:
+        self._path(job).unlink(missing_ok=True)
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """One process at a time submits; the lock of a killed one is gone with it."""
+        with (self.folder / ".lock").open("a") as lock:
+            try:
+                import fcntl
+            except ModuleNotFoundError:  # not on Windows
+                yield
+            else:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                yield
+
+    def _path(self, job: Job) -> Path:
+        return self.folder / f"{job.mark}.json"
+
+    def unusable(self, error: OSError) -> UsageError:
+        return UsageError(
+            f"batch_dir={self.folder} cannot be used ({error.strerror or error}): make room, or "
+            "name another folder"
+        )
