@@ -53,8 +53,7 @@ class Machine:
         return cls(device, dtype, quantization)
 
     @property
-    def checkpoints_by_itself(self) -> bool:
-        """Whether activations are computed twice to save memory, where nothing else is said."""
+    def on_gpu(self) -> bool:
         return self.device.startswith("cuda")
 
 
@@ -147,7 +146,7 @@ class Trainee:
     @property
     def checkpointing(self) -> bool:
         chosen = self.settings.gradient_checkpointing
-        return self.machine.checkpoints_by_itself if chosen is None else chosen
+        return self.machine.on_gpu if chosen is None else chosen
 
     def check_fits(self, plan: TrainingPlan) -> None:
         """Raises: LLMError with advice if it does not fit."""
@@ -160,7 +159,7 @@ class Trainee:
             advice.insert(0, "gradient_checkpointing=True")
         if self.settings.micro_batch != 1:
             advice.insert(0, "micro_batch=1")
-        if self.machine.quantization is None and self.machine.device.startswith("cuda"):
+        if self.machine.quantization is None and self.machine.on_gpu:
             advice.insert(0, "quantization=nf4")
         raise LLMError(
             f"training {self.settings.base} does not fit: it needs {gigabytes(plan.needed)} "

@@ -21,7 +21,7 @@ from accelerate import PartialState
 
 from recbole_exp3rt.card import CARD
 from recbole_exp3rt.distill import sft
-from recbole_exp3rt.distill.base import Trainee
+from recbole_exp3rt.distill.base import Machine, Trainee
 from recbole_exp3rt.distill.encode import Encoded, check_labels, encode
 from recbole_exp3rt.distill.examples import Example, Parts, Task, read_examples
 from recbole_exp3rt.distill.presets import TrainResult, TrainSettings
@@ -53,7 +53,7 @@ class Training:
             import torch
 
             torch.set_num_threads(settings.threads)
-        self.state = PartialState(cpu=settings.device == "cpu")
+        self.state = PartialState(cpu=not Machine.of(settings).on_gpu)
         self.trainee = Trainee(settings)
         self.trainee.check_rank()
         self._begin()

@@ -72,9 +72,10 @@ def test_after_kill_9_the_loss_curve_is_that_of_an_undisturbed_run(
 def test_two_processes_train_the_same_student(tiny, data, tmp_path):
     """Gradients of both are averaged; each sees half of every batch."""
     outputs = tmp_path / "one", tmp_path / "two"
-    alone = ["--dropout=0", "--dtype=float32", "--checkpoint_minutes=9"]
+    alone = ["--dropout=0", "--device=cpu", "--dtype=float32", "--checkpoint_minutes=9"]
     one = [sys.executable, *command(tiny, data, outputs[0], *alone)]
-    launch = ["-m", "accelerate.commands.launch", "--cpu", "--num_processes=2"]
+    # without a GPU the processes that it starts speak over gloo
+    launch = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes=2"]
     launch += ["--num_machines=1", "--mixed_precision=no", "--main_process_port=0"]
     two = [sys.executable, *launch, *command(tiny, data, outputs[1], *alone)]
     for run in (one, two):
