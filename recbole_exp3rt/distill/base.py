@@ -13,8 +13,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, Genera
 from transformers.utils import logging
 from transformers.utils.hub import cached_file
 
-from recbole_exp3rt.distill.attention import NAME as PACKED
 from recbole_exp3rt.distill.presets import TrainSettings
+from recbole_exp3rt.distill.rows import NAME as ROWS
 from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.llm.base import LLMError
 from recbole_exp3rt.llm.chat import Chat
@@ -187,7 +187,7 @@ class Trainee:
         if machine.quantization == "nf4":
             options |= nf4_options(machine.dtype, machine.device)
         logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-        attention = PACKED if self.settings.padding_free else "sdpa"
+        attention = ROWS if self.settings.in_rows else "sdpa"
         try:
             model = AutoModelForCausalLM.from_pretrained(
                 self.source, attn_implementation=attention, **options

@@ -79,13 +79,18 @@ class TrainSettings:
     dtype: str = "auto"  # bfloat16 on a GPU and on a CPU that multiplies it, else float32
     gradient_checkpointing: bool | None = None  # None: on a GPU
     batching: str = "length_grouping"
-    padding_free: bool = True  # rows of a batch stand one behind the other, without padding
+    share_starts: bool = True  # a batch is one row, what its prompts share read once; else padded
     train_rows: int | None = None  # as many random examples of each task; None: all
     valid_rows: int | None = None
     checkpoint_minutes: float = 5.0  # at most this much work is lost when the process dies
     seed: int = 2020
     device: str | None = None
     threads: int | None = None
+
+    @property
+    def in_rows(self) -> bool:
+        """Whether examples stand one behind the other, so that attention has to part them."""
+        return self.share_starts or self.batching == "packing"
 
     @property
     def groups(self) -> dict[str, tuple[str, ...]]:
@@ -179,6 +184,6 @@ def _check(settings: TrainSettings) -> None:
     for key in ("micro_batch", "train_rows", "valid_rows", "threads"):
         if getattr(settings, key) is not None:
             need(whole, "a whole number from 1 on", key)
-    for key in ("padding_free", "gradient_checkpointing"):
+    for key in ("share_starts", "gradient_checkpointing"):
         if getattr(settings, key) not in (True, False, None):
             raise UsageError(f"{key}={getattr(settings, key)!r} is not True or False")

@@ -25,6 +25,7 @@ from trl.trainer.sft_trainer import SFTTrainer
 from recbole_exp3rt.distill.encode import IGNORED, Encoded
 from recbole_exp3rt.distill.fast import speed_up
 from recbole_exp3rt.distill.presets import TrainSettings
+from recbole_exp3rt.distill.rows import one_row
 from recbole_exp3rt.errors import UsageError
 
 BEST = "best"
@@ -244,12 +245,14 @@ def make_trainer(
 ) -> AnswerTrainer:
     """TRL's trainer around a new adapter of `model`."""
     set_seed(settings.seed)
+    packs = settings.batching == "packing"
     trainer = AnswerTrainer(
         model=model,
         args=training_arguments(settings, folder, str(model.device), train),
         train_dataset=_dataset(train),
         eval_dataset=_dataset(valid),
         processing_class=tokenizer,
+        data_collator=one_row if settings.share_starts and not packs else None,
         peft_config=lora(settings),
     )
     adapted: Any = trainer.model
@@ -285,7 +288,6 @@ def training_arguments(
         max_length=settings.max_tokens if settings.batching == "packing" else None,
         packing=settings.batching == "packing",
         eval_packing=False,
-        padding_free=settings.padding_free,
         train_sampling_strategy=(
             "group_by_length" if settings.batching == "length_grouping" else "random"
         ),

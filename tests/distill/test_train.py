@@ -88,10 +88,10 @@ def test_the_same_seed_is_the_same_run(student, tiny, data, tmp_path):
     assert curve != [list(point) for point in other["loss"]]
 
 
-def test_padded_packed_and_one_behind_the_other_have_the_same_loss(tiny, data, tmp_path):
+def test_padded_packed_and_shared_starts_have_the_same_loss(tiny, data, tmp_path):
     ways = {
-        "rows": {"padding_free": True},
-        "padded": {"padding_free": False},
+        "rows": {"share_starts": True},
+        "padded": {"share_starts": False},
         "packed": {"batching": "packing"},
         "checkpointed": {"gradient_checkpointing": True},
     }
@@ -237,6 +237,31 @@ def test_the_fast_layer_is_pefts(tiny):
         assert torch.allclose(plain, ours, rtol=1e-3, atol=1e-5)
     # dropped values differ from draw to draw, their share does not
     assert not torch.allclose(grads(True)[0], grads(True, dropout=0.5)[0], atol=1e-4)
+
+
+def test_a_shared_start_has_the_gradients_of_the_examples_apart(tiny):
+    from recbole_exp3rt.distill.rows import NAME, one_row
+
+    def example(*tail):
+        return {"input_ids": [*range(40, 60), *tail], "labels": [-100] * 22 + [*tail[2:]]}
+
+    examples = [example(7, 8, 9), example(7, 9, 10, 11), example(8, 3, 3, 3, 3)]
+
+    def grads(*batches):
+        model = AutoModelForCausalLM.from_pretrained(tiny, attn_implementation=NAME)
+        for batch in batches:
+            labels = batch.pop("labels")
+            logits = model(**batch, use_cache=False).logits[:, :-1]
+            torch.nn.functional.cross_entropy(
+                logits.flatten(0, 1), labels[:, 1:].flatten(), reduction="sum"
+            ).backward()
+        return [p.grad for p in model.parameters()]
+
+    together = one_row(examples)
+    assert together["shared"] == 20 and together["input_ids"].shape == (1, 20 + 3 + 4 + 5)
+    apart = grads(*(one_row([one]) for one in examples))
+    for one, other in zip(grads(together), apart, strict=True):
+        assert torch.allclose(one, other, rtol=1e-3, atol=1e-5)
 
 
 def test_dropout_keeps_the_mean():

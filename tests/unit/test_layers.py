@@ -30,7 +30,7 @@ LAYERS = [
     {"quick_start"},
 ]
 RECBOLE = {layer for layers in LAYERS[6:] for layer in layers}
-TRAINING = {f"distill.{name}" for name in ("attention", "base", "fast", "merge", "sft")}
+TRAINING = {f"distill.{name}" for name in ("base", "fast", "merge", "rows", "sft")}
 TRANSFORMERS = {"llm.transformers_local", "llm.smollm2", "llm.memory", "llm.shared", *TRAINING}
 HTTP = {"llm.http_server"}
 
