@@ -115,6 +115,10 @@ def test_training_stops_early_and_keeps_the_best(tiny, data, tmp_path):
     best = losses.index(min(losses))
     assert len(losses) == best + 2 < 9
     assert metrics["best_epoch"] == best + 1
+    # the adapter left behind is that of the best epoch
+    fit(tiny, data, tmp_path / "short", learning_rate=3.0, epochs=best + 1)
+    name = "adapter_model.safetensors"
+    assert (tmp_path / "s" / name).read_bytes() == (tmp_path / "short" / name).read_bytes()
 
 
 def test_an_adapter_for_each_step(tiny, tmp_path):
