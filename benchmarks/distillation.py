@@ -24,8 +24,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from recbole_exp3rt.distill.presets import read_value
-from recbole_exp3rt.train import make_settings, train
 
 from recbole_exp3rt.annotate import annotate
 from recbole_exp3rt.card import CARD
@@ -33,6 +31,7 @@ from recbole_exp3rt.config import Config
 from recbole_exp3rt.data.corpus import corpus_of
 from recbole_exp3rt.data.slices import user_slices
 from recbole_exp3rt.data.split import Part, Split, load_split
+from recbole_exp3rt.distill.presets import read_value
 from recbole_exp3rt.evaluator import constant_ratings, filled, predict_ratings
 from recbole_exp3rt.fitting import fit
 from recbole_exp3rt.rater import Rater, make_rater
@@ -41,6 +40,7 @@ from recbole_exp3rt.settings import Settings, read_scale
 from recbole_exp3rt.significance import Interval, rmse_difference
 from recbole_exp3rt.stages.rating import Pair
 from recbole_exp3rt.stages.run import Pipeline
+from recbole_exp3rt.train import make_settings, train
 
 NEW_TOKENS = 64  # of the reasoning
 Array = NDArray[np.float64]

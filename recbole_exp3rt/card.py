@@ -26,6 +26,23 @@ def has_card(folder: str | None) -> bool:
     return folder is not None and (Path(folder) / CARD).is_file()
 
 
+def for_step(student: str, step: str) -> str:
+    """The adapter that a student of several (`adapters: per_task`) has for a step; any other
+    name as it is.
+
+    Raises: UsageError if it has adapters, but none for this step.
+    """
+    steps = sorted(card.parent.name for card in Path(student).glob(f"*/{CARD}"))
+    if step in steps:
+        return str(Path(student) / step)
+    if steps and not has_card(student):
+        raise UsageError(
+            f"student {student} has no adapter for {step}, only for {', '.join(steps)}; name "
+            f"another {step}_model"
+        )
+    return student
+
+
 def check_unseen(folder: str | None, test_pairs: Sequence[tuple[str, str]]) -> None:
     """Raises: UsageError if the student in `folder` was trained on any of `test_pairs`.
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
 
+from recbole_exp3rt.card import for_step
 from recbole_exp3rt.errors import UsageError, nearest
 from recbole_exp3rt.llm.openai_http import READOUTS, HTTPOptions
 from recbole_exp3rt.scale import RatingScale
@@ -141,9 +142,11 @@ class Settings:
                 profile_leave_one_out=read.flag("profile_leave_one_out"),
             ),
             student=student,
-            preference_model=read.text_or_none("preference_model") or student,
-            profile_model=read.text_or_none("profile_model") or student,
-            rating_model=read.text_or_none("rating_model") or student,
+            preference_model=for_step(
+                read.text_or_none("preference_model") or student, "preference"
+            ),
+            profile_model=for_step(read.text_or_none("profile_model") or student, "profile"),
+            rating_model=for_step(read.text_or_none("rating_model") or student, "rating"),
             adapter=read.text_or_none("adapter"),
             prompt_dir=read.text_or_none("prompt_dir"),
             store_path=read.text("store_path"),

@@ -3,15 +3,19 @@ can load."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from recbole_exp3rt.card import CARD
 from recbole_exp3rt.llm.base import LLM, LLMError
 from recbole_exp3rt.llm.openai_batch import PREFIX as BATCH
 from recbole_exp3rt.llm.openai_batch import OpenAIBatch
 from recbole_exp3rt.llm.openai_http import PREFIX, HTTPOptions, OpenAIHTTP
 
 ORACLE = "oracle"
+ADAPTER = "adapter_config.json"
 
 # The paper's student (section 4.1): Llama-3-8B-Instruct, four bits. Its budgets, 1200 tokens of
 # prompt and 512 new ones, belong to the steps: `max_prompt_tokens` and `max_new_tokens`.
@@ -29,9 +33,31 @@ def is_served(name: str) -> bool:
     return name.startswith((PREFIX, BATCH))
 
 
+def base_of(student: str | Path) -> str | None:
+    """The base model of an adapter's folder, by its card or by peft; None: it is no adapter.
+
+    Raises: LLMError if neither names one.
+    """
+    config = Path(student) / ADAPTER
+    if not config.is_file():
+        return None
+    for file, key in ((Path(student) / CARD, "base"), (config, "base_model_name_or_path")):
+        try:
+            base = json.loads(file.read_text(encoding="utf-8")).get(key)
+        except (OSError, ValueError, AttributeError):
+            continue
+        if isinstance(base, str) and base:
+            return base
+    raise LLMError(
+        f"student {student} does not say which model it was trained on: put "
+        f'"base_model_name_or_path" into its {ADAPTER}'
+    )
+
+
 def load_llm(name: str, http: HTTPOptions | None = None, **options: Any) -> LLM:
     """The model called `name`; `options` are TransformersLLM's, and win over a preset's.
 
+    The folder of an adapter is its base model with the adapter on it.
     `oracle` is the sample's synthetic teacher, which takes no adapter. `openai:MODEL` is what the
     servers of `http` call MODEL; an adapter is served under a name of its own. `batch:MODEL` is
     the same, asked by the Batch route.
@@ -60,4 +86,11 @@ def load_llm(name: str, http: HTTPOptions | None = None, **options: Any) -> LLM:
     except ModuleNotFoundError as error:
         raise LLMError(f"model {name!r} needs {error.name}: pip install {error.name}") from error
     given = {key: value for key, value in options.items() if value is not None}
+    base = base_of(name)
+    if base is not None:
+        if given.get("adapter"):
+            raise LLMError(
+                f"student {name} is an adapter itself; leave adapter={given['adapter']} out"
+            )
+        name, given = base, {**given, "adapter": name}
     return TransformersLLM(**{"name_or_path": name, **PRESETS.get(name, {}), **given})

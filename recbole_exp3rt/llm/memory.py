@@ -54,9 +54,9 @@ class MemoryPlan:
 
     def __str__(self) -> str:
         parts = {"weights": self.weights, "adapter": self.adapter, "optimizer": self.optimizer}
-        said = [f"{name} {_gb(size)}" for name, size in parts.items() if size]
-        said.append(f"cache {_gb(self.cache)} for {self.tokens:,} tokens at once")
-        return f"{' + '.join(said)} of {_gb(self.free)} free"
+        said = [f"{name} {gigabytes(size)}" for name, size in parts.items() if size]
+        said.append(f"cache {gigabytes(self.cache)} for {self.tokens:,} tokens at once")
+        return f"{' + '.join(said)} of {gigabytes(self.free)} free"
 
 
 def plan_memory(
@@ -106,7 +106,7 @@ def check_fits(name: str, plan: MemoryPlan, *, quantization: str | None, device:
     if not device.startswith("cuda"):
         advice.append("a machine with a GPU")
     raise LLMError(
-        f"model {name!r} does not fit: it needs {_gb(plan.needed)} ({plan}); take "
+        f"model {name!r} does not fit: it needs {gigabytes(plan.needed)} ({plan}); take "
         + " or ".join(advice)
     )
 
@@ -141,5 +141,5 @@ def free_memory(device: str) -> int:
     return max(free, 0)
 
 
-def _gb(size: float) -> str:
+def gigabytes(size: float) -> str:
     return f"{size / 1e9:.1f} GB" if size >= 5e7 else f"{size / 1e6:.0f} MB"

@@ -78,18 +78,10 @@ def load_model(
         raise LLMError(f"dtype={dtype!r} is not one of {', '.join(DTYPES)}")
     options: dict[str, Any] = {"dtype": DTYPES[dtype]}
     if quantization == "nf4":
-        options["quantization_config"] = BitsAndBytesConfig(  # type: ignore[no-untyped-call]
-            load_in_4bit=True,
-            bnb_4bit_quant_type="nf4",
-            bnb_4bit_use_double_quant=True,
-            bnb_4bit_compute_dtype=DTYPES[dtype],
-        )
-        options["device_map"] = {"": device}
+        options |= nf4_options(dtype, device)
     elif quantization is not None:
         raise LLMError(f"quantization={quantization!r} is not nf4; leave it out for full weights")
-    if name_or_path.startswith(("/", "./", "../", "~")) and not Path(name_or_path).is_dir():
-        raise LLMError(f"model {name_or_path} is no folder; name one, smollm2 or a hub id")
-    source = str(smollm2_folder()) if name_or_path == SMOLLM2 else str(name_or_path)
+    source = source_of(name_or_path)
     if adapter is not None and not (Path(adapter) / "adapter_config.json").is_file():
         raise LLMError(f"adapter {adapter} is no folder with adapter_config.json; name one")
     try:
@@ -113,21 +105,43 @@ def load_model(
         model = AutoModelForCausalLM.from_pretrained(source, attn_implementation=SHARED, **options)
         if quantization is None:
             model.to(torch.device(device))  # type: ignore[arg-type]
-        identity = f"{_revision(name_or_path, config.parent)}+{dtype}"
+        identity = f"{revision_of(name_or_path, config.parent)}+{dtype}"
     except (OSError, ValueError, RuntimeError, ImportError, KeyError) as error:
-        raise LLMError(
-            f"model {name_or_path!r} cannot be loaded ({_one_line(error)}): name smollm2, a folder "
-            "with a model, or a hub id that this machine can reach"
-        ) from error
+        raise not_loaded(name_or_path, error) from error
     if quantization:
         identity += f"+{quantization}"
     if adapter is not None:
-        model = _with_adapter(model, Path(adapter))
+        model = with_adapter(model, Path(adapter), merge=quantization is None)
         identity += f"+{Path(adapter).name}@{folder_digest(Path(adapter))}"
     model.eval()  # type: ignore[no-untyped-call]
     if device == "cpu":
         pack(model)
     return Loaded(model, tokenizer, identity, plan, rows)
+
+
+def source_of(name: str) -> str:
+    """The folder or hub id behind a model's name. Raises: LLMError for a folder that is none."""
+    if name.startswith(("/", "./", "../", "~")) and not Path(name).is_dir():
+        raise LLMError(f"model {name} is no folder; name one, smollm2 or a hub id")
+    return str(smollm2_folder()) if name == SMOLLM2 else str(name)
+
+
+def nf4_options(dtype: str, device: str) -> dict[str, Any]:
+    """How a model is loaded in 4 bits with double quantisation, computed in `dtype`."""
+    config = BitsAndBytesConfig(  # type: ignore[no-untyped-call]
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=DTYPES[dtype],
+    )
+    return {"quantization_config": config, "device_map": {"": device}}
+
+
+def not_loaded(name: str, error: Exception) -> LLMError:
+    return LLMError(
+        f"model {name!r} cannot be loaded ({one_line(error)}): name smollm2, a folder "
+        "with a model, or a hub id that this machine can reach"
+    )
 
 
 def check_attention(name: str, config: Any) -> None:
@@ -145,23 +159,25 @@ def adapter_size(adapter: str | Path | None) -> int:
     return sum(file.stat().st_size for file in Path(adapter).glob("adapter_model.*"))
 
 
-def _with_adapter(model: Any, adapter: Path) -> Any:
+def with_adapter(model: Any, adapter: Path, *, merge: bool) -> Any:
+    """A model with an adapter, in its weights (`merge`) or as layers beside quantised ones."""
     try:
         from peft import PeftModel
 
-        return PeftModel.from_pretrained(model, str(adapter)).get_base_model()
+        adapted = PeftModel.from_pretrained(model, str(adapter))
+        return adapted.merge_and_unload() if merge else adapted.get_base_model()
     except ModuleNotFoundError as error:
         raise LLMError(
             f"adapter {adapter} needs peft: pip install 'recbole-exp3rt[train]'"
         ) from error
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         raise LLMError(
-            f"adapter {adapter} cannot be put on the model ({_one_line(error)}): name a folder "
+            f"adapter {adapter} cannot be put on the model ({one_line(error)}): name a folder "
             "with adapter_config.json, trained on this model"
         ) from error
 
 
-def _revision(name: str, folder: Path) -> str:
+def revision_of(name: str, folder: Path) -> str:
     """Name and revision of what was loaded out of `folder`."""
     if name == SMOLLM2:
         return f"{SMOLLM2}@{WHEEL.sha256[:12]}"
@@ -188,7 +204,7 @@ def folder_digest(folder: Path) -> str:
     return digest.hexdigest()[:12]
 
 
-def _one_line(error: Exception) -> str:
+def one_line(error: Exception) -> str:
     lines = str(error).strip().splitlines()
     return lines[0].rstrip(".:") if lines else type(error).__name__
 

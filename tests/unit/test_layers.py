@@ -30,7 +30,8 @@ LAYERS = [
     {"quick_start"},
 ]
 RECBOLE = {layer for layers in LAYERS[6:] for layer in layers}
-TRANSFORMERS = {"llm.transformers_local", "llm.smollm2", "llm.memory", "llm.shared"}
+TRAINING = {f"distill.{name}" for name in ("base", "fast", "merge", "rows", "sft")}
+TRANSFORMERS = {"llm.transformers_local", "llm.smollm2", "llm.memory", "llm.shared", *TRAINING}
 HTTP = {"llm.http_server"}
 
 
@@ -77,6 +78,9 @@ def test_a_module_imports_only_from_its_layer_or_below(name):
         ("recbole", RECBOLE),
         ("transformers", TRANSFORMERS),
         ("peft", TRANSFORMERS),
+        ("trl", {"distill.sft"}),
+        ("datasets", {"distill.sft"}),
+        ("accelerate", {"distill.base", "distill.sft", "distill.student"}),
         ("openai", HTTP),
     ],
 )

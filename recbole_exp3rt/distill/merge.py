@@ -1,0 +1,43 @@
+"""A plain model out of a base and its adapter: what servers want that load no adapters."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging
+
+from recbole_exp3rt.card import CARD
+from recbole_exp3rt.errors import UsageError
+from recbole_exp3rt.llm.load import PRESETS, base_of
+from recbole_exp3rt.llm.transformers_local import not_loaded, source_of, with_adapter
+
+
+def merge(adapter: str | Path, out: str | Path) -> Path:
+    """Write base and adapter as one model to the new folder `out`, in the base's own precision.
+
+    An adapter that was trained on four bits meets full weights here, so answers differ a little.
+    Raises: UsageError, LLMError in one line.
+    """
+    adapter, out = Path(adapter), Path(out)
+    base = base_of(adapter)
+    if base is None:
+        raise UsageError(f"adapter {adapter} is no folder with adapter_config.json; name one")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UsageError(f"{out} is not empty; name another folder")
+    name = str(PRESETS.get(base, {}).get("name_or_path", base))
+    source = source_of(name)
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        model = AutoModelForCausalLM.from_pretrained(source)
+        tokenizer = AutoTokenizer.from_pretrained(source)
+    except (OSError, ValueError, RuntimeError, ImportError, KeyError) as error:
+        raise not_loaded(name, error) from error
+    merged = with_adapter(model, adapter, merge=True)
+    merged.save_pretrained(str(out))
+    tokenizer.save_pretrained(str(out))
+    if (adapter / CARD).is_file():
+        card = json.loads((adapter / CARD).read_text(encoding="utf-8"))
+        (out / CARD).write_text(json.dumps({**card, "merged": True}, indent=1), encoding="utf-8")
+    return out

@@ -1,0 +1,262 @@
+"""A student: every adapter that its settings name, trained on its tasks, and its card.
+
+What is unfinished goes on; a finished student is never written over. What it does not know: how
+an adapter is trained (`sft.py`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from accelerate import PartialState
+
+from recbole_exp3rt.card import CARD
+from recbole_exp3rt.distill import sft
+from recbole_exp3rt.distill.base import Machine, Trainee
+from recbole_exp3rt.distill.encode import Encoded, check_labels, encode
+from recbole_exp3rt.distill.examples import Example, Parts, Task, read_examples
+from recbole_exp3rt.distill.presets import TrainResult, TrainSettings
+from recbole_exp3rt.errors import UsageError
+
+WORK = ".training"  # checkpoints and the best adapter so far, until a student is finished
+BEGUN = "begun.json"
+LIBRARIES = ("torch", "transformers", "peft", "trl", "accelerate", "bitsandbytes")
+
+
+class Training:
+    """One training. Raises: UsageError for an output or data that cannot be used."""
+
+    def __init__(self, settings: TrainSettings, say: Callable[[str], None]) -> None:
+        self.output = Path(settings.output)
+        self.settings = settings
+        _check_output(self.output)
+        self.examples = _read(settings)
+        self.card = _data_card(Path(settings.data))
+        self._told = say
+
+    def say(self, text: str) -> None:
+        if self.state.is_main_process:
+            self._told(text)
+
+    def run(self) -> TrainResult:
+        settings = self.settings
+        if settings.threads:
+            import torch
+
+            torch.set_num_threads(settings.threads)
+        self.state = PartialState(cpu=not Machine.of(settings).on_gpu)
+        self.trainee = Trainee(settings)
+        self.trainee.check_rank()
+        self._begin()
+        metrics = {}
+        for group, tasks in settings.groups.items():
+            examples = {task: self.examples[task] for task in tasks if task in self.examples}
+            if examples:
+                metrics[group] = self._adapter(group, examples)
+        self.state.wait_for_everyone()
+        if self.state.is_main_process:
+            shutil.rmtree(self.output / WORK, ignore_errors=True)
+        self.say(f"Student: {self.output}")
+        return TrainResult(self.output, metrics)
+
+    def _begin(self) -> None:
+        """Note what is trained, and see that what was begun here is the same.
+
+        Raises: UsageError if it is another training.
+        """
+        begun = self.output / WORK / BEGUN
+        ours = {
+            **{k: v for k, v in asdict(self.settings).items() if k not in ("output", "threads")},
+            "data_digest": self._digest(),
+            "revision": self.trainee.revision,
+            "processes": self.state.num_processes,
+        }
+        ours = json.loads(json.dumps(ours))
+        if begun.is_file():
+            theirs = json.loads(begun.read_text(encoding="utf-8"))
+            changed = [key for key in ours if ours[key] != theirs.get(key)]
+            if changed:
+                key = changed[0]
+                raise UsageError(
+                    f"output {self.output} holds a training that was begun with "
+                    f"{key}={theirs.get(key)!r}, not {ours[key]!r}; name another folder, or "
+                    "delete it"
+                )
+            self.say(f"Going on with the training in {self.output}")
+        self.state.wait_for_everyone()
+        if self.state.is_main_process:
+            begun.parent.mkdir(parents=True, exist_ok=True)
+            _write(begun, ours)
+        self.state.wait_for_everyone()
+
+    def _digest(self) -> str:
+        digest = hashlib.sha256()
+        for task, parts in sorted(self.examples.items()):
+            for part in parts:
+                for example in part:
+                    digest.update(repr((task, example.messages, example.answer)).encode())
+        return digest.hexdigest()
+
+    def _adapter(self, group: str, examples: Mapping[Task, Parts]) -> Mapping[str, Any]:
+        settings, trainee = self.settings, self.trainee
+        target = self.output / group
+        done = target / CARD
+        if done.is_file():
+            return dict(json.loads(done.read_text(encoding="utf-8"))["metrics"])
+        tokenizer = trainee.tokenizer()
+        chat = trainee.chat(tokenizer)
+        train, valid, counts = self._encode(chat, examples)
+        said = ", ".join(f"{count['train']:,} {task}" for task, count in counts.items())
+        self.say(f"Training {group or 'one adapter'} of {trainee.revision}: {said}")
+        for task, count in counts.items():
+            if count["shortened"] or count["left_out"]:
+                self.say(
+                    f"  {task}: {count['shortened']:,} prompts shortened, {count['left_out']:,} "
+                    f"examples left out: over max_tokens={settings.max_tokens}"
+                )
+        longest = max(len(example.ids) for example in [*train, *valid])
+        answers = max(sum(k >= 0 for k in example.labels) for example in [*train, *valid])
+        batch = sft.micro_batch(settings)
+        plan = trainee.plan(batch, longest, answers)
+        self.say(f"  memory: {plan}")
+        trainee.check_fits(plan)
+        folder = self.output / WORK / (group or "mixed")
+        fitted = sft.fit(trainee.load(), tokenizer, train, valid, settings, folder, say=self.say)
+        metrics = {**fitted.summary(), "examples": counts}
+        self.say(
+            f"  best after epoch {fitted.best_epoch:.3g}: {fitted.best_loss:.4f}; "
+            f"{fitted.seconds:.0f} s, {metrics['tokens_per_second']:,.0f} tokens/s"
+        )
+        if self.state.is_main_process:
+            target.mkdir(parents=True, exist_ok=True)
+            for file in sorted((folder / sft.BEST).glob("adapter_*")):
+                shutil.copy2(file, target / file.name)
+            _write(done, self._card(list(examples), metrics))
+        self.state.wait_for_everyone()
+        return metrics
+
+    def _encode(self, chat: Any, examples: Mapping[Task, Parts]) -> tuple[Any, Any, Any]:
+        """Token ids of the train and validation examples, and what became of each task."""
+        settings = self.settings
+        check_labels(chat, (e.answer for parts in examples.values() for p in parts for e in p))
+        encoded: tuple[list[Encoded], list[Encoded]] = ([], [])
+        counts = {}
+        for task, parts in examples.items():
+            count = {"train": 0, "valid": 0, "shortened": 0, "left_out": 0}
+            for name, rows, into in zip(("train", "valid"), parts, encoded, strict=True):
+                for example in rows:
+                    made = encode(chat, example.messages, example.answer, settings.max_tokens)
+                    if made is None:
+                        count["left_out"] += 1
+                        continue
+                    count[name] += 1
+                    count["shortened"] += made.shortened
+                    into.append(made)
+            counts[task] = count
+        for name, part in zip(("train", "valid"), encoded, strict=True):
+            if not part:
+                raise UsageError(
+                    f"no {name} example of {', '.join(examples)} fits into max_tokens="
+                    f"{settings.max_tokens}; give more"
+                )
+        return *encoded, counts
+
+    def _card(self, tasks: Sequence[str], metrics: Mapping[str, Any]) -> dict[str, Any]:
+        settings, data = self.settings, self.card
+        return {
+            "base": settings.base,
+            "revision": self.trainee.revision,
+            "tasks": list(tasks),
+            "preset": settings.preset,
+            "settings": {
+                key: value
+                for key, value in asdict(settings).items()
+                if key not in ("data", "output", "base", "preset")
+            },
+            "dataset": data.get("dataset"),
+            "teacher": data.get("teacher"),
+            "synthetic": data.get("synthetic"),
+            "prompts": data.get("prompts"),
+            "data": self._digest(),
+            "split": data.get("split"),
+            "train_pairs": data.get("train_pairs", []),
+            "metrics": metrics,
+            "seed": settings.seed,
+            "processes": self.state.num_processes,
+            "versions": {name: version(name) for name in LIBRARIES},
+        }
+
+
+def _check_output(output: Path) -> None:
+    """Raises: UsageError if the folder holds a finished student or anything else."""
+    if (output / WORK).is_dir() or not output.exists():
+        return
+    if not output.is_dir():
+        raise UsageError(f"output {output} is no folder")
+    if (output / CARD).is_file() or any(output.glob(f"*/{CARD}")):
+        raise UsageError(f"output {output} holds a finished student; name another folder")
+    if any(output.iterdir()):
+        raise UsageError(f"output {output} is not empty; name another folder")
+
+
+def _data_card(folder: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads((folder / "card.json").read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, TypeError) as error:
+        raise UsageError(
+            f"{folder / 'card.json'} cannot be read ({error}); write it again"
+        ) from None
+
+
+def _read(settings: TrainSettings) -> dict[Task, Parts]:
+    """Task -> train and validation examples, a random part of them where so many are wanted.
+
+    Raises: UsageError for a folder or a line that cannot be used.
+    """
+    folder = Path(settings.data)
+    found = read_examples(folder)
+    for task in settings.tasks or ():
+        if task not in found:
+            raise UsageError(
+                f"data {folder} has no {task}.train.jsonl; leave {task} out of tasks, or annotate "
+                "again"
+            )
+    chosen: dict[Task, Parts] = {}
+    for task, (train, valid) in found.items():
+        if settings.tasks and task not in settings.tasks:
+            continue
+        for part, rows in (("train", train), ("valid", valid)):
+            if not rows:
+                raise UsageError(
+                    f"data {folder} has no {part} example of {task}: too little data; annotate "
+                    "more, or name the tasks without it"
+                )
+        chosen[task] = (
+            _some(train, settings.train_rows, settings.seed),
+            _some(valid, settings.valid_rows, settings.seed),
+        )
+    return chosen
+
+
+def _some(rows: tuple[Example, ...], wanted: int | None, seed: int) -> tuple[Example, ...]:
+    if wanted is None or wanted >= len(rows):
+        return rows
+    return tuple(rows[k] for k in sorted(Random(seed).sample(range(len(rows)), wanted)))
+
+
+def _write(path: Path, value: Any) -> None:
+    """JSON, in one move."""
+    made = path.with_suffix(".new")
+    made.write_text(json.dumps(value, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    os.replace(made, path)

@@ -1,0 +1,284 @@
+"""Training a student, on a base that takes seconds: what is left behind, and what is refused."""
+
+import json
+
+import pytest
+import students
+import torch
+from transformers import AutoModelForCausalLM
+
+from recbole_exp3rt.card import CARD, check_unseen, for_step, has_card
+from recbole_exp3rt.distill.merge import merge
+from recbole_exp3rt.errors import UsageError
+from recbole_exp3rt.llm.base import LLMError, Readout, Request, answer_all
+from recbole_exp3rt.llm.load import load_llm
+from recbole_exp3rt.train import main, make_settings, train
+
+LABELS = tuple("0123456789")
+READOUT = Readout("\nPredicted User Rating: ", LABELS)
+QUICK = {"preset": "cpu", "batch_size": 4, "micro_batch": 2, "epochs": 2, "device": "cpu"}
+
+
+def fit(base, data, output, **more):
+    given = {**QUICK, "base": base, "data": data, "output": str(output), **more}
+    return train(make_settings(given), say=lambda text: None)
+
+
+def logp(student, k=1):
+    request = Request(students.rating_messages(k), max_new_tokens=0, readout=READOUT)
+    llm = load_llm(str(student), device="cpu")
+    return answer_all(llm, [request])[0].label_logp
+
+
+@pytest.fixture(scope="module")
+def student(tiny, data, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("students") / "student"
+    fit(tiny, data, folder, learning_rate=0.01)
+    return folder
+
+
+def test_a_student_has_an_adapter_and_a_card_that_tells_all(student, tiny):
+    names = {file.name for file in student.iterdir()}
+    assert names == {"adapter_config.json", "adapter_model.safetensors", CARD}
+    card = json.loads((student / CARD).read_text())
+    assert card["base"] == tiny and card["tasks"] == ["rating"] and card["preset"] == "cpu"
+    assert card["split"] == "0123" and card["prompts"] == "abcd" and len(card["train_pairs"]) == 12
+    assert [step for step, _ in card["metrics"]["loss"]] == [1, 2, 3, 4, 5, 6]
+    assert [epoch for epoch, _ in card["metrics"]["eval_loss"]] == [1.0, 2.0]
+    assert card["metrics"]["examples"]["rating"]["train"] == 12
+    assert card["settings"]["learning_rate"] == 0.01 and card["versions"]["trl"]
+
+
+def test_it_learned_and_is_named_by_its_folder(student, tiny):
+    before, after = logp(tiny), logp(student)
+    assert sum(after) > sum(before) + 3  # digits follow the cue
+    assert has_card(str(student))
+    check_unseen(str(student), [("u50", "i50")])
+    with pytest.raises(UsageError, match="trained on 1 of the 1 test pairs"):
+        check_unseen(str(student), [("u3", "i3")])
+
+
+def test_identity_is_the_bases_and_the_adapters(student, tiny):
+    base = load_llm(tiny, device="cpu").identity
+    assert load_llm(str(student), device="cpu").identity.startswith(f"{base}+student@")
+
+
+def test_plain_peft_loads_it_and_a_merged_model_says_the_same(student, tiny, tmp_path):
+    from peft import PeftModel
+
+    merged = merge(student, tmp_path / "merged")
+    ids = torch.tensor([[1, 5, 7, 9]])
+    with torch.no_grad():
+        base = AutoModelForCausalLM.from_pretrained(tiny)
+        plain = base(ids).logits
+        adapted = PeftModel.from_pretrained(base, str(student)).eval()(ids).logits
+        whole = AutoModelForCausalLM.from_pretrained(merged)(ids).logits
+    assert not torch.allclose(plain, adapted, atol=0.1)
+    assert torch.allclose(adapted, whole, atol=1e-4)
+    assert logp(merged) == pytest.approx(logp(student), abs=1e-3)
+    assert has_card(str(merged))
+
+
+def test_the_same_seed_is_the_same_run(student, tiny, data, tmp_path):
+    again = fit(tiny, data, tmp_path / "again", learning_rate=0.01).metrics[""]
+    other = fit(tiny, data, tmp_path / "other", learning_rate=0.01, seed=1).metrics[""]
+    metrics = json.loads((student / CARD).read_text())["metrics"]
+    curve = [list(point) for point in again["loss"]]
+    assert curve == metrics["loss"]
+    assert curve != [list(point) for point in other["loss"]]
+
+
+def test_padded_packed_and_shared_starts_have_the_same_loss(tiny, data, tmp_path):
+    ways = {
+        "rows": {"share_starts": True},
+        "padded": {"share_starts": False},
+        "packed": {"batching": "packing"},
+        "checkpointed": {"gradient_checkpointing": True},
+    }
+    # one step on everything, so that no order matters
+    one = {"batch_size": 12, "micro_batch": 12, "epochs": 1, "dtype": "float32"}
+    found = {}
+    for name, way in ways.items():
+        settings = {**one, **way}
+        if name == "packed":  # 12 examples of some 230 tokens stand in three rows
+            settings |= {"batch_size": 15, "micro_batch": 15}
+        metrics = fit(tiny, data, tmp_path / name, **settings).metrics[""]
+        found[name] = (metrics["loss"][0][1], metrics["best_eval_loss"])
+    for name in ways:
+        assert found[name] == pytest.approx(found["rows"], rel=1e-4), name
+
+
+def test_training_stops_early_and_keeps_the_best(tiny, data, tmp_path):
+    # steps this large make it worse at once
+    metrics = fit(tiny, data, tmp_path / "s", learning_rate=3.0, epochs=9).metrics[""]
+    losses = [loss for _, loss in metrics["eval_loss"]]
+    best = losses.index(min(losses))
+    assert len(losses) == best + 2 < 9
+    assert metrics["best_epoch"] == best + 1
+
+
+def test_an_adapter_for_each_step(tiny, tmp_path):
+    tasks = ("preference", "user_profile", "item_profile", "rating")
+    data = students.write_data(tmp_path / "data", train=4, valid=2, tasks=tasks)
+    result = fit(tiny, str(data), tmp_path / "s", adapters="per_task", epochs=1)
+    assert set(result.metrics) == {"preference", "profile", "rating"}
+    for step in result.metrics:
+        assert for_step(str(tmp_path / "s"), step) == str(tmp_path / "s" / step)
+    card = json.loads((tmp_path / "s" / "profile" / CARD).read_text())
+    assert card["tasks"] == ["user_profile", "item_profile"]
+    assert load_llm(str(tmp_path / "s" / "rating"), device="cpu").identity.count("rating@") == 1
+    fit(tiny, str(data), tmp_path / "r", adapters="per_task", tasks="rating", epochs=1)
+    with pytest.raises(UsageError, match="no adapter for profile, only for rating"):
+        for_step(str(tmp_path / "r"), "profile")
+    assert for_step("smollm2", "rating") == "smollm2"
+
+
+def test_a_finished_student_is_not_overwritten(student, tiny, data, capsys):
+    before = (student / CARD).read_text()
+    given = [f"--data={data}", f"--base={tiny}", f"--output={student}"]
+    assert main(given) == 2
+    said = capsys.readouterr().err
+    assert said == f"error: output {student} holds a finished student; name another folder\n"
+    assert (student / CARD).read_text() == before
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"data": "nowhere"}, "nowhere is no folder of training data"),
+        ({"preset": "imbd"}, "preset='imbd' is not one of .* (did you mean imdb?)"),
+        ({"batching": "pack"}, "batching='pack' is not one of .* (did you mean packing?)"),
+        ({"ranks": 4}, "ranks is no setting of a training (did you mean rank?)"),
+        ({"rank": 0}, "rank=0 is not a whole number from 1 on"),
+        ({"learning_rate": "fast"}, "learning_rate='fast' is not above 0"),
+        ({"tasks": "ratings"}, "tasks: 'ratings' is not one of .* (did you mean rating?)"),
+        ({"tasks": "preference"}, "has no preference.train.jsonl"),
+        (
+            {"rank": 32},
+            "rank=32 is larger than layer model.layers.0.self_attn.k_proj (32 x 16) of .*; take 16 "
+            "or less",
+        ),
+        ({"max_tokens": 64}, "no train example of rating fits into max_tokens=64"),
+        ({"base": "./nowhere"}, "model ./nowhere is no folder"),
+    ],
+)
+def test_what_cannot_be_is_said_in_one_line(given, said, tiny, data, tmp_path):
+    import re
+
+    pattern = re.escape(said).replace(r"\.\*", ".*")
+    with pytest.raises((UsageError, LLMError), match=pattern) as caught:
+        fit(given.pop("base", tiny), given.pop("data", data), tmp_path / "s", **given)
+    assert "\n" not in str(caught.value)
+
+
+def test_too_little_data_and_broken_lines_are_named(tiny, tmp_path):
+    data = students.write_data(tmp_path / "data", train=4, valid=0)
+    with pytest.raises(UsageError, match="has no valid example of rating: too little data"):
+        fit(tiny, str(data), tmp_path / "s")
+    file = data / "rating.valid.jsonl"
+    file.write_text('{"messages": [{"role": "user", "content": "?"}]}\n')
+    with pytest.raises(UsageError, match=r"rating.valid.jsonl line 1: no messages"):
+        fit(tiny, str(data), tmp_path / "s")
+
+
+def test_a_base_without_chat_template_is_refused(tiny, data, tmp_path):
+    import shutil
+
+    bare = shutil.copytree(tiny, tmp_path / "bare")
+    (bare / "chat_template.jinja").unlink()
+    with pytest.raises(LLMError, match="has no chat template: take its instruct version"):
+        fit(str(bare), data, tmp_path / "s")
+
+
+def test_what_does_not_fit_is_told_before_it_is_loaded(tiny, data, tmp_path, monkeypatch):
+    monkeypatch.setattr("recbole_exp3rt.llm.memory.free_memory", lambda device: 20_000_000)
+    with pytest.raises(LLMError, match=r"does not fit: it needs .* take micro_batch=1 or"):
+        fit(tiny, data, tmp_path / "s", micro_batch=4)
+
+
+def test_a_full_disk_is_said_and_what_is_there_kept(tiny, data, tmp_path):
+    import subprocess
+
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", str(disk)]
+    if subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("a small disk can be mounted by root only")
+    try:
+        with pytest.raises(UsageError, match=r"no space left for .*: free some; the same command"):
+            fit(tiny, data, disk / "s")
+        assert (disk / "s" / ".training" / "mixed" / "best").is_dir()
+        subprocess.run([*mount[:4], "remount,size=9m", str(disk)], check=True)
+        fit(tiny, data, disk / "s")
+        assert has_card(str(disk / "s"))
+    finally:
+        subprocess.run(["umount", str(disk)], check=False)
+
+
+def test_the_fast_layer_is_pefts(tiny):
+    from peft import LoraConfig, get_peft_model
+
+    from recbole_exp3rt.distill.fast import speed_up
+
+    def grads(fast, dropout=0.0):
+        torch.manual_seed(0)
+        config = LoraConfig(r=4, target_modules="all-linear", lora_dropout=dropout)
+        config.init_lora_weights = False
+        model = get_peft_model(AutoModelForCausalLM.from_pretrained(tiny), config).train()
+        if fast:
+            assert speed_up(model) == 14
+        torch.manual_seed(1)
+        ids = torch.arange(50, 90)[None]
+        loss = model(ids, labels=ids).loss
+        loss.backward()
+        return [loss.detach()] + [p.grad for p in model.parameters() if p.requires_grad]
+
+    for plain, ours in zip(grads(False), grads(True), strict=True):
+        assert torch.allclose(plain, ours, rtol=1e-3, atol=1e-5)
+    # dropped values differ from draw to draw, their share does not
+    assert not torch.allclose(grads(True)[0], grads(True, dropout=0.5)[0], atol=1e-4)
+
+
+def test_a_shared_start_has_the_gradients_of_the_examples_apart(tiny):
+    from recbole_exp3rt.distill.rows import NAME, one_row
+
+    def example(*tail):
+        return {"input_ids": [*range(40, 60), *tail], "labels": [-100] * 22 + [*tail[2:]]}
+
+    examples = [example(7, 8, 9), example(7, 9, 10, 11), example(8, 3, 3, 3, 3)]
+
+    def grads(*batches):
+        model = AutoModelForCausalLM.from_pretrained(tiny, attn_implementation=NAME)
+        for batch in batches:
+            labels = batch.pop("labels")
+            logits = model(**batch, use_cache=False).logits[:, :-1]
+            torch.nn.functional.cross_entropy(
+                logits.flatten(0, 1), labels[:, 1:].flatten(), reduction="sum"
+            ).backward()
+        return [p.grad for p in model.parameters()]
+
+    together = one_row(examples)
+    assert together["shared"] == 20 and together["input_ids"].shape == (1, 20 + 3 + 4 + 5)
+    apart = grads(*(one_row([one]) for one in examples))
+    for one, other in zip(grads(together), apart, strict=True):
+        assert torch.allclose(one, other, rtol=1e-3, atol=1e-5)
+
+
+def test_dropout_keeps_the_mean():
+    from recbole_exp3rt.distill.fast import _mask
+
+    mask, kept = _mask(torch.ones(333, 31), 0.1)
+    assert mask.shape == (333, 31)
+    assert kept == pytest.approx(0.9, abs=0.002)
+    assert mask.float().mean() == pytest.approx(kept, abs=0.02)
+
+
+def test_checkpoints_that_were_not_finished_are_not_gone_on_from(tmp_path):
+    from recbole_exp3rt.distill.sft import whole_checkpoint
+
+    for step, state in ((2, "{}"), (10, "{}"), (30, '{"half')):
+        folder = tmp_path / f"checkpoint-{step}"
+        folder.mkdir()
+        (folder / "trainer_state.json").write_text(state)
+    (tmp_path / "checkpoint-40").mkdir()
+    assert whole_checkpoint(tmp_path) == tmp_path / "checkpoint-10"
