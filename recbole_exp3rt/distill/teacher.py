@@ -21,8 +21,8 @@ class Rejection:
 class JudgedLLM:
     """Asks `llm` at `temperature`; an answer that `judge` rejects is drawn again, by another seed.
 
-    What is rejected to the last is a Failure for who asked, and kept in `rejected`. At temperature
-    0 nothing is drawn, so nothing is asked again. `drawn_again` counts.
+    What is rejected to the last is a final Failure for who asked, and kept in `rejected`. At
+    temperature 0 nothing is drawn, so nothing is asked again. `drawn_again` counts.
     """
 
     def __init__(self, llm: LLM, judge: Judge, *, temperature: float, retries: int) -> None:
@@ -65,4 +65,4 @@ class JudgedLLM:
                 return
         for k in left:
             self.rejected[requests[k]] = last[k]
-            yield k, Failure(last[k].reason)
+            yield k, Failure(last[k].reason, final=True)

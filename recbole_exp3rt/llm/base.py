@@ -79,12 +79,14 @@ class Completion:
 class Failure:
     """No answer could be had. A failure is never stored and never becomes a number.
 
-    The tokens are what it cost nevertheless, where that is known: a refusal is paid.
+    The tokens are what it cost nevertheless, where that is known: a refusal is paid. A `final` one
+    would come again if it were asked again.
     """
 
     reason: str
     prompt_tokens: int = 0
     new_tokens: int = 0
+    final: bool = False
 
 
 Answer = Completion | Failure

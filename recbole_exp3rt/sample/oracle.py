@@ -153,14 +153,14 @@ def _levels(readout: Readout | None, prompt: str) -> list[int] | None:
     return list(range(int(found[1]), int(found[2]) + 1)) if found else list(range(10))
 
 
-def _matches(question: str) -> tuple[list[str], list[str], list[str]]:
-    """What of the item the user likes, what they dislike, and what the audience praises."""
+def _matches(question: str) -> tuple[list[str], list[str], list[str], list[str]]:
+    """What of the item the user likes, what they dislike, all of it, what the audience praises."""
     of_user, of_item = question.split("<Item Description>")[0], question.split("<Item Profile>")[1]
     likes, dislikes = _sides(of_user)
     praised, blamed = _sides(of_item)
     features = list(dict.fromkeys(praised + blamed))
     suits = [name for name in features if name in likes]
-    return suits, [name for name in features if name in dislikes], praised
+    return suits, [name for name in features if name in dislikes], features, praised
 
 
 def _threshold(prompt: str) -> int:
@@ -170,14 +170,15 @@ def _threshold(prompt: str) -> int:
 
 
 def _rationale(question: str, given: int, threshold: int) -> str:
-    """Each matching taste in a sentence of one form, and on which side the rating stands.
+    """Each quality of the item in turn, in a sentence of one form: small steps for a small student.
 
     Only where the tastes speak against the given rating does a last sentence turn the balance:
     a sentence that told every rating's side would be one that nobody can write without it.
     """
-    suits, offends, _ = _matches(question)
-    told = [f"The {name} suits the user." for name in suits]
-    told += [f"The {name} bothers the user." for name in offends]
+    suits, offends, features, _ = _matches(question)
+    verdicts = dict.fromkeys(features, "matters less")
+    verdicts |= dict.fromkeys(suits, "suits the user") | dict.fromkeys(offends, "bothers the user")
+    told = [f"The {name} {verdict}." for name, verdict in verdicts.items()]
     recommended, balance = given >= threshold, len(suits) - len(offends)
     if not told:
         told.append("Nothing in it touches what the user cares about.")
@@ -190,7 +191,7 @@ def _rationale(question: str, given: int, threshold: int) -> str:
 
 def _rate(question: str, lowest: int, highest: int) -> tuple[float, str]:
     """(expected rating as shown, why), from the averages and the tastes of both profiles."""
-    suits, offends, praised = _matches(question)
+    suits, offends, _, praised = _matches(question)
     averages = {who: float(value.rstrip(".")) for who, value in _AVERAGE.findall(question)}
 
     step = (highest - lowest) / 9

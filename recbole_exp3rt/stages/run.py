@@ -347,7 +347,8 @@ class Pipeline:
     ) -> tuple[dict[Key, Record | None], dict[Key, str]]:
         """Ask all `requests`, read each answer, count what came back.
 
-        What was read, None where unreadable; and the reasons of those that were not answered.
+        What was read, None where nothing readable can be had; and the reasons of those that were
+        not answered.
         """
         keys = list(requests)
         count = self.counts[name]
@@ -360,8 +361,11 @@ class Pipeline:
         for position, answer in self.progress(answers, len(keys), title):
             key = keys[position]
             if isinstance(answer, Failure):
-                failed[key] = answer.reason
                 count.missed(answer.reason)
+                failed[key] = answer.reason
+                if answer.final:
+                    read[key] = None
+                    del failed[key]
                 continue
             del failed[key]
             read[key] = None

@@ -296,7 +296,7 @@ def question(text="q"):
 def test_nothing_is_asked_again_where_nothing_is_drawn():
     teacher = ScriptedLLM(lambda request: "bad")
     judged = JudgedLLM(teacher, lambda request, answer: "bad", temperature=0, retries=5)
-    assert answer_all(judged, [question()]) == [Failure("bad")] and teacher.calls == 1
+    assert answer_all(judged, [question()]) == [Failure("bad", final=True)] and teacher.calls == 1
 
 
 def test_good_answers_arrive_before_bad_ones_are_asked_again():
@@ -309,5 +309,9 @@ def test_good_answers_arrive_before_bad_ones_are_asked_again():
     )
     arriving = judged.generate([question("b"), question("g")])
     assert next(arriving) == (1, Completion("good", new_tokens=1, prompt_tokens=1))
-    assert teacher.calls == 2 and next(arriving) == (0, Failure("bad")) and teacher.calls == 3
+    assert (
+        teacher.calls == 2
+        and next(arriving) == (0, Failure("bad", final=True))
+        and teacher.calls == 3
+    )
     assert judged.rejected[question("b")].answer == "bad"

@@ -108,10 +108,10 @@ BOTH = pair(
 )
 
 
-def test_the_oracle_names_every_matching_taste_in_one_form():
+def test_the_oracle_weighs_every_quality_of_the_item_in_turn():
     assert say(BOTH, 8) == (
-        "The lush music suits the user. The slow pace suits the user. "
-        "The loud action bothers the user.\nRecommended: yes"
+        "The lush music suits the user. The open ending matters less. "
+        "The loud action bothers the user. The slow pace suits the user.\nRecommended: yes"
     )
 
 
