@@ -24,9 +24,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.console import Console
 
 from recbole_exp3rt.annotate import annotate
 from recbole_exp3rt.card import CARD
+from recbole_exp3rt.command import load_config
 from recbole_exp3rt.config import Config
 from recbole_exp3rt.data.corpus import corpus_of
 from recbole_exp3rt.data.slices import user_slices
@@ -72,7 +74,8 @@ def places(work: Path) -> dict[str, str]:
 
 def configuration(work: Path, student: str) -> Config:
     given = {"rating_model": student, "max_new_tokens": NEW_TOKENS, **places(work)}
-    return Config("EXP3RT", "sample", config_dict=given)
+    config: Config = load_config("EXP3RT", "sample", (), given, Console(quiet=True), False)
+    return config
 
 
 def rate(pipeline: Pipeline, split: Split, part: Part) -> tuple[Array, float]:

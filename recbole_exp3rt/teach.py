@@ -20,6 +20,7 @@ from recbole_exp3rt.distill.options import AnnotateSettings
 from recbole_exp3rt.distill.presets import GROUPS, make_settings
 from recbole_exp3rt.distill.training_data import CARD, read_card
 from recbole_exp3rt.errors import UsageError
+from recbole_exp3rt.llm.load import base_of
 from recbole_exp3rt.settings import Settings
 
 
@@ -47,13 +48,17 @@ def teach(config: Config, console: Console) -> None:
         raise UsageError(f"annotate_dir={data} was annotated on another split; name another folder")
     student = Path(config["train_dir"] or Path("saved") / f"{config.dataset}-student")
     folders = {step: student / step for step in steps}
-    given: dict[str, Any] = {"seed": config["seed"], **(config["train_args"] or {})}
+    arguments = config["train_args"] or {}
+    if not isinstance(arguments, dict):
+        raise UsageError(f"train_args={arguments!r} maps no settings, such as {{'epochs': 1}}")
+    given: dict[str, Any] = {"seed": config["seed"], **arguments}
     wanted = make_settings(
         {
             **given,
             "data": str(data),
             "output": str(student),
-            "base": settings.student,
+            # an adapter is no base to train
+            "base": given.get("base") or base_of(settings.student) or settings.student,
             "tasks": [task for step in steps for task in GROUPS[step]],
         }
     )
