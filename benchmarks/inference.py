@@ -6,8 +6,8 @@
 
 The same pairs (prompts of 700 tokens, half of them the user's and the same for all candidates of
 that user), the embedded student in float32, 64 new tokens a pair, the end of an answer ignored so
-that all ways make as many. Every measurement is a process of its own; the ways take turns, and
-medians are compared within this run.
+that all ways make as many. Each way is a process of its own, once for 20 candidates with reasoning
+and once for the other settings; the ways take turns, and medians are compared within this run.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ from typing import Any
 
 from ways import NEW, ROOT, bare, requests, work
 
-PAIRS = 40  # of the ways that share work; the others share nothing, so few say as much as many
+HEADLINE = (20, True)  # candidates, reasoning
+# Pairs of the ways that share work; the others share nothing, so few say as much as many.
+PAIRS, PAIRS_ELSE = 40, 15
 FEW = {"authors": 2, "batches": 8}
 WAYS = {
     "authors": "(a) two passes, one by one",
@@ -152,19 +154,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", default="docs/results")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--others", type=int, default=3, help="repeats of the other settings")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--quick", action="store_true", help="20 candidates with reasoning alone")
     parser.add_argument("--growth", action="store_true")
     parser.add_argument("--gpu", action="store_true")
     for hidden in ("--bare", "--ceilings"):
         parser.add_argument(hidden, action="store_true", help=argparse.SUPPRESS)
-    parser.add_argument("--work", nargs=4, help=argparse.SUPPRESS)
+    parser.add_argument("--work", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     n_threads = options.threads
     if options.work:
-        way, candidates, reasoning, pairs = options.work
-        done = work(way, int(candidates), reasoning == "True", int(pairs), n_threads)
-        print(json.dumps(done))
+        way, settings, pairs = options.work
+        print(json.dumps(work(way, json.loads(settings), int(pairs), n_threads)))
     elif options.bare or options.ceilings:
         print(json.dumps(bare(n_threads) if options.bare else ceilings(n_threads)))
     elif options.growth:
@@ -181,18 +183,21 @@ def main() -> None:
 def compare(options: argparse.Namespace) -> None:
     threads = ("--threads", str(options.threads))
     every = [(c, reasoning) for reasoning in (True, False) for c in CANDIDATES]
+    others = [] if options.quick else [setting for setting in every if setting != HEADLINE]
     figures: Figures = {}
     machines, bares = [], []
-    for _ in range(options.repeats):
+    for turn in range(options.repeats):
         machines.append(child("--ceilings", *threads))
         bares.append(child("--bare", *threads))
-        for candidates, reasoning in [(20, True)] if options.quick else every:
+        for settings, most in (([HEADLINE], PAIRS), (others, PAIRS_ELSE)):
+            if not settings or (settings is others and turn >= options.others):
+                continue
             for way in WAYS:
-                pairs = str(FEW.get(way, PAIRS))
-                got = child("--work", way, str(candidates), str(reasoning), pairs, *threads)
-                figures.setdefault((way, candidates, reasoning), []).append(got)
-                seconds = got["seconds"] / got["pairs"]
-                print(way, candidates, reasoning, f"{seconds:.2f} s", flush=True)
+                pairs = str(FEW.get(way, most))
+                found = child("--work", way, json.dumps(settings), pairs, *threads)
+                for setting, got in zip(settings, found, strict=True):
+                    figures.setdefault((way, *setting), []).append(got)
+                    print(way, *setting, f"{got['seconds'] / got['pairs']:.2f} s", flush=True)
     machine = {key: max(one[key] for one in machines) for key in machines[0]}
     report(figures, machine, bares, options)
 
@@ -209,12 +214,13 @@ def report(
     lines = [
         "# Inference: the same pairs in several ways",
         "",
-        f"`python benchmarks/inference.py --repeats {options.repeats}"
+        f"`python benchmarks/inference.py --repeats {options.repeats} --others {options.others}"
         f"{' --quick' if options.quick else ''}`, {options.threads} threads: SmolLM2-135M in "
         f"float32, prompts of {PROMPT} tokens, {SHARED} of them the user's, {NEW} new tokens where "
-        f"there is reasoning. Medians of {options.repeats} runs in turn, in brackets the lowest "
-        "and highest. `(c)` computes with the same float32 numbers as the others; `(c4)` is the "
-        "same server on the 4-bit file. Peak memory: of the process that holds the model.",
+        f"there is reasoning. Medians of {options.repeats} runs in turn for 20 candidates with "
+        f"reasoning, of {options.others} for the rest, in brackets the lowest and highest. "
+        "`(c)` computes with the same float32 numbers as the others; `(c4)` is the same server on "
+        "the 4-bit file. Peak memory: of the process that holds the model.",
         "",
         f"Measured ceilings: {machine['gflops']:.0f} GFLOP/s in a float32 matrix product, "
         f"{machine['gbytes']:.1f} GB/s read. `products` and `memory`: share of each that a pair's "

@@ -22,8 +22,11 @@ WORDS = ("quiet", "story", "music", "slow", "actors", "plot", "humour", "colour"
 Answer = Callable[[Sequence[Any]], list[list[float]]]
 
 
-def requests(n: int, candidates: int, reasoning: bool, new: int = NEW) -> list[Any]:
-    """`n` rating requests in a user's order; words chosen so that prompts have 700 tokens."""
+def requests(n: int, candidates: int, reasoning: bool, new: int = NEW, first: int = 0) -> list[Any]:
+    """`n` rating requests in a user's order; words chosen so that prompts have 700 tokens.
+
+    Another `first` makes other users and items, of which no cache knows.
+    """
     import random
 
     from recbole_exp3rt.llm.base import Message, Readout, Request
@@ -37,13 +40,16 @@ def requests(n: int, candidates: int, reasoning: bool, new: int = NEW) -> list[A
         Request(
             (
                 Message("system", "You rate movies for a user."),
-                Message("user", f"<User>\n{text(k // candidates)}\n<Item>\n{text(10**6 + k)}"),
+                Message(
+                    "user",
+                    f"<User>\n{text(first + k // candidates)}\n<Item>\n{text(10**6 + first + k)}",
+                ),
             ),
             max_new_tokens=new if reasoning else 0,
             prefill="Reasoning:" if reasoning else "",
             readout=readout,
         )
-        for k in range(n)
+        for k in range(first, first + n)
     ]
 
 
@@ -174,8 +180,10 @@ def peak_gb(pid: int | None) -> float:
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1e6
 
 
-def work(way: str, candidates: int, reasoning: bool, pairs: int, threads: int) -> dict[str, Any]:
-    """One measurement, in this process: seconds for `pairs` pairs after a short warm-up."""
+def work(
+    way: str, settings: Sequence[tuple[int, bool]], pairs: int, threads: int
+) -> list[dict[str, Any]]:
+    """Seconds for `pairs` pairs at each (candidates, reasoning), in this process, warmed up."""
     pid = None
     if way.startswith("llama.cpp"):
         answer, pid = server(threads, float32=way == "llama.cpp")
@@ -190,12 +198,16 @@ def work(way: str, candidates: int, reasoning: bool, pairs: int, threads: int) -
             "ours-bf16": lambda: ours(threads, "bfloat16"),
         }
         answer = make[way]()
-    answer(requests(candidates + 1, candidates, False)[-1:])
-    asked = requests(pairs, candidates, reasoning)
-    start = time.perf_counter()
-    found = answer(asked)
-    seconds = time.perf_counter() - start
-    return {"seconds": seconds, "pairs": len(asked), "logp": found[0], "peak_gb": peak_gb(pid)}
+    answer(requests(2, 1, False)[-1:])
+    found = []
+    for number, (candidates, reasoning) in enumerate(settings, 1):
+        asked = requests(pairs, candidates, reasoning, first=1000 * number)
+        start = time.perf_counter()
+        said = answer(asked)
+        seconds = time.perf_counter() - start
+        one = {"seconds": seconds, "pairs": len(asked), "logp": said[0], "peak_gb": peak_gb(pid)}
+        found.append(one)
+    return found
 
 
 def bare(threads: int) -> float:
