@@ -27,11 +27,13 @@ _BULLETS = re.compile(r"(?:^- .*\n?)+", re.MULTILINE)
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """One example. `labels` are the ids where there is loss, else IGNORED."""
+    """One example. `labels` are the ids where there is loss, else IGNORED; of a `rated` one the
+    last but the end of the turn is a rating's label, or its last token."""
 
     ids: tuple[int, ...]
     labels: tuple[int, ...]
     shortened: bool = False
+    rated: bool = False
 
 
 def label_of(answer: str) -> str | None:
@@ -77,7 +79,7 @@ def encode(chat: Chat, messages: Sequence[Message], answer: str, max_tokens: int
         raise LLMError(
             f"{chat.name}: the rating {label!r} does not survive as tokens; use other labels"
         )
-    return Encoded(ids, labels, shortened)
+    return Encoded(ids, labels, shortened, rated=label is not None)
 
 
 def _opened(answer: str) -> tuple[str, str]:

@@ -64,7 +64,12 @@ class AnswerTrainer(SFTTrainer):
 
     TRL does so with its own kernels on a GPU alone; with a vocabulary of 49,000 the prompt's
     positions are a fifth of all work on a CPU. Evaluation is a mean over tokens, not batches.
+    A rating's label may weigh more than another token in training, never in evaluation.
     """
+
+    rating_weight = 1.0
+    rating_ids: Sequence[int] = ()  # tokens that end a rating
+    end_ids: Sequence[int] = ()  # tokens that end a turn
 
     def compute_loss(
         self,
@@ -77,12 +82,15 @@ class AnswerTrainer(SFTTrainer):
         kept = (labels != IGNORED).any(dim=0).nonzero().squeeze(-1)
         labels = labels[:, kept]
         out = model(**inputs, logits_to_keep=kept, use_cache=False)
-        total = cross_entropy(
+        losses = cross_entropy(
             out.logits.float().flatten(0, 1),
             labels.flatten(),
             ignore_index=IGNORED,
-            reduction="sum",
-        )
+            reduction="none",
+        ).view_as(labels)
+        if model.training and self.rating_weight != 1:
+            losses = torch.where(self._is_rating(labels), self.rating_weight * losses, losses)
+        total = losses.sum()
         count = (labels != IGNORED).sum()
         if not model.training:
             sums = self.accelerator.gather(torch.stack([total.detach(), count.to(total)])[None])
@@ -94,6 +102,13 @@ class AnswerTrainer(SFTTrainer):
             if self.args.average_tokens_across_devices:
                 loss = loss * self.accelerator.num_processes
         return (loss, out) if return_outputs else loss
+
+    def _is_rating(self, labels: torch.Tensor) -> torch.Tensor:
+        """Which labels are a rating's, with the end of the turn behind it: [rows, columns]."""
+        ratings, ends = (labels.new_tensor(ids) for ids in (self.rating_ids, self.end_ids))
+        last = labels.new_full((len(labels), 1), IGNORED)
+        after = torch.cat([labels[:, 1:], last], dim=1)
+        return torch.isin(labels, ratings) & torch.isin(after, ends)
 
     def evaluate(self, *args: Any, **kwargs: Any) -> Any:
         self._eval_sums: list[list[float]] = []
@@ -255,6 +270,9 @@ def make_trainer(
         data_collator=one_row if settings.share_starts and not packs else None,
         peft_config=lora(settings),
     )
+    trainer.rating_weight = settings.rating_weight
+    trainer.rating_ids = sorted({example.ids[-2] for example in train if example.rated})
+    trainer.end_ids = sorted({example.ids[-1] for example in train})
     adapted: Any = trainer.model
     for parameter in adapted.parameters():
         if parameter.requires_grad:  # TRL halves it under NF4; small steps are lost in 8 bits

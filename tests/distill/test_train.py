@@ -108,6 +108,19 @@ def test_padded_packed_and_shared_starts_have_the_same_loss(tiny, data, tmp_path
         assert found[name] == pytest.approx(found["rows"], rel=1e-4), name
 
 
+@pytest.mark.parametrize("way", [{}, {"share_starts": False}, {"batching": "packing"}])
+def test_a_rating_may_weigh_more_in_training_but_not_in_evaluation(way, tiny, data, tmp_path):
+    one = {"batch_size": 12, "micro_batch": 12, "epochs": 1, "dtype": "float32", **way}
+    losses = []
+    for weight in (1, 3, 5):
+        settings = {**one, "rating_weight": weight, "learning_rate": 1e-9}
+        metrics = fit(tiny, data, tmp_path / str(weight), **settings).metrics[""]
+        losses.append((metrics["loss"][0][1], metrics["best_eval_loss"]))
+    (a, plain), (b, other), (c, _) = losses
+    assert b > a * 1.01 and c - b == pytest.approx(b - a, rel=1e-3)
+    assert other == pytest.approx(plain, rel=1e-5)
+
+
 def test_training_stops_early_and_keeps_the_best(tiny, data, tmp_path):
     # steps this large make it worse at once
     metrics = fit(tiny, data, tmp_path / "s", learning_rate=3.0, epochs=9).metrics[""]
