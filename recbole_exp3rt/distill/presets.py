@@ -42,7 +42,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "adapters": "per_task",
     },
     # The embedded student on two cores; dropout takes a tenth of the time there. Steps of few
-    # examples, as there are few; at a rate of 1e-3 the loss went up again (sample, seen once).
+    # examples, as there are few.
     "cpu": {
         "rank": 8,
         "alpha": 16,
