@@ -73,12 +73,8 @@ def rationale_fault(
     answer: Completion, rating: float, scale: RatingScale, recommend_from: float
 ) -> str | None:
     """Of the rationale of `rating`; from `recommend_from` on it has to speak for the item."""
-    if not answer.text.strip():
-        return EMPTY
-    if _MACHINE.search(answer.text) or _REFUSAL.search(answer.text):
-        return REFUSAL
-    if answer.finish == "length":
-        return CUT
+    if (fault := _no_answer(answer)) is not None:
+        return fault
     try:
         told = rationale.parse(answer.text)
     except Unreadable:
@@ -113,13 +109,19 @@ def _value(number: str) -> float:
     return _WORDS.index(word) if word in _WORDS else float(word.replace(",", "."))
 
 
-def _lists_fault(answer: Completion) -> str | None:
+def _no_answer(answer: Completion) -> str | None:
     if not answer.text.strip():
         return EMPTY
     if _MACHINE.search(answer.text) or _REFUSAL.search(answer.text):
         return REFUSAL
     if answer.finish == "length":
         return CUT
+    return None
+
+
+def _lists_fault(answer: Completion) -> str | None:
+    if (fault := _no_answer(answer)) is not None:
+        return fault
     if not re.search(r"\[\s*dislikes?\s*\]", answer.text, re.IGNORECASE):
         return NO_LISTS
     return None
