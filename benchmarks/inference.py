@@ -27,9 +27,11 @@ from typing import Any
 from ways import NEW, ROOT, bare, requests, work
 
 HEADLINE = (20, True)  # candidates, reasoning
-# Pairs of the ways that share work; the others share nothing, so few say as much as many.
-PAIRS, PAIRS_ELSE = 40, 15
-FEW = {"authors": 2, "batches": 8}
+# Pairs of our engine, which works on all of them at once. The others' rates do not change with
+# their number: two passes share nothing, the server has eight at once, so fewer say as much.
+PAIRS, PAIRS_ELSE = 80, 15
+FEW = {"authors": 2, "batches": 8, "llama.cpp": 40, "llama.cpp-q4": 40}
+BESIDE = {"llama.cpp-q4", "ours-bf16"}  # other numbers than the rest: at 20 candidates alone
 WAYS = {
     "authors": "(a) two passes, one by one",
     "batches": "(b) two passes, batches of 8",
@@ -193,7 +195,9 @@ def compare(options: argparse.Namespace) -> None:
             if not settings or (settings is others and turn >= options.others):
                 continue
             for way in WAYS:
-                pairs = str(FEW.get(way, most))
+                if settings is others and way in BESIDE:
+                    continue
+                pairs = str(min(FEW.get(way, most), most))
                 found = child("--work", way, json.dumps(settings), pairs, *threads)
                 for setting, got in zip(settings, found, strict=True):
                     figures.setdefault((way, *setting), []).append(got)
@@ -220,7 +224,9 @@ def report(
         f"there is reasoning. Medians of {options.repeats} runs in turn for 20 candidates with "
         f"reasoning, of {options.others} for the rest, in brackets the lowest and highest. "
         "`(c)` computes with the same float32 numbers as the others; `(c4)` is the same server on "
-        "the 4-bit file. Peak memory: of the process that holds the model.",
+        "the 4-bit file. Peak memory: of the process that holds the model. Pairs in a run: "
+        f"{PAIRS} for ours, {FEW['llama.cpp']} for the server, {FEW['batches']} and "
+        f"{FEW['authors']} for the two-pass ways, {PAIRS_ELSE} at most in the other settings.",
         "",
         f"Measured ceilings: {machine['gflops']:.0f} GFLOP/s in a float32 matrix product, "
         f"{machine['gbytes']:.1f} GB/s read. `products` and `memory`: share of each that a pair's "
@@ -237,9 +243,10 @@ def report(
             "| way | pairs/s | tokens/s | x (a) | x (c) | products | memory | peak GB |",
             "|---|---|---|---|---|---|---|---|",
         ]
-        median = {way: statistics.median(rate[way, candidates, reasoning]) for way in WAYS}
-        for way, title in WAYS.items():
-            rates, mid = rate[way, candidates, reasoning], median[way]
+        ways = [way for way in WAYS if (way, candidates, reasoning) in rate]
+        median = {way: statistics.median(rate[way, candidates, reasoning]) for way in ways}
+        for way in ways:
+            title, rates, mid = WAYS[way], rate[way, candidates, reasoning], median[way]
             tokens = mid * (PROMPT + (NEW if reasoning else 0))
             peak = max(one["peak_gb"] for one in figures[way, candidates, reasoning])
             lines.append(
@@ -270,10 +277,12 @@ def plot(rate: Rates, path: Path) -> None:
     keys = sorted({key[1:] for key in rate}, key=lambda k: (-k[1], k[0]))
     figure, axes = pyplot.subplots(figsize=(11, 4.5), layout="constrained")
     for k, (way, title) in enumerate(WAYS.items()):
-        medians = [statistics.median(rate[(way, *key)]) for key in keys]
-        below = [m - min(rate[(way, *key)]) for key, m in zip(keys, medians, strict=True)]
-        above = [max(rate[(way, *key)]) - m for key, m in zip(keys, medians, strict=True)]
-        places = [place + 0.14 * k for place in range(len(keys))]
+        measured = [place for place, key in enumerate(keys) if (way, *key) in rate]
+        rates = [rate[(way, *keys[place])] for place in measured]
+        medians = [statistics.median(some) for some in rates]
+        below = [m - min(some) for m, some in zip(medians, rates, strict=True)]
+        above = [max(some) - m for m, some in zip(medians, rates, strict=True)]
+        places = [place + 0.14 * k for place in measured]
         axes.bar(places, medians, 0.13, yerr=(below, above), capsize=2, label=title)
     names = [f"{c} candidates,\n{'with' if r else 'without'} reasoning" for c, r in keys]
     axes.set_xticks([place + 0.34 for place in range(len(keys))], names)

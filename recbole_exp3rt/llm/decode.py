@@ -64,10 +64,11 @@ class Rows:
         """A copy that holds only `rows`, ascending; this one stays as it is."""
         return Rows(self.model, self.cache.take(rows))
 
+    @staticmethod
     @torch.inference_mode()
-    def join(self, other: Rows) -> Rows:
-        """These rows, then the other ones."""
-        return Rows(self.model, self.cache.join(other.cache))
+    def joined(parts: Sequence[Rows]) -> Rows:
+        """The rows of all parts, one after the other."""
+        return Rows(parts[0].model, SharedCache.joined([part.cache for part in parts]))
 
     @torch.inference_mode()
     def forget(self, tokens: Sequence[int]) -> None:

@@ -113,24 +113,23 @@ class _Flight:
         self.waiting = deque(plan(list(tasks), max_rows=engine.max_rows, tokens=tokens, read=read))
         self.rows: Rows | None = None
         self.turns: list[Turn] = []
-        self.joining: Batch | None = None
+        self.boarding: list[Batch] = []
         self.logits = torch.empty(0)
 
     @property
     def aboard(self) -> list[Task]:
         """The tasks that were in the model."""
-        joining = self.joining.tasks if self.joining else ()
-        return [turn.task for turn in self.turns] + list(joining)
+        boarding = [task for batch in self.boarding for task in batch.tasks]
+        return [turn.task for turn in self.turns] + boarding
 
     @property
     def cost(self) -> int:
         """Tokens of cache that what is aboard may take."""
-        return self._cost(self.joining)
+        return self._cost(self.boarding)
 
     def run(self) -> Iterator[tuple[int, Answer]]:
         while self.waiting or self.turns:
-            while self.waiting and self._room(self.waiting[0]):
-                self._join(self.waiting.popleft())
+            self._board()
             for turn, token in zip(self.turns, self._choose(), strict=True):
                 turn.add(token)
             yield from self._leave()
@@ -138,32 +137,39 @@ class _Flight:
                 self.logits = self.rows.feed([turn.next_token() for turn in self.turns])
 
     def _room(self, batch: Batch) -> bool:
-        if not self.turns:
+        batches = [*self.boarding, batch]
+        if not self.turns and len(batches) == 1:
             return True
-        rows = len(self.turns) + len(batch.tasks)
-        return rows <= self.engine.max_rows and self._cost(batch) <= self.tokens
+        rows = len(self.turns) + sum(len(each.tasks) for each in batches)
+        return rows <= self.engine.max_rows and self._cost(batches) <= self.tokens
 
-    def _cost(self, batch: Batch | None) -> int:
+    def _cost(self, batches: Sequence[Batch]) -> int:
         rows, columns, starts = len(self.turns), 0, 0
         if self.rows is not None:
             left = max(t.task.request.max_new_tokens - len(t.tokens) for t in self.turns)
             columns = self.rows.columns + left
             starts = sum(segment.length for segment in self.rows.cache.segments)
-        if batch is not None:
+        for batch in batches:
             rows += len(batch.tasks)
             columns = max(columns, batch.own)
             starts += batch.shared
         return rows * columns + starts
 
-    def _join(self, batch: Batch) -> None:
-        self.joining = batch
-        rows, logits = self.engine.read(batch)
-        if self.rows is None:
-            self.rows, self.logits = rows, logits
-        else:
-            self.rows, self.logits = self.rows.join(rows), torch.cat([self.logits, logits])
-        self.turns += [Turn(task, self.engine.chat) for task in batch.tasks]
-        self.joining = None
+    def _board(self) -> None:
+        """Read as many batches as there is room for; together they join, which copies all rows."""
+        parts = [] if self.rows is None else [(self.rows, self.logits)]
+        while self.waiting and self._room(self.waiting[0]):
+            self.boarding.append(self.waiting.popleft())
+            parts.append(self.engine.read(self.boarding[-1]))
+        if self.boarding:
+            if len(parts) > 1:
+                self.rows = Rows.joined([rows for rows, _ in parts])
+                self.logits = torch.cat([logits for _, logits in parts])
+            else:
+                ((self.rows, self.logits),) = parts
+            new = [task for batch in self.boarding for task in batch.tasks]
+            self.turns += [Turn(task, self.engine.chat) for task in new]
+            self.boarding = []
 
     def _choose(self) -> list[int]:
         """The next token of each row: the likeliest, or drawn with the request's own seed."""
@@ -184,7 +190,8 @@ class _Flight:
         scores: dict[int, tuple[float, ...]] = {}
         asked = [k for k, turn in enumerate(turns) if turn.task.request.readout]
         if asked:
-            scored = self.rows.take([ended[k] for k in asked])
+            everybody = len(asked) == len(self.turns)
+            scored = self.rows if everybody else self.rows.take([ended[k] for k in asked])
             logp = self.engine.score(scored, [turns[k] for k in asked])
             scores = dict(zip(asked, logp, strict=True))
         self.rows = self.rows.take(stay) if stay else None

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.cache_utils import Cache
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
@@ -19,6 +20,7 @@ from transformers.masking_utils import sdpa_mask
 
 NAME = "exp3rt_shared"
 ROOM = 64  # columns that the cache grows by
+STRETCH = 128  # queries at once in a prompt, on a CPU
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,9 @@ class SharedCache(Cache):
         self.own = own
         self.keys: list[torch.Tensor] = []  # each [rows, heads, columns and room, width]
         self.values: list[torch.Tensor] = []
-        self.masks: list[torch.Tensor] = []  # of what is being read, one for each segment
+        # What is being read may look at, for each segment; and the last column alone
+        self.masks: list[torch.Tensor] = []
+        self.last = own
 
     @property
     def columns(self) -> int:
@@ -73,6 +77,7 @@ class SharedCache(Cache):
         )
         positions = starts[:, None] + self.own.long().cumsum(dim=1) - 1
         self.masks = [] if width == 1 else self._causal(width)
+        self.last = _as_bias(self.own)[:, None, None]  # [rows, 1, 1, columns]
         return positions.clamp(min=0)[:, -width:]
 
     def _causal(self, width: int) -> list[torch.Tensor]:
@@ -87,7 +92,9 @@ class SharedCache(Cache):
             own = self.own[first : first + segment.rows, None, :]  # [rows, 1, columns]
             seen = (own & (columns <= query)) | (columns == query)  # [rows, width, columns]
             start = seen.new_ones(segment.rows, width, segment.length)
-            masks.append(torch.cat([start, seen], dim=2)[:, None])
+            mask = torch.cat([start, seen], dim=2)[:, None]
+            # on a CPU every layer would turn it into numbers
+            masks.append(_as_bias(mask) if mask.device.type == "cpu" else mask)
             first += segment.rows
         return masks
 
@@ -136,20 +143,23 @@ class SharedCache(Cache):
             target.extend(layer[index, :, skip : self.columns] for layer in source)
         return taken
 
-    def join(self, other: SharedCache) -> SharedCache:
-        """The rows of both, aligned at their last columns."""
-        columns = max(self.columns, other.columns)
-        joined = SharedCache(
-            [*self.segments, *other.segments],
-            torch.cat([_padded(c.own, columns) for c in (self, other)]),
-        )
+    @staticmethod
+    def joined(caches: Sequence[SharedCache]) -> SharedCache:
+        """The rows of all, aligned at their last columns."""
+        columns = max(cache.columns for cache in caches)
+        segments = [segment for cache in caches for segment in cache.segments]
+        own = torch.cat([_padded(cache.own, columns) for cache in caches])
+        joined = SharedCache(segments, own)
         for name in ("keys", "values"):
-            for mine, its in zip(getattr(self, name), getattr(other, name), strict=True):
-                parts = [
-                    _aligned(layer, cache.columns, columns)
-                    for layer, cache in ((mine, self), (its, other))
-                ]
-                getattr(joined, name).append(torch.cat(parts))
+            for layers in zip(*(getattr(cache, name) for cache in caches), strict=True):
+                _, heads, _, size = layers[0].shape
+                made = layers[0].new_zeros(len(own), heads, columns + ROOM, size)
+                first = 0
+                for layer, cache in zip(layers, caches, strict=True):
+                    rows = slice(first, first + len(layer))
+                    first += len(layer)
+                    made[rows, :, columns - cache.columns : columns] = layer[:, :, : cache.columns]
+                getattr(joined, name).append(made)
         return joined
 
 
@@ -174,56 +184,100 @@ def attend(
     keys, values = (
         kept[layer][:, :, : cache.columns] for kept in (cache.keys, cache.values)
     )  # [rows, kv heads, columns, size]
+    if query.shape[2] == 1:
+        return _one_token(query * scaling, keys, values, cache, layer), None
     outputs, first = [], 0
-    for k, segment in enumerate(cache.segments):
+    for segment, mask in zip(cache.segments, cache.masks, strict=True):
         rows = slice(first, first + segment.rows)
         first += segment.rows
-        if query.shape[2] == 1:
-            own = cache.own[rows, None, None, :]
-            outputs.append(
-                _one_token(query[rows] * scaling, keys[rows], values[rows], own, segment, layer)
-            )
-        else:
-            own_keys, own_values = keys[rows], values[rows]
-            if segment.length:  # the start stands before each row for as long as this layer lasts
-                own_keys = _joined(segment.keys[layer], own_keys)
-                own_values = _joined(segment.values[layer], own_values)
-            out, _ = sdpa_attention_forward(
-                module, query[rows], own_keys, own_values, cache.masks[k], scaling=scaling
-            )
-            outputs.append(out)
+        own_keys, own_values = keys[rows], values[rows]
+        if segment.length:  # the start stands before each row for as long as this layer lasts
+            own_keys = _joined(segment.keys[layer], own_keys)
+            own_values = _joined(segment.values[layer], own_values)
+        outputs.append(_read(module, query[rows], own_keys, own_values, mask, scaling))
     return torch.cat(outputs) if len(outputs) > 1 else outputs[0], None
+
+
+def _read(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    keys: torch.Tensor,
+    values: torch.Tensor,
+    mask: torch.Tensor,
+    scaling: float,
+) -> torch.Tensor:
+    """[rows, heads, width, size] over what stands before and the width itself."""
+    if query.device.type != "cpu":
+        out, _ = sdpa_attention_forward(module, query, keys, values, mask, scaling=scaling)
+        return out
+    # The CPU's kernel takes grouped heads as they are, but computes what is masked: a stretch of
+    # queries is shown only what comes before its end.
+    width, columns, mask = query.shape[2], keys.shape[2], mask.to(query.dtype)
+    parts = []
+    for first in range(0, width, STRETCH):
+        last = min(first + STRETCH, width)
+        seen = columns - width + last
+        part = scaled_dot_product_attention(
+            query[:, :, first:last],
+            keys[:, :, :seen],
+            values[:, :, :seen],
+            attn_mask=mask[:, :, first:last, :seen],
+            scale=scaling,
+            enable_gqa=True,
+        )
+        parts.append(part.transpose(1, 2))
+    return torch.cat(parts, dim=1)
 
 
 def _one_token(
     query: torch.Tensor,
     keys: torch.Tensor,
     values: torch.Tensor,
-    own: torch.Tensor,
-    segment: Segment,
+    cache: SharedCache,
     layer: int,
 ) -> torch.Tensor:
-    """One query a row: the shared start is met by all rows' queries in one product."""
+    """One query a row. Its own columns and the start it shares are met apart; the shared start by
+    the queries of all its rows in one product. Both are put together by their normalisers."""
     rows, heads, _, size = query.shape
-    shared = keys.shape[1]
-    query = query.reshape(rows, shared, heads // shared, size)
-    scores = (query @ keys.transpose(2, 3)).masked_fill(~own, -torch.inf)
-    if segment.length:
-        together = query.transpose(0, 1).reshape(shared, -1, size)  # [kv heads, rows * group, size]
-        start = together @ segment.keys[layer][0].transpose(1, 2)
-        start = start.view(shared, rows, -1, segment.length).transpose(0, 1)
-        scores = torch.cat([start, scores], dim=3)
-    weights = torch.softmax(scores, dim=3, dtype=torch.float32).to(query.dtype)
-    out = weights[..., segment.length :] @ values
-    if segment.length:
-        start = weights[..., : segment.length].transpose(0, 1).reshape(shared, -1, segment.length)
-        met = start @ segment.values[layer][0]
-        out = out + met.view(shared, rows, -1, size).transpose(0, 1)
+    query = query.reshape(rows, keys.shape[1], -1, size)  # [rows, kv heads, group, size]
+    out, lse = _met(query, keys, values, cache.last)
+    if any(segment.length for segment in cache.segments):
+        start, start_lse = torch.zeros_like(out), torch.full_like(lse, -torch.inf)
+        first = 0
+        for segment in cache.segments:
+            some = slice(first, first + segment.rows)
+            first += segment.rows
+            if segment.length:
+                asked = query[some].transpose(0, 1)  # [kv heads, rows, group, size]
+                met = _met(
+                    asked.flatten(1, 2), segment.keys[layer][0], segment.values[layer][0], None
+                )
+                for target, found in zip((start, start_lse), met, strict=True):
+                    target[some] = found.view(*asked.shape[:3], -1).transpose(0, 1)
+        out = torch.lerp(start, out, torch.sigmoid(lse - start_lse).to(out.dtype))
     return out.reshape(rows, 1, heads, size)
+
+
+def _met(
+    query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, bias: torch.Tensor | None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Attention [.., n, size] and the logarithm of its normaliser, float32 [.., n, 1]."""
+    scores = (query @ keys.transpose(-1, -2)).float()
+    if bias is not None:
+        scores += bias
+    weights = scores.softmax(dim=-1)
+    # of the likeliest: score - normaliser = log(weight); logsumexp takes as long as all of this
+    lse = scores.amax(dim=-1, keepdim=True) - weights.amax(dim=-1, keepdim=True).log()
+    return weights.to(query.dtype) @ values, lse
 
 
 AttentionInterface.register(NAME, attend)
 AttentionMaskInterface.register(NAME, sdpa_mask)
+
+
+def _as_bias(seen: torch.Tensor) -> torch.Tensor:
+    """0 where seen, else so low that nothing is left; finite, as a row may have nothing to see."""
+    return torch.zeros(seen.shape, device=seen.device).masked_fill_(~seen, -1e30)
 
 
 def _joined(start: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
@@ -244,11 +298,3 @@ def _grown(layer: torch.Tensor, used: int, columns: int) -> torch.Tensor:
 
 def _padded(own: torch.Tensor, columns: int) -> torch.Tensor:
     return torch.nn.functional.pad(own, (columns - own.shape[1], 0))
-
-
-def _aligned(layer: torch.Tensor, used: int, columns: int) -> torch.Tensor:
-    """The `used` columns of a layer at the end of `columns`; zeros before, with room behind."""
-    rows, heads, _, size = layer.shape
-    aligned = layer.new_zeros(rows, heads, columns + ROOM, size)
-    aligned[:, :, columns - used : columns] = layer[:, :, :used]
-    return aligned

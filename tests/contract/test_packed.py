@@ -1,0 +1,89 @@
+"""Layers in another form for the CPU compute what the library's own do, whatever the model."""
+
+import copy
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, GraniteConfig, LlamaConfig, Qwen2Config, Qwen3Config
+
+from recbole_exp3rt.llm.decode import Rows, prefill
+from recbole_exp3rt.llm.packed import PackedLayer, PackedLinear, pack
+from recbole_exp3rt.llm.shared import NAME, Segment
+
+SIZES = {
+    "vocab_size": 97,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+}
+START, ROWS = [5, 6, 7, 8, 9], [[11, 12, 13], [21, 22, 23, 24, 25], [31]]
+
+# whether its layers are Llama's, by what they compute: the others keep their own
+KINDS = {
+    "Llama": (LlamaConfig(**SIZES), True),
+    "Llama with biases": (LlamaConfig(**SIZES, attention_bias=True, mlp_bias=True), True),
+    "Qwen 2": (Qwen2Config(**SIZES), True),
+    "Qwen 3, which norms its heads": (Qwen3Config(**SIZES), False),
+    "Granite, which scales its residuals": (GraniteConfig(**SIZES, residual_multiplier=0.2), False),
+}
+
+
+def made(config):
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(config, attn_implementation=NAME).eval()
+    for parameter in model.parameters():  # norms and biases begin as ones and zeros
+        parameter.data += 0.1 * torch.randn_like(parameter)
+    return model
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_packed_model_gives_the_librarys_probabilities(kind):
+    config, llama = KINDS[kind]
+    model = made(config)
+    stock, packed = copy.deepcopy(model), model
+    stock.set_attn_implementation("sdpa")
+    assert pack(packed)
+    assert all(isinstance(layer, PackedLayer) == llama for layer in packed.model.layers)
+    assert isinstance(packed.lm_head, PackedLinear)
+
+    rows = Rows.start(packed, prefill(packed, START, rows=len(ROWS)))
+    read = rows.feed(ROWS)  # behind a start that they share
+    step = rows.feed([[41], [42], [43]])
+    for k, own in enumerate(ROWS):
+        with torch.inference_mode():
+            wanted = stock(torch.tensor([[*START, *own, 41 + k]])).logits[0]
+        torch.testing.assert_close(read[k], wanted[-2], atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(step[k], wanted[-1], atol=1e-5, rtol=1e-5)
+
+
+def test_rows_with_and_without_a_start_go_on_together():
+    model = made(LlamaConfig(**SIZES))
+    stock = copy.deepcopy(model)
+    stock.set_attn_implementation("sdpa")
+    pack(model)
+    with_start = Rows.start(model, prefill(model, START, rows=2))
+    with_start.feed([[1, 2], [3]])
+    without = Rows.start(model, Segment(1))
+    without.feed([[61, 62, 63, 64]])
+    together = Rows.joined([with_start, without])
+    logits = together.feed([[71], [72], [73]])
+    for k, tokens in enumerate(([*START, 1, 2, 71], [*START, 3, 72], [61, 62, 63, 64, 73])):
+        with torch.inference_mode():
+            wanted = stock(torch.tensor([tokens])).logits[0, -1]
+        torch.testing.assert_close(logits[k], wanted, atol=1e-5, rtol=1e-5)
+
+
+def test_a_prompt_longer_than_a_stretch_of_queries():
+    model = made(LlamaConfig(**SIZES))
+    stock = copy.deepcopy(model)
+    stock.set_attn_implementation("sdpa")
+    pack(model)
+    tokens = [int(t) for t in torch.randint(0, 97, (300,), generator=torch.Generator())]
+    rows = Rows.start(model, prefill(model, tokens[:40], rows=2))
+    logits = rows.feed([tokens[40:], tokens[200:]])
+    for got, prompt in zip(logits, (tokens, tokens[:40] + tokens[200:]), strict=True):
+        with torch.inference_mode():
+            wanted = stock(torch.tensor([prompt])).logits[0, -1]
+        torch.testing.assert_close(got, wanted, atol=1e-5, rtol=1e-5)
