@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from recbole_exp3rt.llm.base import Answer
 
 EVERY = 15.0  # seconds between two lines where there is no terminal
+FEW = 20  # a share of one in as many tells how long the rest takes
 
 
 class ConsoleProgress:
@@ -45,10 +46,13 @@ class ConsoleProgress:
         done = 0
         for done, answer in enumerate(answers, 1):
             now = time.monotonic()
-            # Answers come in bursts: the pace is that of the bursts before this one.
-            if done > 1 and now - said >= EVERY:
-                left = timedelta(seconds=round((last - start) / (done - 1) * (total - done + 1)))
-                self.console.print(f"{title}: {done - 1:,} of {total:,}, about {left} left")
+            before = done - 1
+            if before and now - said >= EVERY:
+                # Answers come in bursts: the pace is that of the bursts before this one. A few
+                # that came first tell no pace: all prompts of their batch were read by then.
+                left = timedelta(seconds=round((last - start) / before * (total - before)))
+                about = f", about {left} left" if FEW * before >= total else ""
+                self.console.print(f"{title}: {before:,} of {total:,}{about}")
                 said = now
             yield answer
             last = now

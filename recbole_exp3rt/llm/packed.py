@@ -12,7 +12,8 @@ from typing import Any
 
 import torch
 
-from recbole_exp3rt.llm.shared import Segment, SharedCache, attend
+from recbole_exp3rt.llm.attention import attend
+from recbole_exp3rt.llm.shared import Segment, SharedCache
 
 Tensor = torch.Tensor
 

@@ -18,13 +18,13 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAn
 from transformers.utils import logging
 from transformers.utils.hub import cached_file
 
+from recbole_exp3rt.llm.attention import NAME as SHARED
 from recbole_exp3rt.llm.base import Answer, Failure, LLMError, Request
 from recbole_exp3rt.llm.batches import Task
 from recbole_exp3rt.llm.chat import Chat
 from recbole_exp3rt.llm.engine import Engine
 from recbole_exp3rt.llm.memory import MemoryPlan, check_fits, plan_memory
 from recbole_exp3rt.llm.packed import pack
-from recbole_exp3rt.llm.shared import NAME as SHARED
 from recbole_exp3rt.llm.smollm2 import NAME as SMOLLM2
 from recbole_exp3rt.llm.smollm2 import WHEEL, smollm2_folder
 

@@ -6,9 +6,10 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, GraniteConfig, LlamaConfig, Qwen2Config, Qwen3Config
 
+from recbole_exp3rt.llm.attention import NAME
 from recbole_exp3rt.llm.decode import Rows, prefill
 from recbole_exp3rt.llm.packed import PackedLayer, PackedLinear, pack
-from recbole_exp3rt.llm.shared import NAME, Segment
+from recbole_exp3rt.llm.shared import Segment
 
 SIZES = {
     "vocab_size": 97,

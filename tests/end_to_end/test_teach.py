@@ -1,6 +1,10 @@
-"""`--train=True`: what it refuses before any work."""
+"""`--train=True`: from reviews to a table with the student, and what it refuses before any work."""
+
+import io
+import json
 
 import pytest
+from rich.console import Console
 
 from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.quick_start import run
@@ -11,3 +15,33 @@ def test_what_leaves_nothing_to_train_is_told(tmp_path, monkeypatch):
     with pytest.raises(UsageError, match="a model is named for every step"):
         run("EXP3RT", "sample", config_dict={"train": True, "rating_model": "oracle"})
     assert not (tmp_path / "saved").exists()
+
+
+LITTLE = {
+    "train": True,
+    "annotate_pairs": 6,
+    "train_args": {"epochs": 1, "batch_size": 3, "rank": 2, "alpha": 4, "valid_rows": 2},
+    "task": "rating",
+    "eval_pairs": 2,
+    "max_new_tokens": 4,
+    "baselines": [],
+    "use_gpu": False,
+}
+
+
+def test_from_reviews_to_a_student_in_the_table(home, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    given = {**LITTLE, "data_path": str(home / "dataset")}
+    out = Console(file=io.StringIO(), width=200)
+    results = run("EXP3RT", "sample", config_dict=given, console=out)
+    student = tmp_path / "saved" / "sample-student"
+    assert f"+{student.name}@" in results.about["models"]["rating"]
+    (row,) = [row for row in results.rows if row.name == "EXP3RT" and row.slice == "all"]
+    assert row.calls and row.metrics["rmse"] > 0
+    card = json.loads((student / "exp3rt_card.json").read_text(encoding="utf-8"))
+    assert 0 < card["metrics"]["examples"]["rating"]["train"] <= 6
+
+    out = Console(file=io.StringIO(), width=200)
+    again = run("EXP3RT", "sample", config_dict=given, console=out)
+    assert "sample-student, as it is" in out.file.getvalue()
+    assert [row.metrics for row in again.rows] == [row.metrics for row in results.rows]

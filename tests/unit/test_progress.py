@@ -18,3 +18,12 @@ def test_the_time_left_is_that_of_whole_bursts(monkeypatch):
     lines = out.file.getvalue().splitlines()
     assert lines[0] == "Rating pairs: 2 of 5, about 0:00:15 left"  # two answers took 10 s
     assert lines[-1] == "Rating pairs: 5 of 5 in 0:00:40"
+
+
+def test_a_few_first_answers_do_not_tell_how_long_the_rest_takes(monkeypatch):
+    clock = iter([0.0, 29.0, 29.0, 45.0, 45.0])  # the first waits for all prompts of its batch
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
+    out = Console(file=io.StringIO(), width=80)
+    answers = progress.ConsoleProgress(out)(((k, Completion("")) for k in range(2)), 100, "Rating")
+    next(answers), next(answers)
+    assert out.file.getvalue() == "Rating: 1 of 100\n"
