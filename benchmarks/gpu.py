@@ -151,10 +151,10 @@ def measure(shapes: Shapes, device: str, four_bits: bool, pairs: int) -> dict[st
     import torch
     from transformers import AutoTokenizer
 
+    from recbole_exp3rt.llm.attention import NAME as ATTENTION
     from recbole_exp3rt.llm.batches import Task
     from recbole_exp3rt.llm.chat import Chat
     from recbole_exp3rt.llm.engine import Engine
-    from recbole_exp3rt.llm.attention import NAME as ATTENTION
     from recbole_exp3rt.llm.smollm2 import smollm2_folder
 
     model = random_model(shapes, device, four_bits, ATTENTION)

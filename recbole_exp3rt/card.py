@@ -12,8 +12,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from recbole_exp3rt.errors import UsageError
+from recbole_exp3rt.paths import PACKAGE
 
 CARD = "exp3rt_card.json"
+SHIPPED = PACKAGE / "students"
+
+
+def folder_of(student: str | Path) -> Path:
+    """The folder of a student: of one that comes with the package by its bare name, else a path."""
+    shipped = SHIPPED / student
+    return shipped if shipped.parent == SHIPPED and shipped.is_dir() else Path(student)
 
 
 def pair_digest(user: str, item: str) -> str:
@@ -23,7 +31,7 @@ def pair_digest(user: str, item: str) -> str:
 
 def has_card(folder: str | None) -> bool:
     """Whether `folder` is a student that was trained for this task, as far as it says."""
-    return folder is not None and (Path(folder) / CARD).is_file()
+    return folder is not None and (folder_of(folder) / CARD).is_file()
 
 
 def for_step(student: str, step: str) -> str:
@@ -32,9 +40,9 @@ def for_step(student: str, step: str) -> str:
 
     Raises: UsageError if it has adapters, but none for this step.
     """
-    steps = sorted(card.parent.name for card in Path(student).glob(f"*/{CARD}"))
+    steps = sorted(card.parent.name for card in folder_of(student).glob(f"*/{CARD}"))
     if step in steps:
-        return str(Path(student) / step)
+        return str(folder_of(student) / step)
     if steps and not has_card(student):
         raise UsageError(
             f"student {student} has no adapter for {step}, only for {', '.join(steps)}; name "
@@ -50,7 +58,7 @@ def check_unseen(folder: str | None, test_pairs: Sequence[tuple[str, str]]) -> N
     """
     if folder is None or not has_card(folder):
         return
-    card = Path(folder) / CARD
+    card = folder_of(folder) / CARD
     try:
         seen = set(json.loads(card.read_text(encoding="utf-8"))["train_pairs"])
     except (ValueError, KeyError, TypeError):

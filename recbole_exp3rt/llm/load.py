@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from recbole_exp3rt.card import CARD
+from recbole_exp3rt.card import CARD, folder_of
 from recbole_exp3rt.llm.base import LLM, LLMError
 from recbole_exp3rt.llm.openai_batch import PREFIX as BATCH
 from recbole_exp3rt.llm.openai_batch import OpenAIBatch
@@ -38,10 +38,11 @@ def base_of(student: str | Path) -> str | None:
 
     Raises: LLMError if neither names one.
     """
-    config = Path(student) / ADAPTER
+    folder = folder_of(student)
+    config = folder / ADAPTER
     if not config.is_file():
         return None
-    for file, key in ((Path(student) / CARD, "base"), (config, "base_model_name_or_path")):
+    for file, key in ((folder / CARD, "base"), (config, "base_model_name_or_path")):
         try:
             base = json.loads(file.read_text(encoding="utf-8")).get(key)
         except (OSError, ValueError, AttributeError):
@@ -92,5 +93,5 @@ def load_llm(name: str, http: HTTPOptions | None = None, **options: Any) -> LLM:
             raise LLMError(
                 f"student {name} is an adapter itself; leave adapter={given['adapter']} out"
             )
-        name, given = base, {**given, "adapter": name}
+        name, given = base, {**given, "adapter": str(folder_of(name))}
     return TransformersLLM(**{"name_or_path": name, **PRESETS.get(name, {}), **given})

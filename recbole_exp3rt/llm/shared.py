@@ -241,11 +241,11 @@ def _aligned(
 ) -> torch.Tensor:
     """The used columns of each at the end of `columns`; zeros before, with room behind."""
     made = _columns(layers[0], sum(map(len, layers)), columns + ROOM, lying=lying)
-    made[:, :, :columns] = 0
     first = 0
     for layer, width in zip(layers, used, strict=True):
         rows = slice(first, first + len(layer))
         first += len(layer)
+        made[rows, :, : columns - width] = 0  # masked, and so never to be anything but a number
         made[rows, :, columns - width : columns] = layer[:, :, :width]
     return made
 

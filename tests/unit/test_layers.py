@@ -31,7 +31,9 @@ LAYERS = [
 ]
 RECBOLE = {layer for layers in LAYERS[6:] for layer in layers}
 TRAINING = {f"distill.{name}" for name in ("base", "fast", "merge", "rows", "sft")}
-TRANSFORMERS = {"llm.transformers_local", "llm.smollm2", "llm.memory", "llm.shared", *TRAINING}
+TRANSFORMERS = {
+    f"llm.{name}" for name in ("transformers_local", "smollm2", "memory", "shared", "attention")
+} | TRAINING
 HTTP = {"llm.http_server"}
 
 
