@@ -161,6 +161,8 @@ def adapter_size(adapter: str | Path | None) -> int:
 
 def with_adapter(model: Any, adapter: Path, *, merge: bool) -> Any:
     """A model with an adapter, in its weights (`merge`) or as layers beside quantised ones."""
+    # peft imports it, and it tells of kernels that nobody asked for
+    getLogger("bitsandbytes").setLevel(ERROR)
     try:
         from peft import PeftModel
 

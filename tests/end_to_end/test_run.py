@@ -15,6 +15,7 @@ from rich.console import Console
 from recbole_exp3rt.config import Config
 from recbole_exp3rt.data.corpus import corpus_of
 from recbole_exp3rt.data.split import load_split
+from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.fitting import fit
 from recbole_exp3rt.prompts import load_prompts
 from recbole_exp3rt.quick_start import run
@@ -26,6 +27,7 @@ from recbole_exp3rt.stages.run import Models, Pipeline
 
 ROOT = Path(__file__).parents[2]
 SMALL = ["--eval_pairs=4", "--rerank_users=1", "--max_new_tokens=6", "--baselines=[]"]
+SMALL += ["--student=smollm2"]
 
 
 def command(folder: Path, *arguments: str) -> subprocess.Popen:
@@ -175,3 +177,36 @@ def test_a_run_from_python_returns_its_rows(first):
     assert "smoke run" not in console.export_text()
     slices = [row for row in results.rows if row.name == "Bias" and row.slice != "all"]
     assert sum(row.n for row in slices) == 200 and len(slices) >= 2
+
+
+def test_the_student_of_the_sample_comes_with_the_package(first):
+    folder, _, _ = first
+    values = {
+        "data_path": str(folder / "dataset"),
+        "store_path": str(folder / "shipped.sqlite"),
+        "use_gpu": False,
+        "task": "rating",
+        "eval_pairs": 2,
+        "baselines": [],
+    }
+    out = Console(record=True, quiet=False, file=open(os.devnull, "w"), width=200)  # noqa: SIM115
+    results = run("EXP3RT", "sample", config_dict=values, console=out)
+    assert "+sample-student@" in results.about["steps"]["rating"]
+    said = out.export_text()
+    assert "not trained for this task" not in said
+    assert "the user" in said.split("Explanations")[1]  # it reasons as its teacher does
+
+
+def test_a_shipped_student_that_has_seen_a_splits_test_pairs_is_refused(first):
+    folder, _, _ = first
+    values = {
+        "data_path": str(folder / "dataset"),
+        "eval_args": {
+            "split": {"RS": [8, 1, 1]},
+            "group_by": "user",
+            "order": "RO",
+            "mode": "full",
+        },
+    }
+    with pytest.raises(UsageError, match="student sample-student was trained on"):
+        run("EXP3RT", "sample", config_dict=values)
