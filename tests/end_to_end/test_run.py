@@ -205,7 +205,6 @@ def test_a_shipped_student_that_has_seen_a_splits_test_pairs_is_refused(first):
             "split": {"RS": [8, 1, 1]},
             "group_by": "user",
             "order": "RO",
-            "mode": "full",
         },
     }
     with pytest.raises(UsageError, match="student sample-student was trained on"):

@@ -35,7 +35,7 @@ def test_from_reviews_to_a_student_in_the_table(home, tmp_path, monkeypatch):
     out = Console(file=io.StringIO(), width=200)
     results = run("EXP3RT", "sample", config_dict=given, console=out)
     student = tmp_path / "saved" / "sample-student"
-    assert f"+{student.name}@" in results.about["models"]["rating"]
+    assert f"+{student.name}@" in results.about["steps"]["rating"]
     (row,) = [row for row in results.rows if row.name == "EXP3RT" and row.slice == "all"]
     assert row.calls and row.metrics["rmse"] > 0
     card = json.loads((student / "exp3rt_card.json").read_text(encoding="utf-8"))
