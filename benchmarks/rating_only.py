@@ -118,7 +118,7 @@ def section(place: Place, found: Mapping[str, Any], cards: Sequence[Any], words:
         f"{', '.join(str(round(m['seconds'] / 60)) for m in metrics)} minutes, "
         f"{statistics.median(m['tokens_per_second'] for m in metrics):.0f} tokens/s) and rated in "
         f"{found['dtype']}: {rows['asked']:,} of {rows['test']:,} test rows, coverage "
-        f"{min(found['coverage']):.3f} or more. Seeds {', '.join(str(c['seed']) for c in cards)}.",
+        f"{min(found['coverage']):.3f} at least. Seeds {', '.join(str(c['seed']) for c in cards)}.",
         "",
         "| predictor | RMSE, mean of the seeds (lowest–highest) |",
         "|---|---|",

@@ -19,9 +19,10 @@ SHIPPED = PACKAGE / "students"
 
 
 def folder_of(student: str | Path) -> Path:
-    """The folder of a student: of one that comes with the package by its bare name, else a path."""
+    """The folder of a student: a path, or else the bare name of one that comes with the package."""
     shipped = SHIPPED / student
-    return shipped if shipped.parent == SHIPPED and shipped.is_dir() else Path(student)
+    there = shipped.parent == SHIPPED and shipped.is_dir() and not Path(student).is_dir()
+    return shipped if there else Path(student)
 
 
 def pair_digest(user: str, item: str) -> str:

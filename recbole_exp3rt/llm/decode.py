@@ -67,7 +67,7 @@ class Rows:
     @staticmethod
     @torch.inference_mode()
     def joined(parts: Sequence[Rows]) -> Rows:
-        """The rows of all parts, one after the other."""
+        """The rows of all parts, one after the other; the parts are used up."""
         return Rows(parts[0].model, SharedCache.joined([part.cache for part in parts]))
 
     @torch.inference_mode()

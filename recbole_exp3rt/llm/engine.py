@@ -18,6 +18,7 @@ from recbole_exp3rt.llm.batches import Batch, Task, plan
 from recbole_exp3rt.llm.chat import Chat
 from recbole_exp3rt.llm.decode import Rows, label_logp, prefill
 from recbole_exp3rt.llm.labels import kept_tokens, label_tokens
+from recbole_exp3rt.llm.memory import give_back
 from recbole_exp3rt.llm.shared import Segment
 from recbole_exp3rt.llm.turn import Turn
 
@@ -135,11 +136,12 @@ class _Flight:
             yield from self._leave()
             if self.rows is not None:
                 self.logits = self.rows.feed([turn.next_token() for turn in self.turns])
+        give_back()
 
     def _room(self, batch: Batch) -> bool:
-        batches = [*self.boarding, batch]
-        if not self.turns and len(batches) == 1:
+        if not self.turns and not self.boarding:
             return True
+        batches = [*self.boarding, batch]
         rows = len(self.turns) + sum(len(each.tasks) for each in batches)
         return rows <= self.engine.max_rows and self._cost(batches) <= self.tokens
 
@@ -195,6 +197,7 @@ class _Flight:
             logp = self.engine.score(scored, [turns[k] for k in asked])
             scores = dict(zip(asked, logp, strict=True))
         self.rows = self.rows.take(stay) if stay else None
+        give_back()
         self.turns = [self.turns[row] for row in stay]
         for k, turn in enumerate(turns):
             yield turn.task.position, turn.completion(scores.get(k))

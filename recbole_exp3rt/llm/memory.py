@@ -6,6 +6,8 @@ know: the allocator's waste, for which a share of the free memory is left alone.
 
 from __future__ import annotations
 
+import ctypes
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -143,3 +145,13 @@ def free_memory(device: str) -> int:
 
 def gigabytes(size: float) -> str:
     return f"{size / 1e9:.1f} GB" if size >= 5e7 else f"{size / 1e6:.0f} MB"
+
+
+# glibc keeps freed memory between what is in use, as a cache leaves it that grows and shrinks
+_TRIM = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+
+
+def give_back() -> None:
+    """Hand freed memory of this process back to the system, where its allocator would keep it."""
+    if _TRIM is not None:
+        _TRIM(0)

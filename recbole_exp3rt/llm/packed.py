@@ -60,7 +60,7 @@ def _bias(linear: torch.nn.Linear) -> Tensor:
 
 
 class PackedLayer(torch.nn.Module):
-    """A decoder layer of Llama's kind over a SharedCache, with a third of the passes over memory.
+    """A decoder layer of Llama's kind over a SharedCache, with fewer passes over memory.
 
     The `last` one computes only what the next token is read off: the last position of each row.
     """

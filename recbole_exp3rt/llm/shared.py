@@ -15,6 +15,8 @@ import torch
 from torch.nn.functional import pad
 from transformers.cache_utils import Cache
 
+from recbole_exp3rt.llm.memory import give_back
+
 ROOM = 64  # columns that the cache grows by
 NARROW = 16  # so few columns at once meet the starts apart from what is a row's own
 
@@ -192,19 +194,27 @@ class SharedCache(Cache):
 
     @staticmethod
     def joined(caches: Sequence[SharedCache]) -> SharedCache:
-        """The rows of all, aligned at their last columns."""
+        """The rows of all, aligned at their last columns. The given caches are used up: each of
+        their layers goes as soon as it is copied, or all would be held twice."""
         columns = max(cache.columns for cache in caches)
         segments = [segment for cache in caches for segment in cache.segments]
         own = torch.cat([pad(cache.own, (columns - cache.columns, 0)) for cache in caches])
         joined = SharedCache(segments, own)
         for name in ("keys", "values"):
-            made = [
-                _aligned(layers, [cache.columns for cache in caches], columns, name == "values")
-                for layers in zip(*(getattr(cache, name) for cache in caches), strict=True)
-            ]
-            setattr(joined, name, made)
             starts = [cache._starts(name, joined.longest) for cache in caches]
             setattr(joined, f"start_{name}", list(map(torch.cat, zip(*starts, strict=True))))
+            layers = [getattr(cache, name) for cache in caches]
+            for depth in range(len(layers[0])):
+                made = _aligned(
+                    [each[depth] for each in layers],
+                    [cache.columns for cache in caches],
+                    columns,
+                    name == "values",
+                )
+                getattr(joined, name).append(made)
+                for each in layers:
+                    each[depth] = made[:0]
+                give_back()
         return joined
 
     def _starts(self, name: str, longest: int) -> list[torch.Tensor]:

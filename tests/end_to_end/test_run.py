@@ -159,53 +159,31 @@ def test_a_rating_prompt_of_the_sample_stays_under_250_tokens(first, smollm2):
     assert max(len(smollm2.chat.prompt(prompt)) for prompt in prompts) < 250
 
 
+def rate(folder, **values):
+    """The rows of a rating run from Python, and what it printed."""
+    places = {"data_path": str(folder / "dataset"), "store_path": str(folder / "python.sqlite")}
+    console = Console(record=True, file=open(os.devnull, "w"), width=200)  # noqa: SIM115
+    given = {**places, "use_gpu": False, "task": "rating", **values}
+    return run("EXP3RT", "sample", config_dict=given, console=console), console.export_text()
+
+
 def test_a_run_from_python_returns_its_rows(first):
-    folder, _, _ = first
-    values = {
-        "data_path": str(folder / "dataset"),
-        "store_path": str(folder / "o.sqlite"),
-        "use_gpu": False,
-        "task": "rating",
-        "student": "oracle",
-        "eval_pairs": 200,
-        "refit": True,
-    }
-    console = Console(record=True, quiet=False, file=open(os.devnull, "w"), width=100)  # noqa: SIM115
-    results = run("EXP3RT", "sample", config_dict=values, console=console)
+    results, said = rate(first[0], student="oracle", eval_pairs=200, refit=True)
     rmse = {row.name: row.metrics["rmse"] for row in results.rows if row.slice == "all"}
     assert rmse["EXP3RT"] < rmse["Bias"] < rmse["constant"]  # the oracle reads what biases cannot
-    assert "smoke run" not in console.export_text()
+    assert "smoke run" not in said
     slices = [row for row in results.rows if row.name == "Bias" and row.slice != "all"]
     assert sum(row.n for row in slices) == 200 and len(slices) >= 2
 
 
 def test_the_student_of_the_sample_comes_with_the_package(first):
-    folder, _, _ = first
-    values = {
-        "data_path": str(folder / "dataset"),
-        "store_path": str(folder / "shipped.sqlite"),
-        "use_gpu": False,
-        "task": "rating",
-        "eval_pairs": 2,
-        "baselines": [],
-    }
-    out = Console(record=True, quiet=False, file=open(os.devnull, "w"), width=200)  # noqa: SIM115
-    results = run("EXP3RT", "sample", config_dict=values, console=out)
+    results, said = rate(first[0], eval_pairs=2, baselines=[])
     assert "+sample-student@" in results.about["steps"]["rating"]
-    said = out.export_text()
     assert "not trained for this task" not in said
     assert "the user" in said.split("Explanations")[1]  # it reasons as its teacher does
 
 
 def test_a_shipped_student_that_has_seen_a_splits_test_pairs_is_refused(first):
-    folder, _, _ = first
-    values = {
-        "data_path": str(folder / "dataset"),
-        "eval_args": {
-            "split": {"RS": [8, 1, 1]},
-            "group_by": "user",
-            "order": "RO",
-        },
-    }
+    drawn = {"split": {"RS": [8, 1, 1]}, "group_by": "user", "order": "RO"}
     with pytest.raises(UsageError, match="student sample-student was trained on"):
-        run("EXP3RT", "sample", config_dict=values)
+        rate(first[0], eval_args=drawn)

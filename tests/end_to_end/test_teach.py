@@ -19,6 +19,7 @@ def test_what_leaves_nothing_to_train_is_told(tmp_path, monkeypatch):
 
 LITTLE = {
     "train": True,
+    "train_dir": "taught",
     "annotate_pairs": 6,
     "train_args": {"epochs": 1, "batch_size": 3, "rank": 2, "alpha": 4, "valid_rows": 2},
     "task": "rating",
@@ -34,7 +35,7 @@ def test_from_reviews_to_a_student_in_the_table(home, tmp_path, monkeypatch):
     given = {**LITTLE, "data_path": str(home / "dataset")}
     out = Console(file=io.StringIO(), width=200)
     results = run("EXP3RT", "sample", config_dict=given, console=out)
-    student = tmp_path / "saved" / "sample-student"
+    student = tmp_path / "taught"
     assert f"+{student.name}@" in results.about["steps"]["rating"]
     (row,) = [row for row in results.rows if row.name == "EXP3RT" and row.slice == "all"]
     assert row.calls and row.metrics["rmse"] > 0
@@ -43,5 +44,5 @@ def test_from_reviews_to_a_student_in_the_table(home, tmp_path, monkeypatch):
 
     out = Console(file=io.StringIO(), width=200)
     again = run("EXP3RT", "sample", config_dict=given, console=out)
-    assert "sample-student, as it is" in out.file.getvalue()
+    assert "taught, as it is" in out.file.getvalue()
     assert [row.metrics for row in again.rows] == [row.metrics for row in results.rows]
