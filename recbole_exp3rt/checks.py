@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -38,6 +39,7 @@ FITTING = {
 }
 NOT_NEGATIVE = ("reg_weight", "reg_bias", "weight_decay", "stopping_step")
 LEARNERS = ("adam", "adamw", "sgd", "adagrad", "rmsprop", "sparse_adam")  # RecBole takes Adam else
+GPU_IDS = re.compile(r"|-1|((\d+|(GPU|MIG)-[\w/-]+)(, ?|$))+")  # of CUDA_VISIBLE_DEVICES
 POSITIVE = (
     "epochs",
     "eval_step",
@@ -48,6 +50,11 @@ POSITIVE = (
     "n_layers",
     "metric_decimal_place",
 )
+
+
+def gpu_ids(value: Any) -> str:
+    """As CUDA_VISIBLE_DEVICES wants them; RecBole reads `0,1` of a command line as a tuple."""
+    return ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
 
 
 def check_keys(values: Mapping[str, Any], where: str = "") -> None:
@@ -107,6 +114,8 @@ def check_values(
             raise UsageError(f"{name} is not above 0")
         if key in NOT_NEGATIVE and number and value < 0:
             raise UsageError(f"{name} is below 0")
+        if key == "gpu_id" and not GPU_IDS.fullmatch(gpu_ids(value)):
+            raise UsageError(f"{name} is no number of a GPU, nor several such as 0,1")
         if key == "learner" and value not in LEARNERS:
             raise UsageError(f"{name} is not one of {', '.join(LEARNERS)}")
         if key == "search" and value is not None:

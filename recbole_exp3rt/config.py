@@ -37,6 +37,7 @@ from recbole_exp3rt.checks import (  # noqa: E402
     check_metrics,
     check_shaping,
     check_values,
+    gpu_ids,
     kinds_measured,
     metrics_of,
 )
@@ -216,6 +217,7 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         check_dataset(final)
 
     def _init_device(self) -> None:
+        self.final_config_dict["gpu_id"] = gpu_ids(self.final_config_dict["gpu_id"])
         super()._init_device()
         if not self.final_config_dict["use_gpu"]:  # RecBole looks at gpu_id alone
             import torch

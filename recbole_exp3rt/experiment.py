@@ -61,6 +61,11 @@ class Experiment:
             (config.model,) if ranks_itself else self.run_settings.generators or ("LightGCN",)
         )
         check_models(config, (*self.generators, *self.run_settings.generators))
+        if ranks_itself and self.run_settings.generators:
+            raise UsageError(
+                f"generator={config['generator']} has no use: {config.model} ranks by itself; "
+                "a model that rates reranks the generator's candidates"
+            )
         self._check_places()
         self.split = load_split(config)
         if config.kind == "rating":

@@ -48,6 +48,8 @@ MISTAKES = [
     (["--model=MF", "--generator=Nope"], "generator=Nope is no model", "checkpoint"),
     (["--model=BPR", "--task=rerank", "--baselines=[Nope]"], "Nope predicts no ratings", "MF"),
     (["--checkpoint_dir=/proc/none"], "/proc/none", "cannot be written"),
+    (["--gpu_id=abc"], "gpu_id='abc'", "such as 0,1"),
+    (["--model=BPR", "--generator=LightGCN"], "BPR ranks by itself", "a model that rates"),
     (["--seed=4294967296"], "seed=4294967296", "to 4294967295"),
     (["--Bias.reg_weight=0"], "Bias.reg_weight=0", "above 0"),
 ]

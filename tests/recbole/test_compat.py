@@ -77,5 +77,6 @@ def test_recbole_finds_our_models_by_name():
 
 
 def test_gpu_id_chooses_and_use_gpu_refuses(make_world):
-    config = make_world(structured_rows(), use_gpu=False)
+    config = make_world(structured_rows(), use_gpu=False, gpu_id=(0, 1))  # as `0,1` is read
     assert config["device"] == torch.device("cpu")
+    assert config["gpu_id"] == "0,1"
