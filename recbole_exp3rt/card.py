@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.paths import PACKAGE
@@ -33,6 +34,14 @@ def pair_digest(user: str, item: str) -> str:
 def has_card(folder: str | None) -> bool:
     """Whether `folder` is a student that was trained for this task, as far as it says."""
     return folder is not None and (folder_of(folder) / CARD).is_file()
+
+
+def says(folder: str, key: str) -> Any:
+    """What the card of a student says of `key`; None: nothing."""
+    try:
+        return json.loads((folder_of(folder) / CARD).read_text(encoding="utf-8")).get(key)
+    except (OSError, ValueError, AttributeError):
+        return None
 
 
 def for_step(student: str, step: str) -> str:

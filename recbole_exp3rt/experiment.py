@@ -16,7 +16,7 @@ from rich.markup import escape
 
 from recbole_exp3rt.calibrate import calibrate
 from recbole_exp3rt.calibration import Calibration
-from recbole_exp3rt.card import check_unseen, has_card
+from recbole_exp3rt.card import check_unseen
 from recbole_exp3rt.config import Config
 from recbole_exp3rt.data.corpus import corpus_of
 from recbole_exp3rt.data.slices import sample_rows, sample_users, user_slices
@@ -26,10 +26,9 @@ from recbole_exp3rt.evaluator import constant_ratings, predict_ratings, rate_pai
 from recbole_exp3rt.exports import ratings_table, topk_table, write_profiles, write_table
 from recbole_exp3rt.fitting import Fitted, fit
 from recbole_exp3rt.generators import check_models, is_file, load_generator
-from recbole_exp3rt.llm.load import ORACLE, is_served
 from recbole_exp3rt.model.exp3rt import EXP3RT
 from recbole_exp3rt.progress import ConsoleProgress
-from recbole_exp3rt.rater import Rater, make_rater
+from recbole_exp3rt.rater import Rater, make_rater, notes
 from recbole_exp3rt.rerank import (
     RatingReranker,
     Reranked,
@@ -369,9 +368,8 @@ class Experiment:
             self.console.print(f"  memory of {escape(name)}: {plan}")
         for limit in self.settings.stages.limits():
             self.console.print(f"  {limit}")
-        student, adapter = self.settings.rating_model, self.settings.adapter
-        if student != ORACLE and not (is_served(student) or has_card(student) or has_card(adapter)):
-            self.console.print(f"  note: {escape(student)} was not trained for this task")
+        for note in notes(self.settings, self.rater.pipeline.prompts.digest):
+            self.console.print(f"  note: {escape(note)}")
 
     def _say_fitted(self, fitted: Fitted, seconds: float) -> None:
         chosen = ", ".join(f"{key}={value:g}" for key, value in fitted.chosen.items())

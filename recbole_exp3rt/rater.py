@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from recbole_exp3rt.card import has_card, says
 from recbole_exp3rt.corpus import Corpus
 from recbole_exp3rt.llm.base import LLM, readout_of
 from recbole_exp3rt.llm.cached import CachedLLM
-from recbole_exp3rt.llm.load import is_served, load_llm
+from recbole_exp3rt.llm.load import ORACLE, is_served, load_llm
 from recbole_exp3rt.llm.spending import Ledger, MeteredLLM, Prices, Spent
 from recbole_exp3rt.llm.store import Store
 from recbole_exp3rt.prompts import load_prompts
@@ -85,6 +86,25 @@ class Rater:
 def meter(llm: LLM, settings: Settings) -> LLM:
     """`llm` with a ledger, and a budget if there is one. Raises: UsageError."""
     return MeteredLLM(llm, Prices.load(settings.prices), Ledger(settings.ledger), settings.budget)
+
+
+def notes(settings: Settings, prompts: str) -> Iterator[str]:
+    """What is to be known of the student that rates: it was not trained, or for other questions.
+
+    `prompts` is the digest of those that it is asked with.
+    """
+    student = settings.adapter or settings.rating_model
+    if student == ORACLE or is_served(student):
+        return
+    if not has_card(student):
+        yield f"{student} was not trained for this task"
+        return
+    if says(student, "prompts") not in (None, prompts):
+        yield f"{student} was trained with other prompts"
+    learned = says(student, "data_settings") or {}
+    for key in ("use_reasoning", "use_bias"):
+        if key in learned and learned[key] != getattr(settings.stages, key):
+            yield f"{student} was trained with {key}={learned[key]}"
 
 
 def make_rater(

@@ -7,22 +7,33 @@ card; a run that was stopped goes on from its last checkpoint.
 from __future__ import annotations
 
 import errno
+import json
 import logging
 import shutil
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import MISSING, asdict, fields
 from pathlib import Path
 from typing import Any
 
 from recbole_exp3rt.command import exit_code, quiet
-from recbole_exp3rt.distill.presets import TrainResult, TrainSettings, make_settings, read_value
+from recbole_exp3rt.distill.presets import (
+    CHOICES,
+    PRESETS,
+    TrainResult,
+    TrainSettings,
+    make_settings,
+    read_value,
+)
 from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.llm.base import LLMError
 
-__all__ = ["TrainResult", "TrainSettings", "main", "make_settings", "train"]
+__all__ = ["TrainResult", "TrainSettings", "check", "main", "make_settings", "train"]
 
+# What changes nothing that a student learns
+PLACES = {"data", "output", "preset", "threads", "checkpoint_minutes"}
 USAGE = """python -m recbole_exp3rt.train --data DIR --output DIR [--base smollm2] [--preset cpu] \
 [--key=value …]
        python -m recbole_exp3rt.train merge ADAPTER OUT"""
@@ -46,21 +57,66 @@ def train(settings: TrainSettings, say: Callable[[str], None] = print) -> TrainR
         return training.run()
 
 
+def check(settings: TrainSettings) -> None:
+    """See what can be seen before there are data: the libraries, the base, where it goes.
+
+    Raises: UsageError, LLMError with one line.
+    """
+    try:
+        from recbole_exp3rt.distill.student import check_output, load_trainee
+    except ModuleNotFoundError as error:
+        raise _missing(error) from error
+    check_output(Path(settings.output))
+    load_trainee(settings)
+
+
+def other_than(card: Mapping[str, Any], settings: TrainSettings) -> str | None:
+    """In what a finished student, by its card, is another than `settings` would train, as
+    `rank=8, not 16`; None: it is the same."""
+    from recbole_exp3rt.distill.student import digest_of, read
+
+    ours = json.loads(json.dumps(asdict(settings)))
+    theirs = {**card.get("settings", {}), "base": card.get("base")}
+    for key in ours.keys() - PLACES:
+        if key in theirs and theirs[key] != ours[key]:
+            return f"{key}={theirs[key]!r}, not {ours[key]!r}"
+    return (
+        None
+        if card.get("data") == digest_of(read(settings))
+        else f"other data than {settings.data}"
+    )
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line. 0: done; 2: what the user gave cannot be, in one line; 130: stopped."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     if not given or given[0] in ("-h", "--help"):
-        print(f"usage: {USAGE}\n\nsettings: {', '.join(TrainSettings.__dataclass_fields__)}")
+        print(f"usage: {USAGE}\n\n{_settings()}")
         return 0
 
     def work() -> None:
         with quiet():
-            if given[0] == "merge":
+            if given[:1] == ["merge"] and set(given) & {"-h", "--help"}:
+                print(f"usage: {USAGE}")
+            elif given[0] == "merge":
                 _merge(given[1:])
             else:
                 train(make_settings(_flat(given)))
 
     return exit_code(work)
+
+
+def _settings() -> str:
+    """Every setting with its default, then the presets."""
+    lines = ["settings, their defaults where no preset says otherwise (None: all, or as it fits):"]
+    for field in fields(TrainSettings):
+        if field.default is not MISSING:
+            choices = f" (of {', '.join(CHOICES[field.name])})" if field.name in CHOICES else ""
+            lines.append(f"  --{field.name}={field.default}{choices}")
+    lines.append("presets (cpu for the embedded smollm2, imdb for any other base):")
+    for name, values in PRESETS.items():
+        lines.append(f"  {name}: {', '.join(f'{key}={value}' for key, value in values.items())}")
+    return "\n".join(lines)
 
 
 def _merge(folders: Sequence[str]) -> None:
@@ -70,7 +126,7 @@ def _merge(folders: Sequence[str]) -> None:
         from recbole_exp3rt.distill.merge import merge
     except ModuleNotFoundError as error:
         raise _missing(error) from error
-    with _space(Path(folders[1]), "the folder is not whole"):
+    with _space(Path(folders[1]), "the same command begins again"):
         print(f"Model: {merge(*folders)}")
 
 
@@ -107,6 +163,8 @@ def _flat(arguments: Sequence[str]) -> dict[str, Any]:
             if not left or left[0].startswith("--"):
                 raise UsageError(f"--{key} has no value")
             value = left.pop(0)
+        if key in values:
+            raise UsageError(f"--{key} is given twice")
         values[key] = read_value(value)
     return values
 

@@ -13,13 +13,14 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, Genera
 from transformers.utils import logging
 from transformers.utils.hub import cached_file
 
+from recbole_exp3rt.distill.presets import PRESETS as FIGURES
 from recbole_exp3rt.distill.presets import TrainSettings
 from recbole_exp3rt.distill.rows import NAME as ROWS
 from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.llm.base import LLMError
 from recbole_exp3rt.llm.chat import Chat
 from recbole_exp3rt.llm.load import ORACLE, PRESETS, is_served
-from recbole_exp3rt.llm.memory import BYTES, MemoryPlan, gigabytes, plan_memory
+from recbole_exp3rt.llm.memory import BYTES, USABLE, MemoryPlan, gigabytes, plan_memory
 from recbole_exp3rt.llm.transformers_local import (
     DTYPES,
     check_attention,
@@ -41,6 +42,10 @@ class Machine:
     @classmethod
     def of(cls, settings: TrainSettings) -> Machine:
         device = settings.device or ("cuda" if torch.cuda.is_available() else "cpu")
+        if device.startswith("cuda") and not torch.cuda.is_available():
+            raise UsageError(
+                f"device={device}: torch sees no such GPU here; leave device out for the CPU"
+            )
         if device == "cuda":
             device = f"cuda:{PartialState().local_process_index}"
         on_gpu = device.startswith("cuda")
@@ -100,9 +105,12 @@ class Trainee:
         """Raises: UsageError if an adapter of this rank is larger than a layer."""
         name, (rows, columns) = min(self.shapes.items(), key=lambda pair: min(pair[1]))
         if self.settings.rank > min(rows, columns):
+            preset = self.settings.preset
+            usual = FIGURES[preset].get("rank") == self.settings.rank
+            of = f" of preset {preset}" if usual else ""
             raise UsageError(
-                f"rank={self.settings.rank} is larger than layer {name} ({columns} x {rows}) of "
-                f"{self.settings.base}; take {min(rows, columns)} or less"
+                f"rank={self.settings.rank}{of} is larger than layer {name} ({columns} x {rows}) "
+                f"of {self.settings.base}; take {min(rows, columns)} or less"
             )
 
     @property
@@ -163,7 +171,7 @@ class Trainee:
             advice.insert(0, "quantization=nf4")
         raise LLMError(
             f"training {self.settings.base} does not fit: it needs {gigabytes(plan.needed)} "
-            f"({plan}); take {' or '.join(advice)}"
+            f"({plan}, {USABLE:.0%} of it for use); take {' or '.join(advice)}"
         )
 
     def tokenizer(self) -> Any:

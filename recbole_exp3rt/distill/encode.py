@@ -42,12 +42,13 @@ def label_of(answer: str) -> str | None:
     return found.group(1) if found else None
 
 
-def check_labels(chat: Chat, answers: Iterable[str]) -> tuple[str, ...]:
-    """The labels that the answers hold, sorted.
+def check_labels(chat: Chat, answers: Iterable[str], known: Iterable[str] = ()) -> tuple[str, ...]:
+    """The labels that the answers hold, and those that are `known` to be possible, sorted.
 
     Raises: LLMError if the tokenizer cannot tell them apart where they stand.
     """
-    labels = tuple(sorted({label for answer in answers if (label := label_of(answer))}))
+    held = {label for answer in answers if (label := label_of(answer))}
+    labels = tuple(sorted(held.union(known)))
     for cue in (f"{CUE} ", f"\n{CUE} "):
         if len(labels) > 1:
             label_tokens(chat.encode, "", Readout(cue, labels), chat.end_of_turn)

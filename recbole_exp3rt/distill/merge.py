@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -35,9 +36,14 @@ def merge(adapter: str | Path, out: str | Path) -> Path:
     except (OSError, ValueError, RuntimeError, ImportError, KeyError) as error:
         raise not_loaded(name, error) from error
     merged = with_adapter(model, adapter, merge=True)
-    merged.save_pretrained(str(out))
-    tokenizer.save_pretrained(str(out))
-    if (adapter / CARD).is_file():
-        card = json.loads((adapter / CARD).read_text(encoding="utf-8"))
-        (out / CARD).write_text(json.dumps({**card, "merged": True}, indent=1), encoding="utf-8")
+    try:
+        merged.save_pretrained(str(out))
+        tokenizer.save_pretrained(str(out))
+        if (adapter / CARD).is_file():
+            card = json.loads((adapter / CARD).read_text(encoding="utf-8"))
+            told = json.dumps({**card, "merged": True}, indent=1)
+            (out / CARD).write_text(told, encoding="utf-8")
+    except BaseException:  # half a model is none
+        shutil.rmtree(out, ignore_errors=True)
+        raise
     return out

@@ -121,7 +121,9 @@ def make_settings(given: Mapping[str, Any]) -> TrainSettings:
     for key in ("data", "output"):
         if not given.get(key):
             raise UsageError(f"a training needs --{key}=FOLDER")
-    base = given.get("base") or SMOLLM2
+    base = str(given.get("base") or SMOLLM2)
+    if base != SMOLLM2 and Path(base).is_dir():
+        base = str(Path(base).resolve())  # the adapter will be used from other folders
     preset = given.get("preset") or ("cpu" if base == SMOLLM2 else "imdb")
     if preset not in PRESETS:
         raise UsageError(

@@ -24,8 +24,9 @@ from recbole_exp3rt.distill import sft
 from recbole_exp3rt.distill.base import Machine, Trainee
 from recbole_exp3rt.distill.encode import Encoded, check_labels, encode
 from recbole_exp3rt.distill.examples import Example, Parts, Task, read_examples
-from recbole_exp3rt.distill.presets import TrainResult, TrainSettings
+from recbole_exp3rt.distill.presets import GROUPS, TrainResult, TrainSettings
 from recbole_exp3rt.errors import UsageError
+from recbole_exp3rt.scale import RatingScale
 
 WORK = ".training"  # checkpoints and the best adapter so far, until a student is finished
 BEGUN = "begun.json"
@@ -38,8 +39,8 @@ class Training:
     def __init__(self, settings: TrainSettings, say: Callable[[str], None]) -> None:
         self.output = Path(settings.output)
         self.settings = settings
-        _check_output(self.output)
-        self.examples = _read(settings)
+        check_output(self.output)
+        self.examples = read(settings)
         self.card = _data_card(Path(settings.data))
         self._told = say
 
@@ -54,8 +55,7 @@ class Training:
 
             torch.set_num_threads(settings.threads)
         self.state = PartialState(cpu=not Machine.of(settings).on_gpu)
-        self.trainee = Trainee(settings)
-        self.trainee.check_rank()
+        self.trainee = load_trainee(settings)
         self._begin()
         metrics = {}
         for group, tasks in settings.groups.items():
@@ -76,12 +76,12 @@ class Training:
         begun = self.output / WORK / BEGUN
         ours = {
             **{k: v for k, v in asdict(self.settings).items() if k not in ("output", "threads")},
-            "data_digest": self._digest(),
+            "data_digest": digest_of(self.examples),
             "revision": self.trainee.revision,
             "processes": self.state.num_processes,
         }
         ours = json.loads(json.dumps(ours))
-        if begun.is_file():
+        if begun.is_file() and self._has_work():
             theirs = json.loads(begun.read_text(encoding="utf-8"))
             changed = [key for key in ours if ours[key] != theirs.get(key)]
             if changed:
@@ -94,17 +94,26 @@ class Training:
             self.say(f"Going on with the training in {self.output}")
         self.state.wait_for_everyone()
         if self.state.is_main_process:
-            begun.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                begun.parent.mkdir(parents=True, exist_ok=True)
+            except FileNotFoundError as error:  # of a file system that takes no folders
+                raise UsageError(
+                    f"output {self.output} cannot be written; name another folder"
+                ) from error
             _write(begun, ours)
         self.state.wait_for_everyone()
 
-    def _digest(self) -> str:
-        digest = hashlib.sha256()
-        for task, parts in sorted(self.examples.items()):
-            for part in parts:
-                for example in part:
-                    digest.update(repr((task, example.messages, example.answer)).encode())
-        return digest.hexdigest()
+    def _has_work(self) -> bool:
+        """Whether anything was trained here that would be lost."""
+        work = self.output / WORK
+        return any(
+            any(place.glob(pattern))
+            for place, pattern in (
+                (work, "*/checkpoint-*"),
+                (work, f"*/{sft.BEST}"),
+                (self.output, f"*/{CARD}"),
+            )
+        )
 
     def _adapter(self, group: str, examples: Mapping[Task, Parts]) -> Mapping[str, Any]:
         settings, trainee = self.settings, self.trainee
@@ -125,7 +134,7 @@ class Training:
                 )
         longest = max(len(example.ids) for example in [*train, *valid])
         answers = max(sum(k >= 0 for k in example.labels) for example in [*train, *valid])
-        batch = sft.micro_batch(settings)
+        batch = min(sft.micro_batch(settings), max(len(train), len(valid)))
         plan = trainee.plan(batch, longest, answers)
         self.say(f"  memory: {plan}")
         trainee.check_fits(plan)
@@ -147,7 +156,8 @@ class Training:
     def _encode(self, chat: Any, examples: Mapping[Task, Parts]) -> tuple[Any, Any, Any]:
         """Token ids of the train and validation examples, and what became of each task."""
         settings = self.settings
-        check_labels(chat, (e.answer for parts in examples.values() for p in parts for e in p))
+        answers = (e.answer for parts in examples.values() for part in parts for e in part)
+        check_labels(chat, answers, self._scale() if "rating" in examples else ())
         encoded: tuple[list[Encoded], list[Encoded]] = ([], [])
         counts = {}
         for task, parts in examples.items():
@@ -170,6 +180,11 @@ class Training:
                 )
         return *encoded, counts
 
+    def _scale(self) -> tuple[str, ...]:
+        """All labels that a rating can have, as far as the data's card tells their scale."""
+        scale = (self.card.get("settings") or {}).get("scale")
+        return RatingScale.between(*scale).labels if scale else ()
+
     def _card(self, tasks: Sequence[str], metrics: Mapping[str, Any]) -> dict[str, Any]:
         settings, data = self.settings, self.card
         return {
@@ -186,7 +201,8 @@ class Training:
             "teacher": data.get("teacher"),
             "synthetic": data.get("synthetic"),
             "prompts": data.get("prompts"),
-            "data": self._digest(),
+            "data_settings": data.get("settings"),
+            "data": digest_of(self.examples),
             "split": data.get("split"),
             "train_pairs": data.get("train_pairs", []),
             "metrics": metrics,
@@ -196,16 +212,37 @@ class Training:
         }
 
 
-def _check_output(output: Path) -> None:
-    """Raises: UsageError if the folder holds a finished student or anything else."""
-    if (output / WORK).is_dir() or not output.exists():
+def load_trainee(settings: TrainSettings) -> Trainee:
+    """The base before it is loaded. Raises: UsageError, LLMError if it cannot be trained so."""
+    trainee = Trainee(settings)
+    trainee.chat(trainee.tokenizer())
+    trainee.check_rank()
+    return trainee
+
+
+def digest_of(examples: Mapping[Task, Parts]) -> str:
+    """Of all that is learned and validated on."""
+    digest = hashlib.sha256()
+    for task, parts in sorted(examples.items()):
+        for part in parts:
+            for example in part:
+                digest.update(repr((task, example.messages, example.answer)).encode())
+    return digest.hexdigest()
+
+
+def check_output(output: Path) -> None:
+    """Raises: UsageError if the folder holds a finished student or anything else, or cannot be."""
+    if (output / WORK).is_dir():
         return
-    if not output.is_dir():
+    if output.exists() and not output.is_dir():
         raise UsageError(f"output {output} is no folder")
-    if (output / CARD).is_file() or any(output.glob(f"*/{CARD}")):
+    if any((output / name / CARD).is_file() for name in ("", *GROUPS)):
         raise UsageError(f"output {output} holds a finished student; name another folder")
-    if any(output.iterdir()):
+    if output.is_dir() and any(output.iterdir()):
         raise UsageError(f"output {output} is not empty; name another folder")
+    there = next(place for place in (output, *output.absolute().parents) if place.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise UsageError(f"output {output} cannot be written; name another folder")
 
 
 def _data_card(folder: Path) -> dict[str, Any]:
@@ -219,7 +256,7 @@ def _data_card(folder: Path) -> dict[str, Any]:
         ) from None
 
 
-def _read(settings: TrainSettings) -> dict[Task, Parts]:
+def read(settings: TrainSettings) -> dict[Task, Parts]:
     """Task -> train and validation examples, a random part of them where so many are wanted.
 
     Raises: UsageError for a folder or a line that cannot be used.

@@ -20,6 +20,7 @@ from recbole_exp3rt.llm.batch_jobs import Job, Jobs
 from recbole_exp3rt.llm.chat_route import OPTIONAL, ChatRoute
 from recbole_exp3rt.llm.http_server import (
     RETRIED,
+    Empty,
     Garbled,
     NoAnswer,
     Server,
@@ -40,6 +41,8 @@ class Again:
     """A question without an answer that may have one in another batch."""
 
     reason: str
+    prompt_tokens: int = 0  # that it cost nevertheless
+    new_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,8 +203,8 @@ class BatchRoute:
                 return self.chat.read(body, request)
             except NoAnswer as refusal:
                 return Failure(str(refusal), refusal.prompt_tokens, refusal.new_tokens)
-            except Garbled as nothing:
-                return Again(str(nothing))
+            except Empty as nothing:
+                return Again(str(nothing), nothing.prompt_tokens, nothing.new_tokens)
         words = self.server.words(error or body, (error or {}).get("code"))
         if not isinstance(status, int):
             expired = (error or {}).get("code") == "batch_expired"

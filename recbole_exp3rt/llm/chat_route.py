@@ -96,7 +96,7 @@ class ChatRoute:
             raise NoAnswer("the model refused to answer", prompt, new)
         text = message["content"]
         if not str(text or "").strip():
-            raise Empty("the answer is empty")
+            raise Empty(prompt, new)
         answer = Completion(
             text=without_prefill(before_stop(str(text), _stops(request)), request.prefill),
             finish="length" if choice["finish_reason"] == "length" else "stop",

@@ -11,11 +11,12 @@ import json
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from email.utils import parsedate_to_datetime
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 from urllib.parse import urlsplit
 
-from recbole_exp3rt.llm.base import LLMError
+from recbole_exp3rt.llm.base import Completion, Failure, LLMError
 from recbole_exp3rt.llm.rates import Limits
 
 T = TypeVar("T")
@@ -50,7 +51,27 @@ class Garbled(ValueError):
 
 
 class Empty(Garbled):
-    """Nothing was said. That may be the model's last word, so it is asked again but twice."""
+    """Nothing was said. That may be the model's last word, so it is asked again but twice. Its
+    tokens are paid."""
+
+    def __init__(self, prompt_tokens: int = 0, new_tokens: int = 0) -> None:
+        super().__init__("the answer is empty")
+        self.prompt_tokens = prompt_tokens
+        self.new_tokens = new_tokens
+
+
+def paid(answer: T, prompt_tokens: int, new_tokens: int) -> T:
+    """The answer with what was paid before it was had."""
+    if not isinstance(answer, (Completion, Failure)) or not (prompt_tokens or new_tokens):
+        return answer
+    prompt, new = answer.prompt_tokens + prompt_tokens, answer.new_tokens + new_tokens
+    return cast(T, replace(answer, prompt_tokens=prompt, new_tokens=new))
+
+
+def _with(failed: NoAnswer, prompt_tokens: int, new_tokens: int) -> NoAnswer:
+    failed.prompt_tokens += prompt_tokens
+    failed.new_tokens += new_tokens
+    return failed
 
 
 class Server:
@@ -128,17 +149,20 @@ class Server:
 
         Called again after 429, 5xx, resets, time-outs and bodies that it refuses with Garbled,
         KeyError, IndexError, TypeError or ValueError: `max_retries` times, with growing, random
-        pauses, or after as long as the server says in Retry-After.
+        pauses, or after as long as the server says in Retry-After. The tokens of empty answers
+        go to the answer that follows them, or to NoAnswer.
 
         Raises: NoAnswer with the reason; LLMError where no request of the run can be answered.
         """
         tries = 1 + (self.max_retries if max_retries is None else max_retries)
-        empty = 0
+        empty = prompt = new = 0
         for attempt in range(tries):
             if attempt:
                 self.retries += 1
             try:
-                return await once()
+                return paid(await once(), prompt, new)
+            except NoAnswer as refusal:
+                raise _with(refusal, prompt, new) from None
             except self._openai.APIStatusError as error:
                 if not self._is_passing(error):
                     raise self._final(path, error) from None
@@ -150,16 +174,19 @@ class Server:
                 failed, pause = self._lost(error, "the connection broke"), None
             except Garbled as error:
                 failed, pause = NoAnswer(str(error)), back_off(0)
-                empty += isinstance(error, Empty)
+                if isinstance(error, Empty):
+                    empty += 1
+                    prompt += error.prompt_tokens
+                    new += error.new_tokens
                 if empty > EMPTY_RETRIES:
                     break
             except (KeyError, IndexError, TypeError, ValueError, AttributeError):
                 failed, pause = NoAnswer("the server's answer is garbled"), None
             if pause is not None and pause > PATIENCE:
-                raise NoAnswer(f"the server asks to wait {pause:.0f} s")
+                raise NoAnswer(f"the server asks to wait {pause:.0f} s", prompt, new)
             if attempt + 1 < tries:
                 await asyncio.sleep(back_off(attempt) if pause is None else pause)
-        raise failed
+        raise _with(failed, prompt, new)
 
     async def _once(self, path: str, body: Mapping[str, Any] | None) -> Any:
         url = self.root + path if path.startswith("/") else f"{self.url}/{path}"

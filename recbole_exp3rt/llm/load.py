@@ -58,7 +58,8 @@ def base_of(student: str | Path) -> str | None:
 def load_llm(name: str, http: HTTPOptions | None = None, **options: Any) -> LLM:
     """The model called `name`; `options` are TransformersLLM's, and win over a preset's.
 
-    The folder of an adapter is its base model with the adapter on it.
+    The folder of an adapter is its base model with the adapter on it, or with the `adapter` of
+    the options in its place.
     `oracle` is the sample's synthetic teacher, which takes no adapter. `openai:MODEL` is what the
     servers of `http` call MODEL; an adapter is served under a name of its own. `batch:MODEL` is
     the same, asked by the Batch route.
@@ -89,9 +90,5 @@ def load_llm(name: str, http: HTTPOptions | None = None, **options: Any) -> LLM:
     given = {key: value for key, value in options.items() if value is not None}
     base = base_of(name)
     if base is not None:
-        if given.get("adapter"):
-            raise LLMError(
-                f"student {name} is an adapter itself; leave adapter={given['adapter']} out"
-            )
-        name, given = base, {**given, "adapter": str(folder_of(name))}
+        name, given = base, {"adapter": str(folder_of(name)), **given}
     return TransformersLLM(**{"name_or_path": name, **PRESETS.get(name, {}), **given})

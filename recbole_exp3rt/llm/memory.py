@@ -108,8 +108,8 @@ def check_fits(name: str, plan: MemoryPlan, *, quantization: str | None, device:
     if not device.startswith("cuda"):
         advice.append("a machine with a GPU")
     raise LLMError(
-        f"model {name!r} does not fit: it needs {gigabytes(plan.needed)} ({plan}); take "
-        + " or ".join(advice)
+        f"model {name!r} does not fit: it needs {gigabytes(plan.needed)} ({plan}, {USABLE:.0%} of "
+        "it for use); take " + " or ".join(advice)
     )
 
 

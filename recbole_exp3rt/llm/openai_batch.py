@@ -18,7 +18,7 @@ from recbole_exp3rt.llm.base import Answer, Failure, LLMError, Message, Request
 from recbole_exp3rt.llm.batch_jobs import Job, Jobs
 from recbole_exp3rt.llm.batch_route import ENDED, MARK, SETTLE, Again, Batch, BatchRoute
 from recbole_exp3rt.llm.chat_route import ChatRoute
-from recbole_exp3rt.llm.http_server import NoAnswer, Unsupported
+from recbole_exp3rt.llm.http_server import NoAnswer, Unsupported, paid
 from recbole_exp3rt.llm.openai_http import HTTPOptions, OpenAIHTTP
 
 PREFIX = "batch:"  # how such a model is named in the settings
@@ -75,6 +75,8 @@ class OpenAIBatch(OpenAIHTTP):
     def _answers(self, asked: dict[str, Request]) -> Iterator[tuple[str, Answer]]:
         """An answer for each key of `asked`, which is emptied."""
         tries: Counter[str] = Counter()
+        prompt: Counter[str] = Counter()  # tokens of answers that were none
+        new: Counter[str] = Counter()
         live: dict[str, Job] = {}
         held: set[str] = set()  # did not fit into the account's queue: when another has ended
         while asked:
@@ -92,11 +94,13 @@ class OpenAIBatch(OpenAIHTTP):
             for key, answer in self._collect(job, batch, wanted):
                 if isinstance(answer, Again):
                     tries[key] += 1
+                    prompt[key] += answer.prompt_tokens
+                    new[key] += answer.new_tokens
                     if tries[key] < ROUNDS:
                         continue
                     answer = Failure(answer.reason)
                 del asked[key]
-                yield key, answer
+                yield key, paid(answer, prompt[key], new[key])
             self._leave(job, batch, wanted)
 
     def _cover(

@@ -62,7 +62,7 @@ class Estimate:
     def __str__(self) -> str:
         tokens = f"{self.prompt_tokens:,} prompt and {self.new_tokens:,} new tokens"
         if self.cost is None:
-            cost = f"cost unknown, as no price of {self.model} is; see prices: FILE"
+            cost = f"cost unknown: the price file (--prices) has none of {self.model}"
         elif self.cost == 0:
             cost = "no cost"
         else:

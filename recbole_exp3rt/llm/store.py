@@ -10,6 +10,7 @@ import json
 import sqlite3
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import cast
@@ -89,7 +90,7 @@ class Store:
             self._db.execute(f"PRAGMA user_version = {VERSION}")
             self._db.execute("COMMIT")
         except BaseException:
-            self._db.execute("ROLLBACK")
+            self._rollback()
             raise
 
     def _write_ahead(self) -> None:
@@ -107,7 +108,15 @@ class Store:
                     raise
                 time.sleep(0.01)
 
+    def _rollback(self) -> None:
+        with suppress(sqlite3.Error):  # a full disk has undone it already
+            self._db.execute("ROLLBACK")
+
     def _unusable(self, reason: str) -> UsageError:
+        if "disk is full" in reason or "disk I/O" in reason:
+            return UsageError(
+                f"store {self.path}: {reason}; free some space, and the same command goes on"
+            )
         return UsageError(
             f"store {self.path} is not a readable answer store ({reason}): "
             "move it away, or name another file"
@@ -163,7 +172,7 @@ class Store:
                 )
                 self._db.execute("COMMIT")
             except BaseException:
-                self._db.execute("ROLLBACK")
+                self._rollback()
                 raise
         except sqlite3.Error as error:
             raise self._unusable(str(error)) from error

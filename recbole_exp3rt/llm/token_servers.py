@@ -264,7 +264,7 @@ def _prompt(said: Any) -> str:
 def _text(value: Any) -> str:
     """Raises: Empty if nothing is said."""
     if not str(value or "").strip():
-        raise Empty("the answer is empty")
+        raise Empty
     return str(value)
 
 

@@ -138,8 +138,11 @@ def nf4_options(dtype: str, device: str) -> dict[str, Any]:
 
 
 def not_loaded(name: str, error: Exception) -> LLMError:
+    said = one_line(error)
+    if "annot allocate memory" in said or isinstance(error, torch.OutOfMemoryError):
+        return LLMError(f"model {name!r} cannot be loaded ({said}): free some memory")
     return LLMError(
-        f"model {name!r} cannot be loaded ({one_line(error)}): name smollm2, a folder "
+        f"model {name!r} cannot be loaded ({said}): name smollm2, a folder "
         "with a model, or a hub id that this machine can reach"
     )
 

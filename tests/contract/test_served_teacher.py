@@ -1,5 +1,6 @@
 """A teacher behind a server that speaks chat alone, as OpenAI's does."""
 
+import json
 import os
 from pathlib import Path
 
@@ -76,3 +77,30 @@ def test_a_budget_stops_a_run_without_a_folder_and_a_larger_one_goes_on(
     assert read_examples("paid") == read_examples("by-oracle")
     questions = [repr(body) for _, body in server.asked if "temperature" in body]
     assert len(questions) == len(set(questions))  # nothing was paid for twice
+
+
+class Silent(Teacher):
+    """Takes its tokens and says nothing."""
+
+    def post(self, path, body):
+        said = super().post(path, body)
+        if "temperature" in body:
+            said["choices"][0]["message"]["content"] = ""
+            said["usage"] = {"prompt_tokens": 100, "completion_tokens": 20}
+        return said
+
+
+def test_empty_answers_are_paid_noted_and_stopped_by_the_budget(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OPENAI_API_KEY", "none")
+    Path("prices.yaml").write_text("models: {smollm2: {prompt: 1.0, new: 2.0}}\n")
+    own = ["--dataset=sample", "--annotate_pairs=4", "--profile_reviews=2", "--use_gpu=False"]
+    own += ["--teacher=openai:smollm2", "--readout=parsed", "--prices=prices.yaml"]
+    own += ["--ledger=ledger.jsonl", "--annotate_dir=paid", "--budget=0.005"]
+    with playing(Silent) as (server, url):
+        assert main([*own, f"--base_url={url}"]) == 3
+        answered = sum("temperature" in body for _, body in server.asked)
+    assert capsys.readouterr().err.startswith("stopped: the budget of $0.005 is reached")
+    noted = [json.loads(line) for line in Path("ledger.jsonl").read_text().splitlines()]
+    assert sum(entry["prompt_tokens"] for entry in noted) == 100 * answered
+    assert sum(entry["new_tokens"] for entry in noted) == 20 * answered

@@ -1,17 +1,24 @@
 """Training a student, on a base that takes seconds: what is left behind, and what is refused."""
 
 import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import students
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from recbole_exp3rt.card import CARD, check_unseen, for_step, has_card
+from recbole_exp3rt.config import Config
 from recbole_exp3rt.distill.merge import merge
 from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.llm.base import LLMError, Readout, Request, answer_all
 from recbole_exp3rt.llm.load import load_llm
+from recbole_exp3rt.rater import notes
+from recbole_exp3rt.settings import Settings
 from recbole_exp3rt.train import main, make_settings, train
 
 LABELS = tuple("0123456789")
@@ -61,6 +68,16 @@ def test_it_learned_and_is_named_by_its_folder(student, tiny):
 def test_identity_is_the_bases_and_the_adapters(student, tiny):
     base = load_llm(tiny, device="cpu").identity
     assert load_llm(str(student), device="cpu").identity.startswith(f"{base}+student@")
+
+
+def test_another_adapter_takes_the_place_of_the_students_own(student, tiny, tmp_path):
+    other = Path(shutil.copytree(student, tmp_path / "other"))
+    weights = load_file(other / "adapter_model.safetensors")
+    halved = {name: weight / 2 for name, weight in weights.items()}
+    save_file(halved, other / "adapter_model.safetensors")
+    placed = load_llm(str(student), adapter=str(other), device="cpu").identity
+    assert placed == load_llm(str(other), device="cpu").identity
+    assert placed != load_llm(str(student), device="cpu").identity
 
 
 def test_plain_peft_loads_it_and_a_merged_model_says_the_same(student, tiny, tmp_path):
@@ -153,6 +170,8 @@ def test_an_adapter_for_each_step(tiny, tmp_path):
 def test_a_finished_student_is_not_overwritten(student, tiny, data, capsys):
     before = (student / CARD).read_text()
     given = [f"--data={data}", f"--base={tiny}", f"--output={student}"]
+    assert main([*given, f"--data={data}"]) == 2
+    assert capsys.readouterr().err == "error: --data is given twice\n"
     assert main(given) == 2
     said = capsys.readouterr().err
     assert said == f"error: output {student} holds a finished student; name another folder\n"
@@ -177,6 +196,9 @@ def test_a_finished_student_is_not_overwritten(student, tiny, data, capsys):
         ),
         ({"max_tokens": 64}, "no train example of rating fits into max_tokens=64"),
         ({"base": "./nowhere"}, "model ./nowhere is no folder"),
+        ({"device": "cuda:7"}, "device=cuda:7: torch sees no such GPU here; leave device out"),
+        ({"output": "/proc/s"}, "output /proc/s cannot be written; name another folder"),
+        ({"output": "/dev/null/s"}, "output /dev/null/s cannot be written; name another folder"),
     ],
 )
 def test_what_cannot_be_is_said_in_one_line(given, said, tiny, data, tmp_path):
@@ -184,7 +206,8 @@ def test_what_cannot_be_is_said_in_one_line(given, said, tiny, data, tmp_path):
 
     pattern = re.escape(said).replace(r"\.\*", ".*")
     with pytest.raises((UsageError, LLMError), match=pattern) as caught:
-        fit(given.pop("base", tiny), given.pop("data", data), tmp_path / "s", **given)
+        place = given.pop("output", tmp_path / "s")
+        fit(given.pop("base", tiny), given.pop("data", data), place, **given)
     assert "\n" not in str(caught.value)
 
 
@@ -199,8 +222,6 @@ def test_too_little_data_and_broken_lines_are_named(tiny, tmp_path):
 
 
 def test_a_base_without_chat_template_is_refused(tiny, data, tmp_path):
-    import shutil
-
     bare = shutil.copytree(tiny, tmp_path / "bare")
     (bare / "chat_template.jinja").unlink()
     with pytest.raises(LLMError, match="has no chat template: take its instruct version"):
@@ -211,6 +232,41 @@ def test_what_does_not_fit_is_told_before_it_is_loaded(tiny, data, tmp_path, mon
     monkeypatch.setattr("recbole_exp3rt.llm.memory.free_memory", lambda device: 20_000_000)
     with pytest.raises(LLMError, match=r"does not fit: it needs .* take micro_batch=1 or"):
         fit(tiny, data, tmp_path / "s", micro_batch=4)
+    monkeypatch.undo()
+    fit(tiny, data, tmp_path / "s", micro_batch=1, epochs=1)  # the advice can be followed there
+    assert has_card(str(tmp_path / "s"))
+
+
+def test_labels_that_a_tokenizer_cannot_tell_apart_are_refused_whatever_is_drawn(tiny, tmp_path):
+    base = Path(shutil.copytree(tiny, tmp_path / "base"))
+    tokenizer = json.loads((base / "tokenizer.json").read_text())
+    replaced = {"type": "Replace", "pattern": {"String": "9"}, "content": "8"}
+    tokenizer["normalizer"] = replaced
+    (base / "tokenizer.json").write_text(json.dumps(tokenizer))
+    data = students.write_data(tmp_path / "data", train=4, valid=2)  # no 8 and no 9 among them
+    card = json.loads((data / "card.json").read_text())
+    (data / "card.json").write_text(json.dumps({**card, "settings": {"scale": [1, 10]}}))
+    with pytest.raises(LLMError, match="labels '8' and '9' are the same tokens"):
+        fit(str(base), str(data), tmp_path / "s")
+
+
+def test_a_base_may_be_named_relatively(tiny, data, tmp_path, monkeypatch):
+    monkeypatch.chdir(Path(tiny).parent)
+    fit(Path(tiny).name, data, tmp_path / "s", epochs=1)
+    monkeypatch.chdir(tmp_path)
+    assert sum(logp("s")) < 0
+
+
+def test_what_a_student_was_not_trained_for_is_noted(student, data, tmp_path):
+    config = Config("EXP3RT", "sample", config_dict={"rating_model": str(student)})
+    settings = Settings.from_config(config)
+    assert list(notes(settings, "abcd")) == []
+    assert list(notes(settings, "0000")) == [f"{student} was trained with other prompts"]
+    told = json.loads((student / CARD).read_text())
+    copy = Path(shutil.copytree(student, tmp_path / "copy"))
+    (copy / CARD).write_text(json.dumps({**told, "data_settings": {"use_bias": False}}))
+    settings = replace(settings, rating_model=str(copy))
+    assert list(notes(settings, "abcd")) == [f"{copy} was trained with use_bias=False"]
 
 
 def test_a_full_disk_is_said_and_what_is_there_kept(tiny, data, tmp_path):

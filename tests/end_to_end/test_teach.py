@@ -46,3 +46,31 @@ def test_from_reviews_to_a_student_in_the_table(home, tmp_path, monkeypatch):
     again = run("EXP3RT", "sample", config_dict=given, console=out)
     assert "taught, as it is" in out.file.getvalue()
     assert [row.metrics for row in again.rows] == [row.metrics for row in results.rows]
+
+    # what was made by other settings is not passed off as what is asked for
+    for changed, said in [
+        ({"train_args": {**LITTLE["train_args"], "rank": 4}}, "trained with rank=2, not 4"),
+        ({"annotate_pairs": 7}, "annotated with annotate_pairs=6, not 7"),
+        ({"profile_leave_one_out": False}, "annotated with profile_leave_one_out=True, not False"),
+    ]:
+        with pytest.raises(UsageError, match=said):
+            run("EXP3RT", "sample", config_dict={**given, **changed})
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"train_args": {"bogus": 1}}, "bogus is no setting of a training"),
+        ({"train_args": {"rank": 4096}}, "rank=4096 is larger than layer"),
+        ({"train_args": 5}, "train_args=5 maps no settings"),
+        ({"train_dir": "/dev/null"}, "/dev/null is no folder"),
+    ],
+)
+def test_what_cannot_be_trained_is_told_before_a_teacher_is_asked(
+    changed, said, home, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    given = {**LITTLE, "data_path": str(home / "dataset"), **changed}
+    with pytest.raises(UsageError, match=said):
+        run("EXP3RT", "sample", config_dict=given)
+    assert not (tmp_path / "saved").exists()
