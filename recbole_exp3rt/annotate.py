@@ -28,9 +28,11 @@ from recbole_exp3rt.distill.training_data import (
     DataCard,
     check_folder,
     counts_of,
+    write_rejected,
     write_training_data,
 )
 from recbole_exp3rt.errors import UsageError
+from recbole_exp3rt.llm.base import LLMError
 from recbole_exp3rt.llm.cached import CachedLLM
 from recbole_exp3rt.llm.load import is_served, load_llm
 from recbole_exp3rt.llm.openai_http import bytes_by_three
@@ -117,7 +119,13 @@ def annotate_config(config: Config, console: Console) -> Path:
     for limit in settings.stages.limits():
         console.print(f"  {limit}")
     say_plan(console, plan(annotator, teacher), own.teacher, settings.prices, settings.ledger)
-    made = annotator.run()
+    try:
+        made = annotator.run()
+    except LLMError:
+        if annotator.rejected:
+            listed = write_rejected(own.folder, annotator.rejected)
+            console.print(f"Rejected answers: {escape(str(listed))}")
+        raise
     card = _card(config, settings, own, split.digest, teacher.identity, prompts, made)
     write_training_data(own.folder, made.examples, card, made.rejected)
     _say_made(console, made, teacher.calls)

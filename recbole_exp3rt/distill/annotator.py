@@ -128,6 +128,11 @@ class Annotator:
         again = sum(m.drawn_again for m in (self.preferring, self.profiling, self.reasoning))
         return Annotated(examples, self._train_pairs(), self.tallies, self._rejected, again)
 
+    @property
+    def rejected(self) -> Sequence[Mapping[str, Any]]:
+        """The answers that were rejected so far, with reasons."""
+        return self._rejected
+
     def _preferences(self) -> Parts:
         found = self.pipeline.preferences(self.reviews)
         made: dict[Pair, Example] = {}

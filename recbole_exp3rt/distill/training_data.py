@@ -116,13 +116,13 @@ def write_training_data(
     try:
         partial.mkdir(parents=True)
         write_examples(partial, examples)
-        lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rejected)
-        (partial / REJECTED).write_text(lines, encoding="utf-8", newline="\n")
+        (partial / REJECTED).write_text(_lines(rejected), encoding="utf-8", newline="\n")
         (partial / CARD).write_text(card.as_json(), encoding="utf-8", newline="\n")
         (partial / "card.md").write_text(card.as_markdown(), encoding="utf-8", newline="\n")
         if folder.exists():
             folder.rename(old)
         partial.rename(folder)
+        _early(folder).unlink(missing_ok=True)
     except OSError as error:
         if old.exists() and not folder.exists():
             old.rename(folder)
@@ -132,6 +132,13 @@ def write_training_data(
     finally:
         shutil.rmtree(partial, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
+
+
+def write_rejected(folder: Path, rejected: Sequence[Mapping[str, Any]]) -> Path:
+    """Rejected answers of a run that ended without training data, beside where these would be."""
+    path = _early(folder)
+    path.write_text(_lines(rejected), encoding="utf-8", newline="\n")
+    return path
 
 
 def counts_of(
@@ -145,6 +152,14 @@ def counts_of(
         if train or valid or why:
             counts[task] = Count(len(train), len(valid), why)
     return counts
+
+
+def _early(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.{REJECTED}")
+
+
+def _lines(rows: Sequence[Mapping[str, Any]]) -> str:
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
 def _beside(folder: Path, what: str) -> Path:

@@ -104,3 +104,26 @@ def test_empty_answers_are_paid_noted_and_stopped_by_the_budget(tmp_path, monkey
     noted = [json.loads(line) for line in Path("ledger.jsonl").read_text().splitlines()]
     assert sum(entry["prompt_tokens"] for entry in noted) == 100 * answered
     assert sum(entry["new_tokens"] for entry in noted) == 20 * answered
+
+
+class Refusing(Teacher):
+    def post(self, path, body):
+        said = super().post(path, body)
+        said["choices"][0]["message"]["content"] = "I'm sorry, but I can't do that."
+        return said
+
+
+def test_a_teacher_that_refuses_everything_ends_in_a_line_and_its_answers_are_listed(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OPENAI_API_KEY", "none")
+    own = ["--dataset=sample", "--annotate_pairs=2", "--profile_reviews=1", "--use_gpu=False"]
+    own += ["--teacher=openai:smollm2", "--readout=parsed", "--annotate_dir=refused"]
+    with playing(Refusing) as (_, url):
+        assert main([*own, f"--base_url={url}"]) == 2
+    said = capsys.readouterr()
+    assert len(said.err.splitlines()) == 1 and "not one of" in said.err
+    assert "Rejected answers: refused.rejected.jsonl" in said.out and not Path("refused").exists()
+    listed = [json.loads(line) for line in Path("refused.rejected.jsonl").read_text().splitlines()]
+    assert listed and {row["answer"] for row in listed} == {"I'm sorry, but I can't do that."}
