@@ -21,7 +21,8 @@ SETTINGS = ["--epochs=2", "--batch_size=2", "--dropout=0.1", "--checkpoint_minut
 
 def command(base, data, output, *more):
     given = [f"--base={base}", f"--data={data}", f"--output={output}", "--preset=cpu"]
-    return ["-m", "recbole_exp3rt.train", *given, *SETTINGS, *more]
+    settings = dict(word.split("=") for word in (*given, *SETTINGS, *more))
+    return ["-m", "recbole_exp3rt.train", *(f"{key}={value}" for key, value in settings.items())]
 
 
 def curve(output):
