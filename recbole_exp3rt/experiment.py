@@ -365,7 +365,7 @@ class Experiment:
         for step, who in self.rater.who().items():
             self.console.print(f"  {step} by {escape(who)}")
         for name, plan in self.rater.memory.items():
-            self.console.print(f"  memory of {escape(name)}: {plan}")
+            self.console.print(f"  memory of {escape(name)}: {plan}", soft_wrap=True)
         for limit in self.settings.stages.limits():
             self.console.print(f"  {limit}")
         for note in notes(self.settings, self.rater.pipeline.prompts.digest):
