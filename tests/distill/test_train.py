@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,13 +11,10 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from recbole_exp3rt.card import CARD, check_unseen, for_step, has_card
-from recbole_exp3rt.config import Config
 from recbole_exp3rt.distill.merge import merge
 from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.llm.base import LLMError, Readout, Request, answer_all
 from recbole_exp3rt.llm.load import load_llm
-from recbole_exp3rt.rater import notes
-from recbole_exp3rt.settings import Settings
 from recbole_exp3rt.train import main, make_settings, train
 
 LABELS = tuple("0123456789")
@@ -255,18 +251,6 @@ def test_a_base_may_be_named_relatively(tiny, data, tmp_path, monkeypatch):
     fit(Path(tiny).name, data, tmp_path / "s", epochs=1)
     monkeypatch.chdir(tmp_path)
     assert sum(logp("s")) < 0
-
-
-def test_what_a_student_was_not_trained_for_is_noted(student, data, tmp_path):
-    config = Config("EXP3RT", "sample", config_dict={"rating_model": str(student)})
-    settings = Settings.from_config(config)
-    assert list(notes(settings, "abcd")) == []
-    assert list(notes(settings, "0000")) == [f"{student} was trained with other prompts"]
-    told = json.loads((student / CARD).read_text())
-    copy = Path(shutil.copytree(student, tmp_path / "copy"))
-    (copy / CARD).write_text(json.dumps({**told, "data_settings": {"use_bias": False}}))
-    settings = replace(settings, rating_model=str(copy))
-    assert list(notes(settings, "abcd")) == [f"{copy} was trained with use_bias=False"]
 
 
 def test_a_full_disk_is_said_and_what_is_there_kept(tiny, data, tmp_path):

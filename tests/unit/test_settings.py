@@ -1,5 +1,6 @@
 """Settings answer a wrong value with the key, the value and what is allowed."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import yaml
 
 from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.paths import properties_dir
+from recbole_exp3rt.rater import notes
 from recbole_exp3rt.settings import RunSettings, Settings
 
 
@@ -40,6 +42,22 @@ def test_a_run_says_whose_reviews_make_its_item_profiles():
     assert said() == []
     assert said(item_profile="helpful") == ["item profiles from the 5 most helpful reviews"]
     assert said(item_profile="neighbor") == ["item profiles from the 3 most similar users"]
+
+
+def test_a_run_notes_what_its_student_was_not_trained_for(tmp_path):
+    learned = {"prompts": "abcd", "data_settings": {"use_bias": True, "use_reasoning": True}}
+    (tmp_path / "exp3rt_card.json").write_text(json.dumps(learned))
+
+    def said(prompts="abcd", **changes):
+        given = config(rating_model=str(tmp_path), **changes)
+        return list(notes(Settings.from_config(given), prompts))
+
+    assert said() == []
+    assert said(prompts="0123") == [f"{tmp_path} was trained with other prompts"]
+    assert said(use_bias=False) == [f"{tmp_path} was trained with use_bias=True"]
+    assert said(adapter="elsewhere") == ["elsewhere was not trained for this task"]
+    oracle = Settings.from_config(config(rating_model="oracle"))
+    assert list(notes(oracle, "abcd")) == []
 
 
 def test_a_step_can_be_given_to_another_model():
