@@ -224,7 +224,7 @@ def main() -> None:
         f"# Training\n\n{__doc__.strip().splitlines()[0]}\n\n```\n{__doc__.splitlines()[2].strip()}"
     ]
     text[0] += f"\n```\n\n{arguments.repeats} measurements of {arguments.steps} steps each, "
-    text[0] += f"{arguments.batch} examples a step; " + " ".join(__doc__.split("\n\n")[2].split())
+    text[0] += f"{arguments.batch} examples a step. " + " ".join(__doc__.split("\n\n")[2].split())
     for place, title, ways in places:
         chosen = {w: ways[w] for w in ways if not arguments.only or w in arguments.only}
         found: dict[str, list[dict[str, Any]]] = {way: [] for way in chosen}
