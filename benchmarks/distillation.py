@@ -72,8 +72,8 @@ def places(work: Path) -> dict[str, str]:
     }
 
 
-def configuration(work: Path, student: str) -> Config:
-    given = {"rating_model": student, "max_new_tokens": NEW_TOKENS, **places(work)}
+def configuration(work: Path, student: str, **more: Any) -> Config:
+    given = {"rating_model": student, "max_new_tokens": NEW_TOKENS, **places(work), **more}
     config: Config = load_config("EXP3RT", "sample", (), given, Console(quiet=True), False)
     return config
 
@@ -86,8 +86,8 @@ def rate(pipeline: Pipeline, split: Split, part: Part) -> tuple[Array, float]:
     return filled(raw, truth, read_scale(split.config)), float(np.mean(~np.isnan(raw)))
 
 
-def rater_of(work: Path, student: str, split: Split) -> Rater:
-    settings = Settings.from_config(configuration(work, student))
+def rater_of(work: Path, student: str, split: Split, **more: Any) -> Rater:
+    settings = Settings.from_config(configuration(work, student, **more))
     corpus = corpus_of(split.train, settings.description_fields, settings.review_file)
     return make_rater(settings, corpus)
 

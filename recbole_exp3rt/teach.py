@@ -16,13 +16,12 @@ from rich.markup import escape
 
 from recbole_exp3rt.annotate import annotate_config
 from recbole_exp3rt.card import CARD as STUDENT_CARD
-from recbole_exp3rt.card import has_card
 from recbole_exp3rt.config import Config
 from recbole_exp3rt.data.split import load_split
 from recbole_exp3rt.distill.options import AnnotateSettings
 from recbole_exp3rt.distill.presets import GROUPS, TrainSettings, make_settings
 from recbole_exp3rt.distill.training_data import CARD, read_card
-from recbole_exp3rt.errors import UsageError
+from recbole_exp3rt.errors import UsageError, changed
 from recbole_exp3rt.llm.load import base_of
 from recbole_exp3rt.prompts import load_prompts
 from recbole_exp3rt.settings import Settings
@@ -61,7 +60,7 @@ def teach(config: Config, console: Console) -> None:
         folders = dict.fromkeys(steps, student)
     else:
         folders = {step: student / step for step in steps}
-    trained = all(has_card(str(folder)) for folder in folders.values())
+    trained = all((folder / STUDENT_CARD).is_file() for folder in folders.values())
     if not trained:
         check(wanted)  # before a teacher is paid
     if (own.folder / CARD).is_file():
@@ -110,13 +109,11 @@ def _check_annotated(config: Config, settings: Settings, own: AnnotateSettings) 
             f"annotate_dir={own.folder} was annotated with other prompts; name another folder"
         )
     ours = {**own.shown(), **{key: getattr(settings.stages, key) for key in LEARNED}}
-    theirs = card.get("settings") or {}
-    for key, value in ours.items():
-        if key in theirs and theirs[key] != value:
-            raise UsageError(
-                f"annotate_dir={own.folder} was annotated with {key}={theirs[key]!r}, not "
-                f"{value!r}; name another folder, or delete it"
-            )
+    if other := changed(ours, card.get("settings") or {}):
+        raise UsageError(
+            f"annotate_dir={own.folder} was annotated with {other}; name another folder, or "
+            "delete it"
+        )
 
 
 def _check_trained(wanted: TrainSettings, folders: Collection[Path]) -> None:
@@ -125,8 +122,8 @@ def _check_trained(wanted: TrainSettings, folders: Collection[Path]) -> None:
 
     for folder in folders:
         told = json.loads((folder / STUDENT_CARD).read_text(encoding="utf-8"))
-        if changed := other_than(told, wanted):
+        if other := other_than(told, wanted):
             raise UsageError(
-                f"train_dir={wanted.output} holds a student trained with {changed}; name another "
+                f"train_dir={wanted.output} holds a student trained with {other}; name another "
                 "folder, or delete it"
             )

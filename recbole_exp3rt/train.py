@@ -27,7 +27,7 @@ from recbole_exp3rt.distill.presets import (
     make_settings,
     read_value,
 )
-from recbole_exp3rt.errors import UsageError
+from recbole_exp3rt.errors import UsageError, changed
 from recbole_exp3rt.llm.base import LLMError
 
 __all__ = ["TrainResult", "TrainSettings", "check", "main", "make_settings", "train"]
@@ -76,29 +76,23 @@ def other_than(card: Mapping[str, Any], settings: TrainSettings) -> str | None:
     from recbole_exp3rt.distill.student import digest_of, read
 
     ours = json.loads(json.dumps(asdict(settings)))
-    theirs = {**card.get("settings", {}), "base": card.get("base")}
-    for key in ours.keys() - PLACES:
-        if key in theirs and theirs[key] != ours[key]:
-            return f"{key}={theirs[key]!r}, not {ours[key]!r}"
-    return (
-        None
-        if card.get("data") == digest_of(read(settings))
-        else f"other data than {settings.data}"
-    )
+    ours = {key: value for key, value in ours.items() if key not in PLACES}
+    if other := changed(ours, {**card.get("settings", {}), "base": card.get("base")}):
+        return other
+    same = card.get("data") == digest_of(read(settings))
+    return None if same else f"other data than {settings.data}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line. 0: done; 2: what the user gave cannot be, in one line; 130: stopped."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    if not given or given[0] in ("-h", "--help"):
+    if not given or {"-h", "--help"} & set(given):
         print(f"usage: {USAGE}\n\n{_settings()}")
         return 0
 
     def work() -> None:
         with quiet():
-            if given[:1] == ["merge"] and set(given) & {"-h", "--help"}:
-                print(f"usage: {USAGE}")
-            elif given[0] == "merge":
+            if given[0] == "merge":
                 _merge(given[1:])
             else:
                 train(make_settings(_flat(given)))

@@ -1,6 +1,7 @@
 """What many tests use: the embedded student, loaded once."""
 
 import os
+import subprocess
 
 # Before torch is imported, and inherited by every process of the tests: on shared cores, threads
 # that wait for each other make small models ten times slower.
@@ -34,3 +35,19 @@ def served(llama_server):
     from recbole_exp3rt.llm.openai_http import HTTPOptions, OpenAIHTTP
 
     return OpenAIHTTP("smollm2", HTTPOptions(base_url=(llama_server,)))
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A folder with room for 200 kB, and what makes room for 9 MB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+
+    def mount(size):
+        command = ["mount", "-t", "tmpfs", "-o", size, "tmpfs", str(disk)]
+        return subprocess.run(command, capture_output=True).returncode == 0
+
+    if not mount("size=200k"):
+        pytest.skip("a small disk can be mounted by root only")
+    yield disk, lambda: mount("remount,size=9m")
+    subprocess.run(["umount", str(disk)], check=False)

@@ -25,7 +25,7 @@ from recbole_exp3rt.distill.base import Machine, Trainee
 from recbole_exp3rt.distill.encode import Encoded, check_labels, encode
 from recbole_exp3rt.distill.examples import Example, Parts, Task, read_examples
 from recbole_exp3rt.distill.presets import GROUPS, TrainResult, TrainSettings
-from recbole_exp3rt.errors import UsageError
+from recbole_exp3rt.errors import UsageError, changed
 from recbole_exp3rt.scale import RatingScale
 
 WORK = ".training"  # checkpoints and the best adapter so far, until a student is finished
@@ -83,13 +83,10 @@ class Training:
         ours = json.loads(json.dumps(ours))
         if begun.is_file() and self._has_work():
             theirs = json.loads(begun.read_text(encoding="utf-8"))
-            changed = [key for key in ours if ours[key] != theirs.get(key)]
-            if changed:
-                key = changed[0]
+            if other := changed(ours, theirs):
                 raise UsageError(
-                    f"output {self.output} holds a training that was begun with "
-                    f"{key}={theirs.get(key)!r}, not {ours[key]!r}; name another folder, or "
-                    "delete it"
+                    f"output {self.output} holds a training that was begun with {other}; name "
+                    "another folder, or delete it"
                 )
             self.say(f"Going on with the training in {self.output}")
         self.state.wait_for_everyone()

@@ -18,7 +18,7 @@ from recbole_exp3rt.llm.batches import Batch, Task, plan
 from recbole_exp3rt.llm.chat import Chat
 from recbole_exp3rt.llm.decode import Rows, label_logp, prefill
 from recbole_exp3rt.llm.labels import kept_tokens, label_tokens
-from recbole_exp3rt.llm.memory import give_back
+from recbole_exp3rt.llm.memory import give_back, out_of_memory
 from recbole_exp3rt.llm.shared import Segment
 from recbole_exp3rt.llm.turn import Turn
 
@@ -201,13 +201,3 @@ class _Flight:
         self.turns = [self.turns[row] for row in stay]
         for k, turn in enumerate(turns):
             yield turn.task.position, turn.completion(scores.get(k))
-
-
-# The CPU's allocator says it in the words of its platform: Windows, then Linux and macOS.
-NO_MEMORY = ("not enough memory", "can't allocate memory")
-
-
-def out_of_memory(error: RuntimeError) -> bool:
-    if isinstance(error, torch.OutOfMemoryError):
-        return True
-    return any(words in str(error) for words in NO_MEMORY)

@@ -22,6 +22,8 @@ BYTES = {"float32": 4.0, "bfloat16": 2.0}
 NF4 = 0.516  # bytes a parameter: 4 bits, and the doubly quantised constants of each block
 USABLE = 0.85  # of the free memory; the rest is the allocator's and the system's
 LEAST_TOKENS = 2048  # a batch of one long prompt
+# The CPU's allocator says it in the words of its platform: Windows, Linux and macOS; a mapped file.
+NO_MEMORY = ("not enough memory", "can't allocate memory", "Cannot allocate memory")
 CGROUP = Path("/sys/fs/cgroup")
 
 
@@ -141,6 +143,12 @@ def free_memory(device: str) -> int:
     except (OSError, ValueError):  # no container, or one of another kind
         pass
     return max(free, 0)
+
+
+def out_of_memory(error: Exception) -> bool:
+    if isinstance(error, torch.OutOfMemoryError):
+        return True
+    return any(words in str(error) for words in NO_MEMORY)
 
 
 def gigabytes(size: float) -> str:

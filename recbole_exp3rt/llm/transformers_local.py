@@ -23,7 +23,7 @@ from recbole_exp3rt.llm.base import Answer, Failure, LLMError, Request
 from recbole_exp3rt.llm.batches import Task
 from recbole_exp3rt.llm.chat import Chat
 from recbole_exp3rt.llm.engine import Engine
-from recbole_exp3rt.llm.memory import MemoryPlan, check_fits, plan_memory
+from recbole_exp3rt.llm.memory import MemoryPlan, check_fits, out_of_memory, plan_memory
 from recbole_exp3rt.llm.packed import pack
 from recbole_exp3rt.llm.smollm2 import NAME as SMOLLM2
 from recbole_exp3rt.llm.smollm2 import WHEEL, smollm2_folder
@@ -139,7 +139,7 @@ def nf4_options(dtype: str, device: str) -> dict[str, Any]:
 
 def not_loaded(name: str, error: Exception) -> LLMError:
     said = one_line(error)
-    if "annot allocate memory" in said or isinstance(error, torch.OutOfMemoryError):
+    if out_of_memory(error):
         return LLMError(f"model {name!r} cannot be loaded ({said}): free some memory")
     return LLMError(
         f"model {name!r} cannot be loaded ({said}): name smollm2, a folder "

@@ -151,6 +151,8 @@ class BatchServer:
             status, body = self.chat(line["body"])
             if plan == "errors" and n < half:
                 status, body = 500, {"error": {"message": "out of order"}}
+            if plan == "empty" and n < half:
+                body["choices"][0]["message"]["content"] = ""
             if plan == "refused" and n < half:
                 status, body = 400, {"error": {"message": "content_filter: no"}}
             entry["response"] = {"status_code": status, "request_id": "x", "body": body}

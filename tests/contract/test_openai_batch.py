@@ -117,6 +117,15 @@ def test_what_a_batch_left_open_is_asked_in_another(server, to, plan):
     assert sizes == [12, 6]
 
 
+def test_empty_answers_are_paid_with_what_follows_them(server, to):
+    usual = ask_all(to(), QUESTIONS)
+    server.plans = ["empty"]
+    answers = ask_all(to(), QUESTIONS)
+    assert [answer.text for answer in answers] == [answer.text for answer in usual]
+    twice = [a.prompt_tokens == 2 * u.prompt_tokens for a, u in zip(answers, usual, strict=True)]
+    assert twice.count(True) == 6
+
+
 def test_but_not_for_ever(server, to, tmp_path):
     server.plans = ["expire"] * 9
     answers = ask_all(to(), QUESTIONS)

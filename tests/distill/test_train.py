@@ -253,23 +253,23 @@ def test_a_base_may_be_named_relatively(tiny, data, tmp_path, monkeypatch):
     assert sum(logp("s")) < 0
 
 
-def test_a_full_disk_is_said_and_what_is_there_kept(tiny, data, tmp_path):
-    import subprocess
-
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", str(disk)]
-    if subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("a small disk can be mounted by root only")
-    try:
-        with pytest.raises(UsageError, match=r"no space left for .*: free some; the same command"):
-            fit(tiny, data, disk / "s")
-        assert (disk / "s" / ".training" / "mixed" / "best").is_dir()
-        subprocess.run([*mount[:4], "remount,size=9m", str(disk)], check=True)
+def test_a_full_disk_is_said_and_what_is_there_kept(tiny, data, small_disk):
+    disk, make_room = small_disk
+    with pytest.raises(UsageError, match=r"no space left for .*: free some; the same command"):
         fit(tiny, data, disk / "s")
-        assert has_card(str(disk / "s"))
-    finally:
-        subprocess.run(["umount", str(disk)], check=False)
+    assert (disk / "s" / ".training" / "mixed" / "best").is_dir()
+    assert make_room()
+    fit(tiny, data, disk / "s")
+    assert has_card(str(disk / "s"))
+
+
+def test_a_merge_onto_a_full_disk_leaves_no_half_model(student, small_disk, capsys):
+    disk, make_room = small_disk
+    assert main(["merge", str(student), str(disk / "m")]) == 2
+    assert "free some; the same command begins again" in capsys.readouterr().err
+    assert not (disk / "m").exists()
+    assert make_room()
+    assert main(["merge", str(student), str(disk / "m")]) == 0
 
 
 def test_the_fast_layer_is_pefts(tiny):
