@@ -40,8 +40,8 @@ def main() -> None:
         "`python benchmarks/own_review.py`: the sample's oracle, which is synthetic, rates with "
         "profiles of train reviews. RMSE; warm users have more than 3 train ratings. The "
         "difference of the first two rows is what a student would learn to read off a review "
-        "that it will not have. Test pairs are others, each user's latest, and their users are known by one review "
-        "more than those of a train pair without its own.",
+        "that it will not have. Test pairs are others, each user's latest, and their users are "
+        "known by one review more than those of a train pair without its own.",
         "",
         "| what is rated | all | warm | cold |",
         "|---|---|---|---|",
