@@ -96,7 +96,9 @@ def _apart(
     the queries of all their rows at once; both are put together by their normalisers."""
     rows, heads, width, size = query.shape
     query = query.reshape(rows, keys.shape[1], -1, size)  # [rows, kv heads, group * width, size]
-    near = cache.near[:, :, -width:].repeat(1, 1, query.shape[2] // width, 1)
+    near = cache.near[:, :, -width:]
+    if width > 1:  # the same for each head of a group
+        near = near.repeat(1, 1, query.shape[2] // width, 1)
     out, lse = _met(query, keys, values, near)
     if cache.longest:
         seats = cache.seats

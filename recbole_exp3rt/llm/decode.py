@@ -66,9 +66,25 @@ class Rows:
 
     @staticmethod
     @torch.inference_mode()
-    def joined(parts: Sequence[Rows]) -> Rows:
-        """The rows of all parts, one after the other; the parts are used up."""
-        return Rows(parts[0].model, SharedCache.joined([part.cache for part in parts]))
+    def boarded(
+        model: Any,
+        aboard: Rows | None,
+        batches: Sequence[tuple[Segment, Sequence[Sequence[int]]]],
+    ) -> tuple[Rows, torch.Tensor]:
+        """The rows aboard, which are used up, and behind them those of batches that read their
+        tokens; with the logits of the new ones.
+
+        A batch is a segment and what each of its rows reads after its start.
+        """
+        whole, parts = SharedCache.widened(
+            aboard.cache if aboard else None,
+            [(segment, [len(row) for row in tokens]) for segment, tokens in batches],
+            model.device,
+        )
+        read = [
+            Rows(model, part).feed(tokens) for part, (_, tokens) in zip(parts, batches, strict=True)
+        ]
+        return Rows(model, whole), torch.cat(read)
 
     @torch.inference_mode()
     def forget(self, tokens: Sequence[int]) -> None:

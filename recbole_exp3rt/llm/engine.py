@@ -71,20 +71,22 @@ class Engine:
         if self.model.device.type == "cuda":
             torch.cuda.empty_cache()
 
-    def read(self, batch: Batch) -> tuple[Rows, torch.Tensor]:
-        """The rows of a batch after their prompts, and the logits there."""
+    def start(self, batch: Batch) -> Segment:
+        """What the rows of a batch share, read."""
         start, rows = batch.start, len(batch.tasks)
         if not start:
-            segment = Segment(rows)
-        elif self._start is not None and self._start[0] == start:
-            segment = self._start[1].of(rows)
-        else:
-            segment = prefill(self.model, start, rows)
-            self._start = (start, segment)
+            return Segment(rows)
+        if self._start is None or self._start[0] != start:
+            self._start = (start, prefill(self.model, start, rows))
             self.prompt_tokens += len(start)
-        self.prompt_tokens += sum(len(task.prompt) - batch.shared for task in batch.tasks)
-        read = Rows.start(self.model, segment)
-        return read, read.feed([task.prompt[batch.shared :] for task in batch.tasks])
+        return self._start[1].of(rows)
+
+    def board(self, aboard: Rows | None, batches: Sequence[Batch]) -> tuple[Rows, torch.Tensor]:
+        """The rows aboard and those of batches, their prompts read; and the logits of the new."""
+        rest = [[task.prompt[batch.shared :] for task in batch.tasks] for batch in batches]
+        self.prompt_tokens += sum(len(prompt) for prompts in rest for prompt in prompts)
+        starts = [self.start(batch) for batch in batches]
+        return Rows.boarded(self.model, aboard, list(zip(starts, rest, strict=True)))
 
     def score(self, rows: Rows, turns: Sequence[Turn]) -> list[tuple[float, ...]]:
         """Label log-probabilities of rows that have stopped and have a readout."""
@@ -158,19 +160,14 @@ class _Flight:
         return rows * columns + starts
 
     def _board(self) -> None:
-        """Read as many batches as there is room for; together they join, which copies all rows."""
-        parts = [] if self.rows is None else [(self.rows, self.logits)]
+        """Read as many batches as there is room for; making room copies all rows."""
         while self.waiting and self._room(self.waiting[0]):
             self.boarding.append(self.waiting.popleft())
-            parts.append(self.engine.read(self.boarding[-1]))
         if self.boarding:
-            if len(parts) > 1:
-                self.rows = Rows.joined([rows for rows, _ in parts])
-                self.logits = torch.cat([logits for _, logits in parts])
-            else:
-                ((self.rows, self.logits),) = parts
-            new = [task for batch in self.boarding for task in batch.tasks]
-            self.turns += [Turn(task, self.engine.chat) for task in new]
+            self.rows, new = self.engine.board(self.rows, self.boarding)
+            self.logits = torch.cat([self.logits, new]) if self.turns else new
+            tasks = [task for batch in self.boarding for task in batch.tasks]
+            self.turns += [Turn(task, self.engine.chat) for task in tasks]
             self.boarding = []
 
     def _choose(self) -> list[int]:

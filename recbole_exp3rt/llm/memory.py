@@ -155,11 +155,23 @@ def gigabytes(size: float) -> str:
     return f"{size / 1e9:.1f} GB" if size >= 5e7 else f"{size / 1e6:.0f} MB"
 
 
-# glibc keeps freed memory between what is in use, as a cache leaves it that grows and shrinks
-_TRIM = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
+_TRIM = getattr(_LIBC, "malloc_trim", None)  # glibc has both, others may not
+_MALLOPT = getattr(_LIBC, "mallopt", None)
+
+
+def keep_freed() -> None:
+    """Let what each layer frees wait for the next, for this process: glibc would return pieces of
+    megabytes at once and fetch them again, page by page (measured: 5 to 9 % of an answer's time).
+    """
+    if _MALLOPT is not None:
+        trim_threshold, mmap_threshold = -1, -3  # malloc.h
+        _MALLOPT(mmap_threshold, 32 * 2**20)  # the most that it takes
+        _MALLOPT(trim_threshold, 2**30)
 
 
 def give_back() -> None:
-    """Hand freed memory of this process back to the system, where its allocator would keep it."""
+    """Hand freed memory of this process back to the system: its allocator keeps what lies between
+    what is in use, as a cache leaves it that grows and shrinks."""
     if _TRIM is not None:
         _TRIM(0)

@@ -21,20 +21,27 @@ Tensor = torch.Tensor
 class PackedLinear(torch.nn.Module):
     """A linear layer that can only compute: [..., in] -> [..., out].
 
-    Several of the same input become one, `scale` [in] goes into the weights. What is done to the
-    result element by element is done while it is at hand: `then` (none, or swish, which is silu),
-    or `other` times or plus it.
+    Several of the same input become one, `scale` [in] goes into the weights, `order` [out] is that
+    of the results. What is done to the result element by element is done while it is at hand:
+    `then` (none, or swish, which is silu), or `other` times or plus it.
     """
 
-    def __init__(self, *linears: torch.nn.Linear, scale: Tensor | None = None) -> None:
+    def __init__(
+        self,
+        *linears: torch.nn.Linear,
+        scale: Tensor | None = None,
+        order: Tensor | None = None,
+    ) -> None:
         super().__init__()
         with torch.no_grad():
             weight = torch.cat([linear.weight.data for linear in linears])
             if scale is not None:
                 weight = weight * scale
-            biases = [_bias(linear) for linear in linears]
+            biases = torch.cat([_bias(linear) for linear in linears])
+            if order is not None:
+                weight, biases = weight[order], biases[order]
             some = any(linear.bias is not None for linear in linears)
-            self.bias = torch.cat(biases) if some else None
+            self.bias = biases if some else None
             self.weight = torch.ops.mkldnn._reorder_linear_weight(weight, None)
 
     def forward(self, x: Tensor, then: str = "none") -> Tensor:
@@ -72,8 +79,13 @@ class PackedLayer(torch.nn.Module):
         self.layer_idx, self.head_dim = attention.layer_idx, attention.head_dim
         self.scaling = attention.scaling
         self.epsilons = before.variance_epsilon, between.variance_epsilon
-        self.query = PackedLinear(attention.q_proj, scale=before.weight)
-        self.keys_values = PackedLinear(attention.k_proj, attention.v_proj, scale=before.weight)
+        queries, keys, values = attention.q_proj, attention.k_proj, attention.v_proj
+        # keys and queries alike, so that their products are what they were
+        order = _pairs(queries.out_features, self.head_dim)
+        self.query = PackedLinear(queries, scale=before.weight, order=order)
+        order = _pairs(keys.out_features, self.head_dim)
+        order = torch.cat([order, len(order) + torch.arange(values.out_features)])
+        self.keys_values = PackedLinear(keys, values, scale=before.weight, order=order)
         self.out = PackedLinear(attention.o_proj)
         self.gate = PackedLinear(mlp.gate_proj, scale=between.weight)
         self.up = PackedLinear(mlp.up_proj, scale=between.weight)
@@ -89,18 +101,20 @@ class PackedLayer(torch.nn.Module):
     ) -> Tensor:
         """[rows, width, size] -> the same, or [rows, 1, size]."""
         hidden = hidden_states
-        cos, sin = (table[:, :, None, : table.shape[-1] // 2] for table in position_embeddings)
+        turn = torch.complex(
+            *(table[:, :, None, : self.head_dim // 2] for table in position_embeddings)
+        )
         x = _normalised(hidden, self.epsilons[0])
         both = self.keys_values(x).unflatten(-1, (2, -1, self.head_dim))
         keys, values = both[:, :, 0], both[:, :, 1]  # [rows, width, kv heads, size of a head]
-        _rotate_(keys, cos, sin)
+        _rotate_(keys, turn)
         view, _ = past_key_values.update(
             keys.transpose(1, 2), values.transpose(1, 2), self.layer_idx
         )
         if self.last:
-            x, hidden, cos, sin = (each[:, -1:] for each in (x, hidden, cos, sin))
+            x, hidden, turn = x[:, -1:], hidden[:, -1:], turn[:, -1:]
         query = self.query(x).unflatten(-1, (-1, self.head_dim))
-        _rotate_(query, cos, sin)
+        _rotate_(query, turn)
         met, _ = attend(self, query.transpose(1, 2), view, view, None, self.scaling)
         hidden = self.out.plus(met.flatten(2), hidden)
         x = _normalised(hidden, self.epsilons[1])
@@ -115,12 +129,14 @@ def _normalised(x: Tensor, epsilon: float) -> Tensor:
     return out
 
 
-def _rotate_(x: Tensor, cos: Tensor, sin: Tensor) -> None:
-    """Rotary positions, in place: x [rows, width, heads, size], cos and sin half as wide."""
-    first, second = x.chunk(2, dim=-1)
-    moved = first * sin
-    first.mul_(cos).addcmul_(second, sin, value=-1)
-    second.mul_(cos).add_(moved)
+def _pairs(outputs: int, size: int) -> Tensor:
+    """The order in which numbers of a head that a position turns together are neighbours."""
+    return torch.arange(outputs).view(-1, 2, size // 2).transpose(1, 2).flatten()
+
+
+def _rotate_(x: Tensor, turn: Tensor) -> None:
+    """Rotary positions, in place: x [rows, width, heads, size] in pairs, turn half as wide."""
+    torch.view_as_complex(x.reshape(*x.shape[:-1], -1, 2)).mul_(turn)
 
 
 def pack(model: Any) -> bool:
@@ -146,13 +162,24 @@ def _pack_layers(model: Any) -> None:
     layers, rotary = getattr(body, "layers", []), getattr(body, "rotary_emb", None)
     made: PackedLayer | None = None
     for k, layer in enumerate(layers):
-        linears = [m for m in layer.modules() if isinstance(m, torch.nn.Linear)]
-        made = PackedLayer(layer) if len(linears) == 7 and all(map(_plain, linears)) else None
-        if made is None or not _agree(layer, made, rotary):
+        made = _packed(layer, rotary)
+        if made is None:
             return
         layers[k] = made
     if made is not None:
         made.last = True
+
+
+def _packed(layer: Any, rotary: Any) -> PackedLayer | None:
+    """The layer in the other form, if it computes the same."""
+    linears = [m for m in layer.modules() if isinstance(m, torch.nn.Linear)]
+    if len(linears) != 7 or not all(map(_plain, linears)):
+        return None
+    try:
+        made = PackedLayer(layer)
+        return made if _agree(layer, made, rotary) else None
+    except (AttributeError, RuntimeError, TypeError):  # parts of other names or shapes
+        return None
 
 
 @torch.inference_mode()

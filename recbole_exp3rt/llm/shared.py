@@ -70,13 +70,14 @@ class SharedCache(Cache):
         self.keys: list[torch.Tensor] = []
         self.values: list[torch.Tensor] = []
         # The starts side by side, padded behind: each [segments, heads, longest, width]; of
-        # several segments they are put together by `joined` and `take`
+        # several segments they are put together by `widened` and `take`
         self.start_keys = list(segments[0].keys)
         self.start_values = list(segments[0].values)
         # What is being read may look at: all of it, for each segment; or in its own columns
         self.masks: list[torch.Tensor] = []
         self.near = own
         self._seats: Seats | None = None
+        self._into: tuple[SharedCache, slice] | None = None  # the rows of another that it writes
 
     @property
     def columns(self) -> int:
@@ -142,8 +143,8 @@ class SharedCache(Cache):
     ) -> Any:
         """Write the new columns; the view goes to `attend` in place of keys and values."""
         if layer_idx == len(self.keys):
-            self.keys.append(key_states[:, :, :0])
-            self.values.append(value_states[:, :, :0])
+            self.keys.append(self._begun("keys", key_states))
+            self.values.append(self._begun("values", value_states))
         last, width = self.columns, key_states.shape[2]
         for kept, new in ((self.keys, key_states), (self.values, value_states)):
             if kept[layer_idx].shape[2] < last:
@@ -193,39 +194,76 @@ class SharedCache(Cache):
         return taken
 
     @staticmethod
-    def joined(caches: Sequence[SharedCache]) -> SharedCache:
-        """The rows of all, aligned at their last columns. The given caches are used up: each of
-        their layers goes as soon as it is copied, or all would be held twice."""
-        columns = max(cache.columns for cache in caches)
-        segments = [segment for cache in caches for segment in cache.segments]
-        own = torch.cat([pad(cache.own, (columns - cache.columns, 0)) for cache in caches])
-        joined = SharedCache(segments, own)
-        for name in ("keys", "values"):
-            starts = [cache._starts(name, joined.longest) for cache in caches]
-            setattr(joined, f"start_{name}", list(map(torch.cat, zip(*starts, strict=True))))
-            layers = [getattr(cache, name) for cache in caches]
-            for depth in range(len(layers[0])):
-                made = _aligned(
-                    [each[depth] for each in layers],
-                    [cache.columns for cache in caches],
-                    columns,
-                    name == "values",
-                )
-                getattr(joined, name).append(made)
-                for each in layers:
-                    each[depth] = made[:0]
-                give_back()
-        return joined
+    def widened(
+        aboard: SharedCache | None,
+        batches: Sequence[tuple[Segment, Sequence[int]]],
+        device: torch.device,
+    ) -> tuple[SharedCache, list[SharedCache]]:
+        """One cache of the rows aboard and those of `batches`, aligned at their last columns, and
+        for each batch a cache that reads into it.
 
-    def _starts(self, name: str, longest: int) -> list[torch.Tensor]:
-        """The starts of every layer, padded to `longest`."""
-        found = getattr(self, f"start_{name}")
-        if found:
-            return [pad(layer, (0, 0, 0, longest - layer.shape[2])) for layer in found]
-        return [
-            layer.new_zeros(len(self.segments), layer.shape[1], longest, layer.shape[3])
-            for layer in getattr(self, name)
-        ]
+        A batch is a segment and how many tokens each of its rows will read, once. The cache aboard
+        is used up: each of its layers goes as soon as it is copied, or all would be held twice.
+        """
+        old = [] if aboard is None else [aboard]
+        segments = [segment for cache in old for segment in cache.segments]
+        segments += [segment for segment, _ in batches]
+        columns = max([cache.columns for cache in old] + [max(n) for _, n in batches])
+        lengths = torch.tensor([n for _, each in batches for n in each], device=device)
+        new = torch.arange(columns, device=device) >= columns - lengths[:, None]
+        own = [pad(cache.own, (columns - cache.columns, 0)) for cache in old]
+        whole = SharedCache(segments, torch.cat([*own, new]))
+        parts, first = [], sum(len(cache.own) for cache in old)
+        for segment, _ in batches:
+            part = SharedCache([segment], new[: segment.rows, :0])
+            part._into = (whole, slice(first, first + segment.rows))
+            parts.append(part)
+            first += segment.rows
+        for name in ("keys", "values"):
+            starts = _side_by_side([*old, *parts], f"start_{name}", whole.longest)
+            setattr(whole, f"start_{name}", starts)
+            for cache in old:
+                layers = getattr(cache, name)
+                for depth, layer in enumerate(layers):
+                    used = layer[:, :, : cache.columns]
+                    place = whole._place(name, depth, slice(len(used)), used)
+                    place[:, :, : cache.columns] = used
+                    layers[depth] = layer = used = place[:0]  # nobody holds it any more
+                    give_back()
+        return whole, parts
+
+    def _begun(self, name: str, new: torch.Tensor) -> torch.Tensor:
+        """What a layer is kept in, before `new` [rows, heads, columns, width] is the first."""
+        if self._into is None:
+            return new[:, :, :0]
+        whole, rows = self._into
+        return whole._place(name, len(getattr(self, name)), rows, new)
+
+    def _place(self, name: str, depth: int, rows: slice, new: torch.Tensor) -> torch.Tensor:
+        """The last columns of `rows` in a layer, as many as `new` has, and the room behind."""
+        layers: list[torch.Tensor] = getattr(self, name)
+        if depth == len(layers):
+            wide = self.columns + ROOM
+            layers.append(_columns(new, len(self.own), wide, lying=name == "values"))
+        before = self.columns - new.shape[2]
+        layers[depth][rows, :, :before] = 0  # masked, and so never to be anything but a number
+        return layers[depth][rows, :, before:]
+
+
+def _side_by_side(caches: Sequence[SharedCache], name: str, longest: int) -> list[torch.Tensor]:
+    """The starts of all, padded to `longest`, layer by layer; of a cache without them, zeros."""
+    found: list[list[torch.Tensor]] = [getattr(cache, name) for cache in caches]
+    made = []
+    for depth, like in enumerate(next(filter(None, found), [])):
+        parts = []
+        for cache, layers in zip(caches, found, strict=True):
+            if layers:
+                parts.append(pad(layers[depth], (0, 0, 0, longest - layers[depth].shape[2])))
+            else:
+                rows = len(cache.segments)
+                parts.append(like.new_zeros(rows, like.shape[1], longest, like.shape[3]))
+        made.append(torch.cat(parts))
+    return made
 
 
 def as_bias(seen: torch.Tensor) -> torch.Tensor:
@@ -244,20 +282,6 @@ def _seats(segments: Sequence[Segment], device: torch.device) -> Seats:
     there = torch.arange(max(segment.length for segment in segments), device=device)
     bias = as_bias(there < lengths[:, None])[:, None, None]
     return Seats(torch.tensor(row, device=device), torch.tensor(back, device=device), bias)
-
-
-def _aligned(
-    layers: Sequence[torch.Tensor], used: Sequence[int], columns: int, lying: bool
-) -> torch.Tensor:
-    """The used columns of each at the end of `columns`; zeros before, with room behind."""
-    made = _columns(layers[0], sum(map(len, layers)), columns + ROOM, lying=lying)
-    first = 0
-    for layer, width in zip(layers, used, strict=True):
-        rows = slice(first, first + len(layer))
-        first += len(layer)
-        made[rows, :, : columns - width] = 0  # masked, and so never to be anything but a number
-        made[rows, :, columns - width : columns] = layer[:, :, :width]
-    return made
 
 
 def _columns(like: torch.Tensor, rows: int, columns: int, *, lying: bool) -> torch.Tensor:

@@ -23,7 +23,14 @@ from recbole_exp3rt.llm.base import Answer, Failure, LLMError, Request
 from recbole_exp3rt.llm.batches import Task
 from recbole_exp3rt.llm.chat import Chat
 from recbole_exp3rt.llm.engine import Engine
-from recbole_exp3rt.llm.memory import MemoryPlan, check_fits, out_of_memory, plan_memory
+from recbole_exp3rt.llm.memory import (
+    MemoryPlan,
+    check_fits,
+    give_back,
+    keep_freed,
+    out_of_memory,
+    plan_memory,
+)
 from recbole_exp3rt.llm.packed import pack
 from recbole_exp3rt.llm.smollm2 import NAME as SMOLLM2
 from recbole_exp3rt.llm.smollm2 import WHEEL, smollm2_folder
@@ -116,6 +123,8 @@ def load_model(
     model.eval()  # type: ignore[no-untyped-call]
     if device == "cpu":
         pack(model)
+        give_back()
+        keep_freed()
     return Loaded(model, tokenizer, identity, plan, rows)
 
 

@@ -1,5 +1,6 @@
 """What a model will need, before it is loaded: against known figures and a real model."""
 
+import sys
 from dataclasses import replace
 
 import pytest
@@ -70,3 +71,21 @@ def test_a_container_s_limit_counts(monkeypatch, tmp_path):
     (tmp_path / "memory.current").write_text("2500000\n")
     (tmp_path / "memory.stat").write_text("anon 1\ninactive_file 500000\n")
     assert memory.free_memory("cpu") == 1_000_000
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's allocator")
+def test_what_a_layer_frees_waits_for_the_next(smollm2):
+    """Results of megabytes, which the allocator would fetch page by page each time."""
+    resource = pytest.importorskip("resource")
+
+    def layer():
+        return [torch.ones(5 * 2**20) for _ in range(3)]
+
+    def pages():
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+    layer()
+    before = pages()
+    for _ in range(10):
+        layer()
+    assert pages() - before < 3 * 20 * 2**20 / resource.getpagesize()  # not even once all of it

@@ -4,7 +4,17 @@ import copy
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, GraniteConfig, LlamaConfig, Qwen2Config, Qwen3Config
+from transformers import (
+    AutoModelForCausalLM,
+    CohereConfig,
+    GemmaConfig,
+    GraniteConfig,
+    LlamaConfig,
+    Olmo2Config,
+    Qwen2Config,
+    Qwen3Config,
+    StableLmConfig,
+)
 
 from recbole_exp3rt.llm.attention import NAME
 from recbole_exp3rt.llm.decode import Rows, prefill
@@ -27,6 +37,10 @@ KINDS = {
     "Llama with biases": (LlamaConfig(**SIZES, attention_bias=True, mlp_bias=True), True),
     "Qwen 2": (Qwen2Config(**SIZES), True),
     "Qwen 3, which norms its heads": (Qwen3Config(**SIZES), False),
+    "Gemma, whose norms are of another kind": (GemmaConfig(**SIZES, head_dim=8), False),
+    "StableLM, which turns a part of a head": (StableLmConfig(**SIZES), False),
+    "OLMo 2, which norms behind": (Olmo2Config(**SIZES, eos_token_id=1), False),
+    "Cohere, whose halves stand beside each other": (CohereConfig(**SIZES, eos_token_id=1), False),
     "Granite, which scales its residuals": (GraniteConfig(**SIZES, residual_multiplier=0.2), False),
 }
 
@@ -64,11 +78,8 @@ def test_rows_with_and_without_a_start_go_on_together():
     stock = copy.deepcopy(model)
     stock.set_attn_implementation("sdpa")
     pack(model)
-    with_start = Rows.start(model, prefill(model, START, rows=2))
-    with_start.feed([[1, 2], [3]])
-    without = Rows.start(model, Segment(1))
-    without.feed([[61, 62, 63, 64]])
-    together = Rows.joined([with_start, without])
+    batches = [(prefill(model, START, rows=2), [[1, 2], [3]]), (Segment(1), [[61, 62, 63, 64]])]
+    together, _ = Rows.boarded(model, None, batches)
     logits = together.feed([[71], [72], [73]])
     for k, tokens in enumerate(([*START, 1, 2, 71], [*START, 3, 72], [61, 62, 63, 64, 73])):
         with torch.inference_mode():

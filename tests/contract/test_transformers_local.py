@@ -97,7 +97,7 @@ def test_no_prompt_is_read_twice_and_a_common_start_once(smollm2, monkeypatch):
     answers = answer_all(smollm2, requests)
     # two users: what begins a user's prompts goes through the model as one row, the rest as three
     for family, ((one, shared), (rows, suffix)) in zip(
-        (prompts[:3], prompts[3:]), (read[:2], read[2:4]), strict=True
+        (prompts[:3], prompts[3:]), zip(read[:2], read[2:4], strict=True), strict=True
     ):
         assert (one, rows) == (1, 3) and shared > 30
         assert shared + suffix == max(map(len, family))
