@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
@@ -16,7 +15,9 @@ from transformers.masking_utils import sdpa_mask
 from recbole_exp3rt.llm.shared import NARROW, LayerView, SharedCache
 
 NAME = "exp3rt_shared"
-STRETCH = 128  # queries at once in a prompt, on a CPU
+STRETCH = 64  # queries at once in a prompt, on a CPU
+# What scaled_dot_product_attention is there, which keeps the normaliser to itself
+_FLASH = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 
 
 def attend(
@@ -42,6 +43,8 @@ def attend(
     )  # [rows, kv heads, columns, size]
     if query.shape[2] <= NARROW:
         return _apart(query * scaling, keys, values, cache, layer), None
+    if query.device.type == "cpu":
+        return _wide(query, keys, values, cache, layer, scaling), None
     outputs, first = [], 0
     for number, (segment, mask) in enumerate(zip(cache.segments, cache.masks, strict=True)):
         rows = slice(first, first + segment.rows)
@@ -50,39 +53,59 @@ def attend(
         if segment.length:  # the start stands before each row for as long as this layer lasts
             own_keys = _behind(cache.start_keys[layer][number, :, : segment.length], own_keys)
             own_values = _behind(cache.start_values[layer][number, :, : segment.length], own_values)
-        outputs.append(_read(module, query[rows], own_keys, own_values.contiguous(), mask, scaling))
+        out, _ = sdpa_attention_forward(
+            module, query[rows], own_keys, own_values.contiguous(), mask, scaling=scaling
+        )
+        outputs.append(out)
     return torch.cat(outputs) if len(outputs) > 1 else outputs[0], None
 
 
-def _read(
-    module: torch.nn.Module,
+def _wide(
     query: torch.Tensor,
     keys: torch.Tensor,
     values: torch.Tensor,
-    mask: torch.Tensor,
+    cache: SharedCache,
+    layer: int,
     scaling: float,
 ) -> torch.Tensor:
-    """[rows, heads, width, size] over what stands before and the width itself."""
-    if query.device.type != "cpu":
-        out, _ = sdpa_attention_forward(module, query, keys, values, mask, scaling=scaling)
-        return out
-    # The CPU's kernel takes grouped heads as they are, but computes what is masked: a stretch of
-    # queries is shown only what comes before its end.
-    width, columns, mask = query.shape[2], keys.shape[2], mask.to(query.dtype)
-    parts = []
+    """Many queries a row, on a CPU: as `_apart`, by the library's kernel. It takes grouped heads
+    as they are, but computes what is masked, so that queries are shown only what comes before."""
+    rows, heads, width, size = query.shape
+    columns, near, values = cache.columns, cache.near.to(query.dtype), values.contiguous()
+    out = query.new_empty(rows, width, heads, size)
+    lse = torch.empty(rows, width, heads, 1)
     for first in range(0, width, STRETCH):
         last = min(first + STRETCH, width)
         seen = columns - width + last
-        part = scaled_dot_product_attention(
+        met, norm = _FLASH(
             query[:, :, first:last],
             keys[:, :, :seen],
             values[:, :, :seen],
-            attn_mask=mask[:, :, first:last, :seen],
+            attn_mask=near[:, :, first:last, :seen],
             scale=scaling,
-            enable_gqa=True,
         )
-        parts.append(part.transpose(1, 2))
-    return torch.cat(parts, dim=1)
+        out[:, first:last] = met.transpose(1, 2)
+        lse[:, first:last, :, 0] = norm.transpose(1, 2)
+    first, groups = 0, keys.shape[1]
+    for number, segment in enumerate(cache.segments):
+        some = slice(first, first + segment.rows)
+        first += segment.rows
+        if not segment.length:
+            continue
+        asked = query[some].reshape(segment.rows, groups, -1, width, size).permute(1, 2, 0, 3, 4)
+        start = (
+            kept[layer][number : number + 1, :, : segment.length].contiguous()
+            for kept in (cache.start_keys, cache.start_values)
+        )
+        met, norm = _FLASH(asked.reshape(1, groups, -1, size), *start, scale=scaling)
+        # all as [rows, width, kv heads, group, size]
+        met = met.reshape(asked.shape).permute(2, 3, 0, 1, 4)
+        norm = norm.reshape(*asked.shape[:-1], 1).permute(2, 3, 0, 1, 4)
+        own, own_norm = (
+            t[some].view(segment.rows, width, groups, -1, t.shape[-1]) for t in (out, lse)
+        )
+        torch.lerp(met, own, torch.sigmoid(own_norm - norm).to(query.dtype), out=own)
+    return out
 
 
 def _apart(

@@ -17,7 +17,7 @@ from transformers.cache_utils import Cache
 
 from recbole_exp3rt.llm.memory import give_back
 
-ROOM = 64  # columns that the cache grows by
+ROOM = 128  # columns that the cache grows by, which copies it: most rationales are no longer
 NARROW = 16  # so few columns at once meet the starts apart from what is a row's own
 
 
@@ -73,7 +73,8 @@ class SharedCache(Cache):
         # several segments they are put together by `widened` and `take`
         self.start_keys = list(segments[0].keys)
         self.start_values = list(segments[0].values)
-        # What is being read may look at: all of it, for each segment; or in its own columns
+        # What is being read may look at, in its own columns; and where a GPU meets them together
+        # with the starts, all of it, for each segment
         self.masks: list[torch.Tensor] = []
         self.near = own
         self._seats: Seats | None = None
@@ -105,10 +106,10 @@ class SharedCache(Cache):
             [torch.full((s.rows,), s.length, device=new.device) for s in self.segments]
         )
         positions = starts[:, None] + self.own.long().cumsum(dim=1) - 1
-        narrow = width <= NARROW
-        self.masks = [] if narrow else self._causal(width)
-        # of a wide read only the last column may be asked for by itself
-        self.near = as_bias(self._seen(self.own, width if narrow else 1))[:, None]
+        together = width > NARROW and new.device.type != "cpu"
+        self.masks = self._causal(width) if together else []
+        # of a wide read the last column alone may be asked for as well
+        self.near = as_bias(self._seen(self.own, 1 if together else width))[:, None]
         return positions.clamp(min=0)[:, -width:]
 
     @staticmethod
@@ -127,9 +128,7 @@ class SharedCache(Cache):
         for segment in self.segments:
             seen = self._seen(self.own[first : first + segment.rows], width)
             start = seen.new_ones(segment.rows, width, segment.length)
-            mask = torch.cat([start, seen], dim=2)[:, None]
-            # on a CPU every layer would turn it into numbers
-            masks.append(as_bias(mask) if mask.device.type == "cpu" else mask)
+            masks.append(torch.cat([start, seen], dim=2)[:, None])
             first += segment.rows
         return masks
 
@@ -151,6 +150,8 @@ class SharedCache(Cache):
                 grown = _columns(new, len(new), last + ROOM, lying=kept is self.values)
                 grown[:, :, : last - width] = kept[layer_idx][:, :, : last - width]
                 kept[layer_idx] = grown
+                if last > width:  # the narrower one has gone
+                    give_back()
             kept[layer_idx][:, :, last - width : last] = new
         view = LayerView(self, layer_idx)
         return view, view
@@ -222,6 +223,8 @@ class SharedCache(Cache):
         for name in ("keys", "values"):
             starts = _side_by_side([*old, *parts], f"start_{name}", whole.longest)
             setattr(whole, f"start_{name}", starts)
+            for depth, like in enumerate(starts):
+                whole._place(name, depth, slice(0), like[:, :, :0])
             for cache in old:
                 layers = getattr(cache, name)
                 for depth, layer in enumerate(layers):

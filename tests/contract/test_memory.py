@@ -1,5 +1,6 @@
 """What a model will need, before it is loaded: against known figures and a real model."""
 
+import subprocess
 import sys
 from dataclasses import replace
 
@@ -73,19 +74,23 @@ def test_a_container_s_limit_counts(monkeypatch, tmp_path):
     assert memory.free_memory("cpu") == 1_000_000
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's allocator")
-def test_what_a_layer_frees_waits_for_the_next(smollm2):
-    """Results of megabytes, which the allocator would fetch page by page each time."""
-    resource = pytest.importorskip("resource")
+FREED = """
+import resource, torch
+from recbole_exp3rt.llm.transformers_local import TransformersLLM
 
-    def layer():
-        return [torch.ones(5 * 2**20) for _ in range(3)]
-
-    def pages():
-        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-
+llm = TransformersLLM("smollm2", device="cpu")
+pages = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt * resource.getpagesize()
+layer = lambda: [torch.ones(5 * 2**20) for _ in range(3)]
+layer()
+before = pages()
+for _ in range(10):
     layer()
-    before = pages()
-    for _ in range(10):
-        layer()
-    assert pages() - before < 3 * 20 * 2**20 / resource.getpagesize()  # not even once all of it
+print((pages() - before) / 2**20)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's allocator")
+def test_what_a_layer_frees_waits_for_the_next():
+    """Results of megabytes, which the allocator would fetch page by page each time."""
+    done = subprocess.run([sys.executable, "-c", FREED], capture_output=True, text=True, check=True)
+    assert float(done.stdout) < 150  # megabytes, of 600 that are made
