@@ -80,7 +80,7 @@ from recbole_exp3rt.llm.transformers_local import TransformersLLM
 
 llm = TransformersLLM("smollm2", device="cpu")
 pages = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt * resource.getpagesize()
-layer = lambda: [torch.ones(5 * 2**20) for _ in range(3)]
+layer = lambda: [torch.ones(5 * 2**20) for _ in range(6)]
 layer()
 before = pages()
 for _ in range(10):
@@ -93,4 +93,4 @@ print((pages() - before) / 2**20)
 def test_what_a_layer_frees_waits_for_the_next():
     """Results of megabytes, which the allocator would fetch page by page each time."""
     done = subprocess.run([sys.executable, "-c", FREED], capture_output=True, text=True, check=True)
-    assert float(done.stdout) < 150  # megabytes, of 600 that are made
+    assert float(done.stdout) < 300  # megabytes, of 1,200 that are made
