@@ -123,8 +123,11 @@ def annotate_config(config: Config, console: Console) -> Path:
         made = annotator.run()
     except LLMError:
         if annotator.rejected:
-            listed = write_rejected(own.folder, annotator.rejected)
-            console.print(f"Rejected answers: {escape(str(listed))}")
+            try:
+                listed = str(write_rejected(own.folder, annotator.rejected))
+            except OSError as error:  # what stopped the run matters more
+                listed = f"not listed, {error}"
+            console.print(f"Rejected answers: {escape(listed)}")
         raise
     card = _card(config, settings, own, split.digest, teacher.identity, prompts, made)
     write_training_data(own.folder, made.examples, card, made.rejected)

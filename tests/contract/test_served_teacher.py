@@ -127,3 +127,11 @@ def test_a_teacher_that_refuses_everything_ends_in_a_line_and_its_answers_are_li
     assert "Rejected answers: refused.rejected.jsonl" in said.out and not Path("refused").exists()
     listed = [json.loads(line) for line in Path("refused.rejected.jsonl").read_text().splitlines()]
     assert listed and {row["answer"] for row in listed} == {"I'm sorry, but I can't do that."}
+
+    # a list that cannot be written does not hide why the run ended
+    Path("refused.rejected.jsonl").unlink()
+    Path("refused.rejected.jsonl").mkdir()
+    with playing(Refusing) as (_, url):
+        assert main([*own, f"--base_url={url}"]) == 2
+    said = capsys.readouterr()
+    assert "not one of" in said.err and "Rejected answers: not listed" in said.out
