@@ -43,7 +43,7 @@ def attend(
     )  # [rows, kv heads, columns, size]
     if query.shape[2] <= NARROW:
         return _apart(query * scaling, keys, values, cache, layer), None
-    if query.device.type == "cpu":
+    if not cache.masks:
         return _wide(query, keys, values, cache, layer, scaling), None
     outputs, first = [], 0
     for number, (segment, mask) in enumerate(zip(cache.segments, cache.masks, strict=True)):

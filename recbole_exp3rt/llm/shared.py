@@ -19,6 +19,7 @@ from recbole_exp3rt.llm.memory import give_back
 
 ROOM = 128  # columns that the cache grows by, which copies it: most rationales are no longer
 NARROW = 16  # so few columns at once meet the starts apart from what is a row's own
+APART = {"cpu"}  # devices where many do so as well
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +74,8 @@ class SharedCache(Cache):
         # several segments they are put together by `widened` and `take`
         self.start_keys = list(segments[0].keys)
         self.start_values = list(segments[0].values)
-        # What is being read may look at, in its own columns; and where a GPU meets them together
-        # with the starts, all of it, for each segment
+        # What is being read may look at, in its own columns; where they are met together with
+        # the starts, all of it, for each segment
         self.masks: list[torch.Tensor] = []
         self.near = own
         self._seats: Seats | None = None
@@ -106,7 +107,7 @@ class SharedCache(Cache):
             [torch.full((s.rows,), s.length, device=new.device) for s in self.segments]
         )
         positions = starts[:, None] + self.own.long().cumsum(dim=1) - 1
-        together = width > NARROW and new.device.type != "cpu"
+        together = width > NARROW and new.device.type not in APART
         self.masks = self._causal(width) if together else []
         # of a wide read the last column alone may be asked for as well
         self.near = as_bias(self._seen(self.own, 1 if together else width))[:, None]

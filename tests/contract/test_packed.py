@@ -16,6 +16,7 @@ from transformers import (
     StableLmConfig,
 )
 
+from recbole_exp3rt.llm import shared
 from recbole_exp3rt.llm.attention import NAME
 from recbole_exp3rt.llm.decode import Rows, prefill
 from recbole_exp3rt.llm.packed import PackedLayer, PackedLinear, pack
@@ -87,15 +88,26 @@ def test_rows_with_and_without_a_start_go_on_together():
         torch.testing.assert_close(logits[k], wanted, atol=1e-5, rtol=1e-5)
 
 
-def test_a_prompt_longer_than_a_stretch_of_queries():
-    model = made(LlamaConfig(**SIZES))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("apart", [{"cpu"}, set()], ids=["a CPU's way", "a GPU's way"])
+def test_a_prompt_longer_than_a_stretch_of_queries(apart, dtype, monkeypatch):
+    monkeypatch.setattr(shared, "APART", apart)
+    model = made(LlamaConfig(**SIZES)).to(dtype)
     stock = copy.deepcopy(model)
     stock.set_attn_implementation("sdpa")
-    pack(model)
+    if apart:
+        pack(model)
     tokens = [int(t) for t in torch.randint(0, 97, (300,), generator=torch.Generator())]
-    rows = Rows.start(model, prefill(model, tokens[:40], rows=2))
-    logits = rows.feed([tokens[40:], tokens[200:]])
-    for got, prompt in zip(logits, (tokens, tokens[:40] + tokens[200:]), strict=True):
+    batches = [
+        (prefill(model, tokens[:40], rows=2), [tokens[40:], tokens[200:]]),
+        (Segment(1), [tokens[:70]]),
+    ]
+    rows, logits = Rows.boarded(model, None, batches)
+    longer = rows.feed([tokens[:30], tokens[:20], tokens[:25]])  # behind starts of two lengths
+    prompts = [tokens, tokens[:40] + tokens[200:], tokens[:70]]
+    near = 1e-5 if dtype == torch.float32 else 0.1
+    for k, prompt in enumerate(prompts):
         with torch.inference_mode():
-            wanted = stock(torch.tensor([prompt])).logits[0, -1]
-        torch.testing.assert_close(got, wanted, atol=1e-5, rtol=1e-5)
+            wanted = stock(torch.tensor([[*prompt, *tokens[: (30, 20, 25)[k]]]])).logits[0].float()
+        torch.testing.assert_close(logits[k], wanted[len(prompt) - 1], atol=near, rtol=near)
+        torch.testing.assert_close(longer[k], wanted[-1], atol=near, rtol=near)
