@@ -208,8 +208,12 @@ class SharedCache(Cache):
         is used up: each of its layers goes as soon as it is copied, or all would be held twice.
         """
         old = [] if aboard is None else [aboard]
-        segments = [segment for cache in old for segment in cache.segments]
-        segments += [segment for segment, _ in batches]
+        new_segments: list[Segment] = []
+        for segment, _ in batches:  # neighbours with one start are one segment
+            if segment.length and new_segments and new_segments[-1].keys is segment.keys:
+                segment = segment.of(new_segments.pop().rows + segment.rows)
+            new_segments.append(segment)
+        segments = [segment for cache in old for segment in cache.segments] + new_segments
         columns = max([cache.columns for cache in old] + [max(n) for _, n in batches])
         lengths = torch.tensor([n for _, each in batches for n in each], device=device)
         new = torch.arange(columns, device=device) >= columns - lengths[:, None]
@@ -222,9 +226,11 @@ class SharedCache(Cache):
             parts.append(part)
             first += segment.rows
         for name in ("keys", "values"):
-            starts = _side_by_side([*old, *parts], f"start_{name}", whole.longest)
-            setattr(whole, f"start_{name}", starts)
-            for depth, like in enumerate(starts):
+            starts = [(len(cache.segments), getattr(cache, f"start_{name}")) for cache in old]
+            starts += [(1, getattr(segment, name)) for segment in new_segments]
+            beside = _side_by_side(starts, whole.longest)
+            setattr(whole, f"start_{name}", beside)
+            for depth, like in enumerate(beside):  # now, before what layers make lies between
                 whole._place(name, depth, slice(0), like[:, :, :0])
             for cache in old:
                 layers = getattr(cache, name)
@@ -254,18 +260,21 @@ class SharedCache(Cache):
         return layers[depth][rows, :, before:]
 
 
-def _side_by_side(caches: Sequence[SharedCache], name: str, longest: int) -> list[torch.Tensor]:
-    """The starts of all, padded to `longest`, layer by layer; of a cache without them, zeros."""
-    found: list[list[torch.Tensor]] = [getattr(cache, name) for cache in caches]
+def _side_by_side(
+    starts: Sequence[tuple[int, Sequence[torch.Tensor]]], longest: int
+) -> list[torch.Tensor]:
+    """Starts in one tensor a layer, padded to `longest`; of segments without any, zeros.
+
+    Each: of how many segments, and [segments, heads, length, width] for each layer.
+    """
     made = []
-    for depth, like in enumerate(next(filter(None, found), [])):
+    for depth, like in enumerate(next((layers for _, layers in starts if layers), ())):
         parts = []
-        for cache, layers in zip(caches, found, strict=True):
+        for number, layers in starts:
             if layers:
                 parts.append(pad(layers[depth], (0, 0, 0, longest - layers[depth].shape[2])))
             else:
-                rows = len(cache.segments)
-                parts.append(like.new_zeros(rows, like.shape[1], longest, like.shape[3]))
+                parts.append(like.new_zeros(number, like.shape[1], longest, like.shape[3]))
         made.append(torch.cat(parts))
     return made
 

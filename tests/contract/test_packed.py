@@ -88,6 +88,14 @@ def test_rows_with_and_without_a_start_go_on_together():
         torch.testing.assert_close(logits[k], wanted, atol=1e-5, rtol=1e-5)
 
 
+def test_a_start_that_came_in_two_batches_is_kept_once():
+    model = made(LlamaConfig(**SIZES))
+    start = prefill(model, START, rows=2)
+    rows, _ = Rows.boarded(model, None, [(start, [[1], [2]]), (start.of(1), [[3]])])
+    assert [(segment.rows, segment.length) for segment in rows.cache.segments] == [(3, 5)]
+    assert all(len(layer) == 1 for layer in rows.cache.start_keys)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("apart", [{"cpu"}, set()], ids=["a CPU's way", "a GPU's way"])
 def test_a_prompt_longer_than_a_stretch_of_queries(apart, dtype, monkeypatch):
