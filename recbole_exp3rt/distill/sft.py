@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,8 @@ import torch
 from datasets import Dataset
 from peft import LoraConfig
 from torch.nn.functional import cross_entropy
-from transformers import PrinterCallback, TrainerCallback, set_seed
+from torch.utils.data import Sampler
+from transformers import PrinterCallback, TrainerCallback, TrainerState, set_seed
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
@@ -120,8 +121,30 @@ class AnswerTrainer(SFTTrainer):
             logs["eval_loss"] = total / max(count, 1)
         super().log(logs, start_time)
 
+    def _get_train_sampler(self, *args: Any, **kwargs: Any) -> Any:
+        return EpochOrder(super()._get_train_sampler(*args, **kwargs), self)
+
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """None: the student has a card of its own."""
+
+
+class EpochOrder(Sampler[int]):
+    """A sampler whose order follows from seed and epoch, so that what goes on within an epoch sees
+    the rows that are left of it: the library's goes by the random numbers before the epoch."""
+
+    def __init__(self, sampler: Any, trainer: AnswerTrainer) -> None:
+        self.sampler = sampler
+        self.trainer = trainer
+
+    def __len__(self) -> int:
+        return len(self.sampler)
+
+    def __iter__(self) -> Iterator[int]:
+        state, args = self.trainer.state, self.trainer.args
+        epoch = int(state.global_step * args.num_train_epochs // state.max_steps)
+        if epoch:  # the first one's follow from the seed
+            self.sampler.generator = torch.Generator().manual_seed(1000 * args.seed + epoch)
+        return iter(self.sampler)
 
 
 class Watch(TrainerCallback):
@@ -151,8 +174,10 @@ class Watch(TrainerCallback):
         if self.trainer.accelerator.num_processes > 1:
             flag = torch.tensor([float(due)], device=self.trainer.accelerator.device)
             due = bool(self.trainer.accelerator.gather(flag)[0].item())
-        if due:
-            control.should_save = True
+        # Where an epoch ends, its evaluation comes first: what goes on from before has none
+        steps = state.max_steps / args.num_train_epochs
+        ended = state.global_step >= state.max_steps or state.global_step % steps == 0
+        control.should_save = due and not ended
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         control.should_evaluate = True
@@ -169,8 +194,7 @@ class Watch(TrainerCallback):
         )
         if better:
             self.keep()
-        since = len(losses) - 1 - losses.index(best)
-        if since >= self.settings.patience:
+        if stops(losses, self.settings.patience):
             control.should_training_stop = True
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -202,6 +226,14 @@ class Watch(TrainerCallback):
 def eval_losses(history: Sequence[dict[str, Any]]) -> list[tuple[float, float]]:
     """(epoch, loss) of each evaluation."""
     return [(log["epoch"], log["eval_loss"]) for log in history if "eval_loss" in log]
+
+
+def stops(losses: Sequence[tuple[float, float]], patience: int) -> bool:
+    """Whether the last `patience` evaluations were no better than one before."""
+    if not losses:
+        return False
+    best = min(losses, key=lambda pair: pair[1])
+    return len(losses) - 1 - losses.index(best) >= patience
 
 
 def lora(settings: TrainSettings) -> LoraConfig:
@@ -237,7 +269,9 @@ def fit(
     checkpoint = whole_checkpoint(folder)
     if checkpoint:
         say(f"  goes on from step {checkpoint.name.rpartition('-')[2]}")
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        trainer.state = TrainerState.load_from_json(str(checkpoint / STATE))
+    if not stops(eval_losses(trainer.state.log_history), settings.patience):
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     history = trainer.state.log_history
     losses = eval_losses(history)
     tokens = trainer.state.epoch * sum(len(example.ids) for example in train)

@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from recbole_exp3rt.card import CARD, check_unseen, for_step, has_card
+from recbole_exp3rt.distill import sft
 from recbole_exp3rt.distill.merge import merge
 from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.llm.base import LLMError, Readout, Request, answer_all
@@ -145,6 +146,42 @@ def test_training_stops_early_and_keeps_the_best(tiny, data, tmp_path):
     fit(tiny, data, tmp_path / "short", learning_rate=3.0, epochs=best + 1)
     name = "adapter_model.safetensors"
     assert (tmp_path / "s" / name).read_bytes() == (tmp_path / "short" / name).read_bytes()
+
+
+@pytest.mark.parametrize("batching", ["length_grouping", "packing"])
+@pytest.mark.parametrize("moment", ["first evaluation", "last evaluation", "last save"])
+def test_a_training_that_is_stopped_where_an_epoch_ends_goes_on_as_if_not(
+    moment, batching, tiny, data, tmp_path, monkeypatch
+):
+    settings = {"learning_rate": 1.0, "epochs": 9, "checkpoint_minutes": 1e-6}
+    settings |= {"batching": batching, "batch_size": 4, "micro_batch": 4}
+    wanted = fit(tiny, data, tmp_path / "whole", **settings).metrics[""]
+    ends = len(wanted["eval_loss"])
+    assert ends < 9  # it stops early
+
+    def stopping(method, at):
+        calls = []
+
+        def stopped(*args, **kwargs):
+            calls.append(1)
+            if len(calls) == at:
+                raise SystemExit
+            return method(*args, **kwargs)
+
+        return stopped
+
+    with monkeypatch.context() as patched, pytest.raises(SystemExit):
+        if moment == "last save":
+            patched.setattr(sft.Watch, "on_train_end", stopping(sft.Watch.on_train_end, 1))
+        else:
+            at = 1 if moment == "first evaluation" else ends
+            evaluate = stopping(sft.AnswerTrainer.evaluate, at)
+            patched.setattr(sft.AnswerTrainer, "evaluate", evaluate)
+        fit(tiny, data, tmp_path / "again", **settings)
+    got = fit(tiny, data, tmp_path / "again", **settings).metrics[""]
+    assert (got["loss"], got["eval_loss"]) == (wanted["loss"], wanted["eval_loss"])
+    name = "adapter_model.safetensors"
+    assert (tmp_path / "again" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
 def test_an_adapter_for_each_step(tiny, tmp_path):
