@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,13 +18,13 @@ import torch
 from datasets import Dataset
 from peft import LoraConfig
 from torch.nn.functional import cross_entropy
-from torch.utils.data import Sampler
 from transformers import PrinterCallback, TrainerCallback, TrainerState, set_seed
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
 from recbole_exp3rt.distill.encode import IGNORED, Encoded
 from recbole_exp3rt.distill.fast import speed_up
+from recbole_exp3rt.distill.order import EpochOrder
 from recbole_exp3rt.distill.presets import TrainSettings
 from recbole_exp3rt.distill.rows import one_row
 from recbole_exp3rt.errors import UsageError
@@ -126,25 +126,6 @@ class AnswerTrainer(SFTTrainer):
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """None: the student has a card of its own."""
-
-
-class EpochOrder(Sampler[int]):
-    """A sampler whose order follows from seed and epoch, so that what goes on within an epoch sees
-    the rows that are left of it: the library's goes by the random numbers before the epoch."""
-
-    def __init__(self, sampler: Any, trainer: AnswerTrainer) -> None:
-        self.sampler = sampler
-        self.trainer = trainer
-
-    def __len__(self) -> int:
-        return len(self.sampler)
-
-    def __iter__(self) -> Iterator[int]:
-        state, args = self.trainer.state, self.trainer.args
-        epoch = int(state.global_step * args.num_train_epochs // state.max_steps)
-        if epoch:  # the first one's follow from the seed
-            self.sampler.generator = torch.Generator().manual_seed(1000 * args.seed + epoch)
-        return iter(self.sampler)
 
 
 class Watch(TrainerCallback):
