@@ -13,6 +13,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Literal, Protocol, runtime_checkable
 
+from recbole_exp3rt.text import whole
+
 Role = Literal["system", "user", "assistant"]
 
 
@@ -54,7 +56,11 @@ class Request:
     def key(self, identity: str) -> str:
         """Content address of the answer that the model `identity` gives to this request."""
         body = json.dumps([identity, asdict(self)], sort_keys=True, ensure_ascii=False)
-        return hashlib.sha256(body.encode()).hexdigest()
+        try:
+            content = body.encode()
+        except UnicodeEncodeError:  # half a character; it is asked as `whole` text
+            content = whole(body).encode()
+        return hashlib.sha256(content).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)

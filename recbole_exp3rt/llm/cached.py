@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
+import math
+import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
-from recbole_exp3rt.llm.base import LLM, Answer, Completion, LLMError, Request, readout_of
+from recbole_exp3rt.errors import UsageError
+from recbole_exp3rt.llm.base import LLM, Answer, Completion, Failure, LLMError, Request, readout_of
+from recbole_exp3rt.llm.claims import Claims
 from recbole_exp3rt.llm.store import Store
+from recbole_exp3rt.text import whole
+
+FIRST_LOOK, LAST_LOOK = 0.02, 1.0  # seconds between two looks for answers of others
+LOOK_SHARE = 20  # a look may take a twentieth of the time, when many are waited for
+MOST_CHARACTERS = 10_000_000  # of an answer that is kept
+MOST_TOKENS = 2**63 - 1  # that a database can count
 
 
 class CachedLLM:
     """Answers from `store`, and asks `llm` for what is not there.
 
-    An answer is committed before it is passed on; failures are not kept. With no `llm` inside,
+    An answer is committed before it is passed on; failures are not kept. What another run is
+    asking for is waited for, see `claims.py`. With no `llm` inside,
     a missing answer is an LLMError: that is how a finished run is replayed without its model. Then
     `identity` says whose answers are meant, and `count_tokens` how its tokens are counted.
 
     `hits` counts requests answered without the model, `calls` those the model answered;
-    `prompt_tokens` and `new_tokens` are what these calls took.
+    `prompt_tokens` and `new_tokens` are what these calls took. `replaced` counts answers with
+    characters that cannot be kept, each of which stands as U+FFFD.
     """
 
     def __init__(
@@ -37,6 +51,7 @@ class CachedLLM:
         self.calls = 0
         self.prompt_tokens = 0
         self.new_tokens = 0
+        self.replaced = 0
 
     @property
     def identity(self) -> str:
@@ -62,49 +77,115 @@ class CachedLLM:
         return sum(key in found for key in keys)
 
     def generate(self, requests: Sequence[Request]) -> Iterator[tuple[int, Answer]]:
-        """Stored answers first, then the model's as they arrive.
+        """Stored answers first, then the model's as they arrive, then those of other runs.
 
-        Raises: LLMError if an answer is missing and there is no model inside; UsageError for a
-        stored answer that cannot be one to its request.
+        Raises: LLMError if an answer is missing and there is no model inside; UsageError if one is
+        missing and the store is read-only.
         """
         positions: dict[str, list[int]] = {}
         for position, request in enumerate(requests):
             positions.setdefault(request.key(self.identity), []).append(position)
-        found = self.store.get_many(list(positions))
-        missing = [key for key in positions if key not in found]
-        if missing and self.llm is None:
-            raise LLMError(
-                f"{self.identity}: {len(missing)} of {len(positions)} answers are not in "
-                f"{self.store.path}; run once with the model"
+        missing = dict(positions)
+        yield from self._stored(requests, missing)
+        if not missing:
+            return
+        lacks = f"{len(missing)} of {len(positions)} answers are not in {self.store.path}"
+        if self.llm is None:
+            raise LLMError(f"{self.identity}: {lacks}; run once with the model")
+        if self.store.read_only:
+            raise UsageError(
+                f"{lacks}, which is read-only, so no new ones can be kept: make the file and its "
+                "folder writable, or name another file (store_path)"
             )
-        for key, answer in found.items():
-            readout = requests[positions[key][0]].readout
-            if answer.label_logp is not None and (
-                readout is None or len(answer.label_logp) != len(readout.labels)
-            ):
-                labels = readout.labels if readout else ()
-                raise self.store.damaged(
-                    key, f"{len(answer.label_logp)} label probabilities for {len(labels)} labels"
-                )
-            for position in positions[key]:
+        yield from self._ask_or_wait(self.llm, requests, missing)
+
+    def _stored(
+        self, requests: Sequence[Request], missing: dict[str, list[int]]
+    ) -> Iterator[tuple[int, Answer]]:
+        """The answers to `missing` that are in the store; their keys are taken out of it."""
+        for key, answer in self.store.get_many(list(missing)).items():
+            readout = requests[missing[key][0]].readout
+            count = len(readout.labels) if readout else 0
+            if answer.label_logp is not None and len(answer.label_logp) != count:
+                reason = f"{len(answer.label_logp)} label probabilities for {count} labels"
+                self.store.damaged(key, reason)
+                continue
+            for position in missing.pop(key):
                 self.hits += 1
                 yield position, answer
-        if missing and self.llm is not None:
-            yield from self._ask(self.llm, requests, {key: positions[key] for key in missing})
+
+    def _ask_or_wait(
+        self, llm: LLM, requests: Sequence[Request], missing: dict[str, list[int]]
+    ) -> Iterator[tuple[int, Answer]]:
+        """Ask for what nobody asks for, then wait for the rest; ask for what others gave up."""
+        replaced, pause = self.replaced, FIRST_LOOK
+        with Claims(self.store) as claims:
+            while missing:
+                taken = claims.take(list(missing))
+                ours = {key: missing.pop(key) for key in list(missing) if key in taken}
+                if ours:
+                    yield from self._ask(llm, requests, ours, claims)
+                    pause = FIRST_LOOK
+                elif pause == LAST_LOOK:
+                    warnings.warn(
+                        f"waiting for answers that another run is asking for ({self.store.path})",
+                        stacklevel=2,
+                    )
+                if not missing:
+                    break
+                start, open_before = time.monotonic(), len(missing)
+                yield from self._stored(requests, missing)
+                if len(missing) < open_before:
+                    pause = FIRST_LOOK
+                elif not ours:
+                    time.sleep(max(pause, LOOK_SHARE * (time.monotonic() - start)))
+                    pause = min(2 * pause, LAST_LOOK)
+        if self.replaced > replaced:
+            warnings.warn(
+                f"{self.identity}: {self.replaced - replaced} answers hold characters that cannot "
+                "be stored; each of these stands as U+FFFD",
+                stacklevel=2,
+            )
 
     def _ask(
-        self, llm: LLM, requests: Sequence[Request], positions: dict[str, list[int]]
+        self,
+        llm: LLM,
+        requests: Sequence[Request],
+        positions: dict[str, list[int]],
+        claims: Claims,
     ) -> Iterator[tuple[int, Answer]]:
         keys = list(positions)
-        for k, answer in llm.generate([requests[positions[key][0]] for key in keys]):
-            first, *others = positions[keys[k]]
+        for k, said in llm.generate([requests[positions[key][0]] for key in keys]):
+            key = keys[k]
+            first, *others = positions[key]
+            answer = said if isinstance(said, Failure) else self._storable(said)
             if isinstance(answer, Completion):
                 # Waiting for more would leave answers unsaved while the model works on the next
                 # batch; a commit without a disk flush costs next to nothing beside an answer.
-                self.store.put_many(self.identity, {keys[k]: (requests[first], answer)})
+                self.store.put_many(self.identity, {key: (requests[first], answer)})
+                claims.answered(key)
                 self.prompt_tokens += answer.prompt_tokens
                 self.new_tokens += answer.new_tokens
+            else:
+                claims.release([key])
             self.calls += 1
             self.hits += len(others)
             for position in (first, *others):
                 yield position, answer
+
+    def _storable(self, said: Completion) -> Answer:
+        """`said` as any database can hold it."""
+        prompt, new, missing = (
+            count if 0 <= count <= MOST_TOKENS else 0
+            for count in (said.prompt_tokens, said.new_tokens, said.missing_labels)
+        )
+        if len(said.text) > MOST_CHARACTERS:
+            reason = f"the answer is too long to be kept: {len(said.text):,} characters"
+            return Failure(reason, prompt, new)
+        if not all(logp < math.inf for logp in said.label_logp or ()):  # nor is NaN
+            return Failure("the label probabilities are no numbers", prompt, new)
+        text = whole(said.text).replace("\0", "\ufffd")
+        self.replaced += text != said.text
+        return replace(
+            said, text=text, prompt_tokens=prompt, new_tokens=new, missing_labels=missing
+        )

@@ -7,21 +7,37 @@ be looked at. What the store does not know: which model is asked, or what an ans
 from __future__ import annotations
 
 import json
+import math
+import os
+import shutil
 import sqlite3
+import tempfile
+import threading
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+import warnings
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.llm.base import Completion, Request
+from recbole_exp3rt.llm.claims import has_ended, this_process
+from recbole_exp3rt.text import whole
 
 APPLICATION_ID = 0x45585033  # "EXP3": tells our files from other SQLite files
 VERSION = 2  # 2: missing_labels
 IN_ONE_QUERY = 500  # SQLite binds at least 999 values
 WAIT_SECONDS = 60.0  # for another process's commit
+FINISHES = ("stop", "length")
+SPACE = "free some space, and the same command goes on"
+REMEDIES = {  # what SQLite says -> what to do; all else is a file that is no store
+    "disk is full": f"the disk is full; {SPACE}",
+    "disk I/O": f"the disk fails; {SPACE}",
+    "locked": "another process holds it locked; end that one, and the same command goes on",
+    "readonly": "it cannot be written; make the file and its folder writable, or name another file",
+}
 
 COLUMNS = "key, text, finish, prompt_tokens, new_tokens, label_logp, missing_labels"
 TABLES = (
@@ -39,59 +55,101 @@ TABLES = (
         identity TEXT NOT NULL,
         request TEXT NOT NULL
     ) WITHOUT ROWID""",
+    # Who asks, until when (seconds since 1970), and which process that is.
+    """CREATE TABLE IF NOT EXISTS owners (
+        owner TEXT PRIMARY KEY,
+        expires REAL NOT NULL,
+        process TEXT NOT NULL
+    ) WITHOUT ROWID""",
+    """CREATE TABLE IF NOT EXISTS claims (
+        key TEXT PRIMARY KEY,
+        owner TEXT NOT NULL
+    ) WITHOUT ROWID""",
 )
+NOW = "(julianday('now') - 2440587.5) * 86400.0"  # seconds since 1970, by the database's clock
 # Version 1 had no such column: whatever it kept was exact.
 ADD_MISSING_LABELS = "ALTER TABLE answers ADD COLUMN missing_labels INTEGER NOT NULL DEFAULT 0"
 
 
 class Store:
-    """Completions by `Request.key(identity)`. Two processes may share one file.
+    """Completions by `Request.key(identity)`. Processes and threads may share one file.
 
     A committed answer survives `kill -9` of the process; the first answer to a question stays.
+    A file that cannot be written, or stands in such a folder, is `read_only`: it answers, and
+    keeps nothing. A row that cannot be an answer is named in a warning and counts as not there;
+    the next answer takes its place.
     Raises: UsageError if the file is not such a store, or cannot be opened.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
+        self._lock = threading.RLock()  # one thread at a time uses the connection
+        self._damaged: set[str] = set()  # keys whose rows are no answers
+        self._process = this_process()
+        self._columns = COLUMNS
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            # Any thread may use it; who shares a store among threads lets one in at a time.
-            self._db = sqlite3.connect(
-                self.path, timeout=WAIT_SECONDS, isolation_level=None, check_same_thread=False
-            )
+            places = (self.path, self.path.parent)
+            self.read_only = self.path.is_file() and not all(os.access(p, os.W_OK) for p in places)
+            self._db = self._read_only() if self.read_only else self._connect(self.path)
             self._open()
         except (sqlite3.Error, OSError) as error:
             raise self._unusable(str(error)) from error
 
+    def _connect(self, file: str | Path) -> sqlite3.Connection:
+        return sqlite3.connect(
+            file,
+            timeout=WAIT_SECONDS,
+            isolation_level=None,
+            check_same_thread=False,
+            uri=isinstance(file, str),
+        )
+
+    def _read_only(self) -> sqlite3.Connection:
+        """As another process may be writing it; else as a file that nobody changes; else, where
+        the last commits of a killed run stand in a file of their own, a copy of both.
+        """
+        log = self.path.with_name(self.path.name + "-wal")
+        left = log.is_file() and log.stat().st_size > 0
+        for how in ("mode=ro", *(() if left else ("immutable=1",))):
+            db = self._connect(f"{self.path.absolute().as_uri()}?{how}")
+            try:
+                db.execute("SELECT count(*) FROM sqlite_master")
+                return db
+            except sqlite3.OperationalError:
+                db.close()
+        self._copy = tempfile.TemporaryDirectory(prefix="exp3rt-")  # removed with the store
+        copies = [shutil.copyfile(f, Path(self._copy.name) / f.name) for f in (self.path, log)]
+        return self._connect(copies[0])
+
     def _open(self) -> None:
         # Tables before the mark: another process may make both, in one commit, while we look.
-        (tables,) = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        tables = {name for (name,) in self._db.execute("SELECT name FROM sqlite_master")}
         (application,) = self._db.execute("PRAGMA application_id").fetchone()
         (version,) = self._db.execute("PRAGMA user_version").fetchone()
         if tables and application != APPLICATION_ID:
             raise self._unusable("it holds something else")
         if version > VERSION:
             raise self._unusable(f"it was written by a newer version ({version})")
+        if self.read_only:
+            if version < 2:
+                self._columns = COLUMNS.replace("missing_labels", "0")
+            return
         self._write_ahead()
         self._db.execute("PRAGMA synchronous = NORMAL")
-        if version < VERSION:
+        if version < VERSION or "claims" not in tables:
             self._make()
 
     def _make(self) -> None:
         """The tables of this version, new or out of an older one's, in one commit."""
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
+        with self._commit() as db:
             for table in TABLES:
-                self._db.execute(table)
-            columns = [row[1] for row in self._db.execute("PRAGMA table_info(answers)")]
+                db.execute(table)
+            columns = [row[1] for row in db.execute("PRAGMA table_info(answers)")]
             if "missing_labels" not in columns:
-                self._db.execute(ADD_MISSING_LABELS)
-            self._db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-            self._db.execute(f"PRAGMA user_version = {VERSION}")
-            self._db.execute("COMMIT")
-        except BaseException:
-            self._rollback()
-            raise
+                db.execute(ADD_MISSING_LABELS)
+            db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            db.execute(f"PRAGMA user_version = {VERSION}")
 
     def _write_ahead(self) -> None:
         """Readers and a writer at once, and no disk flush at each commit.
@@ -108,81 +166,184 @@ class Store:
                     raise
                 time.sleep(0.01)
 
-    def _rollback(self) -> None:
-        with suppress(sqlite3.Error):  # a full disk has undone it already
-            self._db.execute("ROLLBACK")
+    @contextmanager
+    def _commit(self) -> Iterator[sqlite3.Connection]:
+        """All that is done within is one commit, or nothing of it is done."""
+        with self._lock:
+            if self.read_only:
+                raise self._unusable("readonly")
+            try:
+                self._db.execute("BEGIN IMMEDIATE")
+                try:
+                    yield self._db
+                    self._db.execute("COMMIT")
+                except BaseException:
+                    with suppress(sqlite3.Error):  # a full disk has undone it already
+                        self._db.execute("ROLLBACK")
+                    raise
+            except sqlite3.Error as error:
+                raise self._unusable(str(error)) from error
+
+    def _rows(self, query: str, keys: Sequence[str]) -> Iterator[list[tuple[Any, ...]]]:
+        """Rows of `query`, which ends in the keys that it is about, some keys at a time."""
+        for start in range(0, len(keys), IN_ONE_QUERY):
+            some = keys[start : start + IN_ONE_QUERY]
+            asked = f"{query} ({','.join('?' * len(some))})"
+            try:
+                with self._lock:
+                    rows = self._db.execute(asked, some).fetchall()
+            except sqlite3.OperationalError as error:
+                if "decode" not in str(error):
+                    raise self._unusable(str(error)) from error
+                if len(some) == 1:
+                    self.damaged(some[0], "it is no UTF-8")
+                    continue
+                for key in some:
+                    yield from self._rows(query, [key])
+                continue
+            except sqlite3.Error as error:
+                raise self._unusable(str(error)) from error
+            yield rows
 
     def _unusable(self, reason: str) -> UsageError:
-        if "disk is full" in reason or "disk I/O" in reason:
-            return UsageError(
-                f"store {self.path}: {reason}; free some space, and the same command goes on"
-            )
+        for sign, remedy in REMEDIES.items():
+            if sign in reason:
+                return UsageError(f"store {self.path}: {remedy}")
         return UsageError(
             f"store {self.path} is not a readable answer store ({reason}): "
             "move it away, or name another file"
         )
 
-    def damaged(self, key: str, reason: str) -> UsageError:
-        return self._unusable(f"answer {key} is damaged: {reason}")
+    def damaged(self, key: str, reason: str) -> None:
+        """Say that the row of `key` is no answer; from now on it counts as not there."""
+        if key not in self._damaged:
+            self._damaged.add(key)
+            warnings.warn(
+                f"store {self.path}: answer {key} is damaged ({reason}) and counts as not there",
+                stacklevel=2,
+            )
 
     def get_many(self, keys: Sequence[str]) -> dict[str, Completion]:
         """The completions that are there, by key."""
         found: dict[str, Completion] = {}
-        try:
-            for start in range(0, len(keys), IN_ONE_QUERY):
-                some = keys[start : start + IN_ONE_QUERY]
-                query = f"SELECT {COLUMNS} FROM answers WHERE key IN ({','.join('?' * len(some))})"
-                for key, text, finish, prompt, new, logp, missing in self._db.execute(query, some):
-                    label_logp = None if logp is None else tuple(map(float, json.loads(logp)))
-                    if not all(isinstance(count, int) for count in (prompt, new, missing)):
-                        raise ValueError(f"its counts are {prompt!r}, {new!r}, {missing!r}")
+        for rows in self._rows(f"SELECT {self._columns} FROM answers WHERE key IN", keys):
+            for key, text, finish, prompt, new, logp, missing in rows:
+                try:
+                    label_logp = None if logp is None else _numbers(logp)
+                    if type(text) is not str or finish not in FINISHES:
+                        raise ValueError("its text is none")
+                    if not (type(prompt) is type(new) is type(missing) is int):
+                        raise ValueError(f"its counts are {prompt!r}, {new!r}, {missing!r}"[:80])
+                except (ValueError, TypeError, OverflowError, RecursionError) as error:
+                    self.damaged(str(key), str(error))
+                else:
                     found[key] = Completion(text, finish, prompt, new, label_logp, missing)
-        except sqlite3.Error as error:
-            raise self._unusable(str(error)) from error
-        except (ValueError, TypeError) as error:
-            raise self.damaged(key, str(error)) from error
+        if self._damaged:
+            self._damaged -= found.keys()  # another process has mended it
         return found
 
     def put_many(self, identity: str, answers: Mapping[str, tuple[Request, Completion]]) -> None:
-        """Keep all answers in one commit. An answer that is there already stays as it is."""
+        """Keep all answers in one commit, which ends the claims on them.
+
+        An answer that is there already stays as it is.
+        """
+        with self._commit() as db:
+            if spoilt := self._damaged & answers.keys():
+                db.executemany("DELETE FROM answers WHERE key = ?", [(key,) for key in spoilt])
+            db.executemany(
+                f"INSERT OR IGNORE INTO answers ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)",
+                [
+                    (
+                        key,
+                        answer.text,
+                        answer.finish,
+                        answer.prompt_tokens,
+                        answer.new_tokens,
+                        None if answer.label_logp is None else json.dumps(answer.label_logp),
+                        answer.missing_labels,
+                    )
+                    for key, (_, answer) in answers.items()
+                ],
+            )
+            db.executemany(
+                "INSERT OR IGNORE INTO requests VALUES (?, ?, ?)",
+                [
+                    (key, whole(identity), whole(json.dumps(asdict(request), ensure_ascii=False)))
+                    for key, (request, _) in answers.items()
+                ],
+            )
+            db.executemany("DELETE FROM claims WHERE key = ?", [(key,) for key in answers])
+        self._damaged -= answers.keys()
+
+    # --- claims: see `claims.py`
+
+    def claim(self, owner: str, keys: Sequence[str], seconds: float) -> set[str]:
+        """Those of `keys` that are now `owner`'s to ask: no answer is there, and no other owner
+        has them. They lapse `seconds` after the last claim or renewal of `owner`, and at once
+        where its process has ended.
+        """
+        if not self._free(owner, keys):
+            return set()  # who waits does not write
+        with self._commit() as db:
+            free = self._free(owner, keys)
+            lapsed = {name for (name,) in db.execute("SELECT owner FROM owners")} - self._living()
+            for name in lapsed - {owner}:
+                db.execute("DELETE FROM claims WHERE owner = ?", (name,))
+                db.execute("DELETE FROM owners WHERE owner = ?", (name,))
+            self._hold(owner, seconds)
+            db.executemany(
+                "INSERT OR REPLACE INTO claims VALUES (?, ?)", [(key, owner) for key in free]
+            )
+        return set(free)
+
+    def renew(self, owner: str, seconds: float) -> None:
+        """All claims of `owner` hold for `seconds` from now."""
+        with self._commit():
+            self._hold(owner, seconds)
+
+    def release(self, owner: str, keys: Collection[str]) -> None:
+        """Others may ask for those of `keys` that are `owner`'s."""
+        with self._commit() as db:
+            db.executemany(
+                "DELETE FROM claims WHERE key = ? AND owner = ?", [(key, owner) for key in keys]
+            )
+
+    def _hold(self, owner: str, seconds: float) -> None:
+        self._db.execute(
+            f"INSERT OR REPLACE INTO owners VALUES (?, {NOW} + ?, ?)",
+            (owner, seconds, self._process),
+        )
+
+    def _living(self) -> set[str]:
+        """Owners whose claims hold."""
+        query = f"SELECT owner, process FROM owners WHERE expires > {NOW}"
         try:
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                self._db.executemany(
-                    f"INSERT OR IGNORE INTO answers ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)",
-                    [
-                        (
-                            key,
-                            answer.text,
-                            answer.finish,
-                            answer.prompt_tokens,
-                            answer.new_tokens,
-                            None if answer.label_logp is None else json.dumps(answer.label_logp),
-                            answer.missing_labels,
-                        )
-                        for key, (_, answer) in answers.items()
-                    ],
-                )
-                self._db.executemany(
-                    "INSERT OR IGNORE INTO requests VALUES (?, ?, ?)",
-                    [
-                        (key, identity, json.dumps(asdict(request), ensure_ascii=False))
-                        for key, (request, _) in answers.items()
-                    ],
-                )
-                self._db.execute("COMMIT")
-            except BaseException:
-                self._rollback()
-                raise
+            with self._lock:
+                owners = self._db.execute(query).fetchall()
         except sqlite3.Error as error:
             raise self._unusable(str(error)) from error
+        return {owner for owner, process in owners if not has_ended(str(process))}
+
+    def _free(self, owner: str, keys: Sequence[str]) -> list[str]:
+        """Those of `keys` without an answer that no other owner holds."""
+        taken: set[str] = set()
+        for rows in self._rows("SELECT key FROM answers WHERE key IN", keys):
+            taken.update(key for (key,) in rows)
+        taken -= self._damaged
+        others = self._living() - {owner}
+        if others:
+            for rows in self._rows("SELECT key, owner FROM claims WHERE key IN", keys):
+                taken.update(key for key, holder in rows if holder in others)
+        return [key for key in keys if key not in taken]
+
+    # --- for somebody who looks
 
     def asked(self, key: str) -> tuple[str, str] | None:
         """Identity of the model and the request as JSON, for somebody who looks at an answer."""
-        row = self._db.execute(
-            "SELECT identity, request FROM requests WHERE key = ?", (key,)
-        ).fetchone()
-        return cast("tuple[str, str] | None", row)
+        for rows in self._rows("SELECT identity, request FROM requests WHERE key IN", [key]):
+            for row in rows:
+                return cast("tuple[str, str]", row)
+        return None
 
     def identities(self) -> list[str]:
         """Whose answers these are, sorted."""
@@ -195,3 +356,16 @@ class Store:
 
     def close(self) -> None:
         self._db.close()
+
+
+def _numbers(logp: object) -> tuple[float, ...]:
+    """Label log-probabilities as they are stored.
+
+    Raises: ValueError, TypeError, OverflowError, RecursionError.
+    """
+    if type(logp) is not str:
+        raise ValueError("its label probabilities are none")
+    numbers = tuple(map(float, json.loads(logp)))
+    if not all(number < math.inf for number in numbers):  # nor is NaN
+        raise ValueError("its label probabilities are no numbers")
+    return numbers
