@@ -39,7 +39,7 @@ def served(llama_server):
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A folder with room for 200 kB, and what makes room for 20 MB."""
+    """A folder with room for 200 kB, and what makes room for 20 MB, or changes it as told."""
     disk = tmp_path / "disk"
     disk.mkdir()
 
@@ -49,5 +49,5 @@ def small_disk(tmp_path):
 
     if not mount("size=200k"):
         pytest.skip("a small disk can be mounted by root only")
-    yield disk, lambda: mount("remount,size=20m")
+    yield disk, lambda how="remount,size=20m": mount(how)
     subprocess.run(["umount", str(disk)], check=False)

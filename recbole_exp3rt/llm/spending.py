@@ -6,6 +6,7 @@ is not known here: how a model is asked, or that its answers are stored.
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -22,10 +23,12 @@ from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.llm.base import LLM, Answer, Completion, LLMError, Request, readout_of
 from recbole_exp3rt.llm.written import ROOM
 from recbole_exp3rt.paths import properties_dir
+from recbole_exp3rt.text import whole
 
 MILLION = 1_000_000
 BATCH = "batch:"
 SERVED = ("openai:", BATCH)  # how models that cost money are named
+START = b'{"when": "'  # of a line in a ledger
 MESSAGE = 8  # tokens that a chat template puts around a message, at most
 
 
@@ -123,7 +126,7 @@ def _price(file: Path, name: str, entry: Any) -> tuple[Price, float]:
     values = dict(entry) if isinstance(entry, dict) else {"": entry}
     values.setdefault("batch_discount", 0.0)
     good = values.keys() == {"prompt", "new", "batch_discount"} and all(
-        isinstance(v, (int, float)) and not isinstance(v, bool) and v >= 0 and math.isfinite(v)
+        isinstance(v, (int, float)) and not isinstance(v, bool) and 0 <= v < 1e300
         for v in values.values()
     )
     if not good or values["batch_discount"] > 1:
@@ -164,23 +167,28 @@ class Ledger:
 
     A line is one write, so several processes may share a file and each counts what the others
     add, and a killed process leaves whole lines; one that a full disk or a power cut tore is passed
-    over. Not in it: questions that were in flight when a process was killed, answers that broke on
-    their way and were asked for again, and the few tokens that tell what a server serves.
+    over. A line that holds no costs is passed over too; `garbage` names the first, as no budget
+    can be kept then. Not in it: questions that were in flight when a process was killed, answers
+    that broke on their way and were asked for again, and the few tokens that tell what a server
+    serves. A file that cannot be written can be read.
 
-    Raises: UsageError if the file cannot be written, or holds something else.
+    Raises: UsageError if the file cannot be read, or holds something else.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self._read_to = 0
-        self._torn = False  # a line without its end stands last
+        self._lines = 0
         self._by_model: dict[str, Spent] = {}
+        self.garbage = ""  # the first line that holds no costs, in words
+        self._catch_up()
+
+    def check(self) -> None:
+        """Find out whether answers can be noted, before one is paid. Raises: UsageError."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.path.touch()
-            self._catch_up()
-            if self._torn:
-                self._append(b"\n")
+            with self.path.open("ab"):
+                pass
         except OSError as error:
             raise self._unusable(error) from error
 
@@ -188,7 +196,7 @@ class Ledger:
         """Note one answered question. Raises: UsageError if it cannot be written."""
         line = {
             "when": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            "model": model,
+            "model": whole(model),
             "calls": 1,
             "prompt_tokens": prompt_tokens,
             "new_tokens": new_tokens,
@@ -210,14 +218,18 @@ class Ledger:
 
     def __str__(self) -> str:
         lines = [f"{model}: {spent}" for model, spent in sorted(self.by_model().items())]
-        return "\n".join([*lines, f"in all: {self.total}"])
+        missed = [f"not counted: {self.garbage}"] if self.garbage else []
+        return "\n".join([*lines, f"in all: {self.total}", *missed])
 
     def _append(self, line: bytes) -> None:
-        place = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-        try:
-            os.write(place, line)
-        finally:
-            os.close(place)
+        with self.path.open("a+b", buffering=0) as file:
+            size = file.seek(0, os.SEEK_END)
+            if size:
+                file.seek(size - 1)
+                if file.read(1) != b"\n":  # the last one is torn: it costs itself only
+                    line = b"\n" + line
+            if file.write(line) != len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def _catch_up(self) -> None:
         """Read what was added since."""
@@ -225,36 +237,52 @@ class Ledger:
             with self.path.open("rb") as file:
                 file.seek(self._read_to)
                 added = file.read()
+        except FileNotFoundError:
+            return
         except OSError as error:
             raise self._unusable(error) from error
         if not self._read_to and added and not added.startswith(b"{"):
             raise UsageError(
                 f"ledger {self.path} holds something else: move it away, or name another file"
             )
-        whole = added[: added.rfind(b"\n") + 1]
-        self._torn = len(whole) < len(added)
-        for line in whole.splitlines():
+        done = added.rfind(b"\n") + 1
+        for line in added[:done].split(b"\n")[:-1]:
+            self._lines += 1
             try:
-                entry = json.loads(line)
-                cost = entry["cost"]
-                spent = Spent(
-                    int(entry["calls"]),
-                    int(entry["prompt_tokens"]),
-                    int(entry["new_tokens"]),
-                    float(cost or 0.0),
-                    int(entry["calls"]) if cost is None else 0,
-                )
-                model = str(entry["model"])
-            except (ValueError, KeyError, TypeError):
+                model, spent = _read_line(line)
+            except ValueError as error:
+                if line.strip() and not self.garbage and not _is_torn(line):
+                    self.garbage = f"line {self._lines}: {error}"
                 continue
             self._by_model[model] = self._by_model.get(model, Spent()) + spent
-        self._read_to += len(whole)
+        self._read_to += done
 
     def _unusable(self, error: OSError) -> UsageError:
         return UsageError(
             f"ledger {self.path} cannot be used ({error.strerror or error}): "
             "make room, or name another file (ledger: FILE)"
         )
+
+
+def _read_line(line: bytes) -> tuple[str, Spent]:
+    """Identity, and what an answer took. Raises: ValueError with what is wrong."""
+    try:
+        entry = json.loads(line)
+        counts = [entry[name] for name in ("calls", "prompt_tokens", "new_tokens")]
+        model, cost = entry["model"], entry["cost"]
+        paid = 0.0 if cost is None else float(cost)
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
+        raise ValueError("it is no line of a ledger") from None
+    for number in (*counts, 0 if cost is None else cost):
+        if type(number) not in (int, float) or not 0 <= number < math.inf:
+            raise ValueError(f"{str(number)[:20]!r} is no number from 0 on")
+    calls, prompt, new = (int(count) for count in counts)
+    return str(model), Spent(calls, prompt, new, paid, calls if cost is None else 0)
+
+
+def _is_torn(line: bytes) -> bool:
+    """Whether it is the start of a line, as a full disk or a power cut leaves it."""
+    return line.startswith(START[: len(line)]) and not line.rstrip().endswith(b"}")
 
 
 class MeteredLLM:
@@ -302,8 +330,11 @@ class MeteredLLM:
     def generate(self, requests: Sequence[Request]) -> Iterator[tuple[int, Answer]]:
         """Answers as they arrive, each noted before it is passed on.
 
-        Raises: BudgetReached before a question is asked that could cross the budget.
+        Raises: BudgetReached before a question is asked that could cross the budget; UsageError
+        if the ledger cannot be written, or does not tell what was spent of the budget.
         """
+        if requests:
+            self.ledger.check()
         start = 0
         while start < len(requests):
             some = requests[start : start + self._affordable(requests, start)]
@@ -328,6 +359,11 @@ class MeteredLLM:
         if self.budget is None or self.price == FREE:
             return rest
         spent = self.ledger.total.cost
+        if self.ledger.garbage:
+            raise UsageError(
+                f"budget={self.budget:g} cannot be kept, as ledger {self.ledger.path} does not "
+                f"tell what was spent ({self.ledger.garbage}): correct or remove that line"
+            )
         left, count, most = self.budget - spent, 0, 0.0
         for request in requests[start:]:
             most += self.bound(request)

@@ -161,6 +161,81 @@ def test_a_torn_line_costs_itself_only(tmp_path):
     assert again.total.cost == Ledger(file).total.cost == 2.0
 
 
+LINE = {"when": "2026-01-01", "model": "m", "calls": 1, "prompt_tokens": 1, "new_tokens": 1}
+
+
+def line(cost, **other):
+    return json.dumps({**LINE, "cost": 0, **other}).replace('"cost": 0', f'"cost": {cost}')
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        line("NaN"),
+        line("1e999"),
+        line("-1e999"),
+        line("-5"),
+        line("true"),
+        line('"1"'),
+        line(10**400),
+        line(1, calls=-1),
+        line(1, prompt_tokens=None),
+        '{"when": "2026", "cost": ' + "[" * 100_000 + "]" * 100_000 + "}",
+        "[" * 100_000,
+        "\x00\xff{}",
+        line(1)[:40] + line(1),  # torn, and written on by something else
+    ],
+)
+def test_a_line_that_holds_no_costs_is_passed_over_but_no_budget_is_kept_by_it(
+    tmp_path, dear, garbage
+):
+    file = tmp_path / "l.jsonl"
+    file.write_bytes("\n".join([line(1.5), garbage, line(2), ""]).encode("latin-1"))
+    ledger = Ledger(file)
+    assert ledger.total == Ledger(file).total and ledger.total.cost == 3.5
+    assert "not counted: line 2: " in str(ledger)
+    answer_all(MeteredLLM(teacher(), dear, ledger), [ask("film")])
+    assert ledger.total.cost == 6.5
+    inner = teacher()
+    with pytest.raises(UsageError, match=r"budget=1e\+09 cannot be kept.*line 2: .*remove") as error:
+        answer_all(MeteredLLM(inner, dear, Ledger(file), 1e9), [ask("film")])
+    assert inner.calls == 0 and "\n" not in str(error.value)
+
+
+def test_a_line_that_another_process_tears_meanwhile_costs_itself_only(tmp_path, dear):
+    file = tmp_path / "l.jsonl"
+    one = Ledger(file)
+    one.add("m", 1, 1, 1.0)
+    with file.open("ab") as torn:
+        torn.write(line(1)[:50].encode())
+    one.add("half \ud83d", 1, 1, 2.0)
+    assert one.total.cost == Ledger(file).total.cost == 3.0
+    answer_all(MeteredLLM(teacher(), dear, Ledger(file), 100.0), [ask("film")])
+
+
+def test_a_ledger_that_cannot_be_written_is_read_and_nothing_is_asked(small_disk, dear):
+    disk, make_room = small_disk
+    Ledger(disk / "l.jsonl").add("m", 1, 1, 1.0)
+    assert make_room("remount,ro")
+    ledger, inner = Ledger(disk / "l.jsonl"), teacher()
+    assert ledger.total.cost == 1.0
+    with pytest.raises(UsageError, match=r"ledger .*l.jsonl cannot be used \(Read-only"):
+        answer_all(MeteredLLM(inner, dear, ledger), [ask("film")])
+    assert inner.calls == 0
+
+
+def test_a_ledger_on_a_full_disk_says_so_and_counts_whole_lines(small_disk):
+    disk, make_room = small_disk
+    ledger, noted = Ledger(disk / "l.jsonl"), 0
+    with pytest.raises(UsageError, match=r"cannot be used \(No space left on device\): make room"):
+        for _ in range(100):
+            ledger.add("m" * 10_000, 1, 1, 1.0)
+            noted += 1
+    assert make_room()
+    ledger.add("m", 1, 1, 1.0)
+    assert noted > 0 and Ledger(ledger.path).total.cost == noted + 1
+
+
 def test_another_file_is_not_written_into(tmp_path):
     file = tmp_path / "notes.txt"
     file.write_text("my notes")
