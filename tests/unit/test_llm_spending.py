@@ -197,7 +197,7 @@ def test_a_line_that_holds_no_costs_is_passed_over_but_no_budget_is_kept_by_it(
     answer_all(MeteredLLM(teacher(), dear, ledger), [ask("film")])
     assert ledger.total.cost == 6.5
     inner = teacher()
-    with pytest.raises(UsageError, match=r"budget=1e\+09 cannot be kept.*line 2: .*remove") as error:
+    with pytest.raises(UsageError, match=r"cannot be kept.*line 2: .*remove") as error:
         answer_all(MeteredLLM(inner, dear, Ledger(file), 1e9), [ask("film")])
     assert inner.calls == 0 and "\n" not in str(error.value)
 

@@ -2,14 +2,22 @@
 
 import json
 import multiprocessing
+import os
 import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 
 from recbole_exp3rt.errors import UsageError
+from recbole_exp3rt.llm import store as store_module
 from recbole_exp3rt.llm.base import Completion, Message, Readout, Request
+from recbole_exp3rt.llm.claims import this_process
 from recbole_exp3rt.llm.store import Store
 
+ROOT = Path(__file__).parents[2]
 REQUEST = Request((Message("user", "Was it good?"),), readout=Readout("Rating: ", ("0", "1")))
 ANSWER = Completion("Yes – très bon.\n", "length", 12, 34, (-0.1234567890123456, -7.5))
 
@@ -94,14 +102,41 @@ def test_a_file_that_is_no_store_is_named_with_the_remedy(tmp_path, spoil):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("damage", ["label_logp = '[-1.0, -2'", "prompt_tokens = 'x'"])
-def test_an_answer_whose_numbers_are_damaged_is_named_with_the_remedy(tmp_path, damage):
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "label_logp = '[-1.0, -2'",
+        "label_logp = '[NaN, -2]'",
+        "label_logp = '[1e999, -2]'",
+        f"label_logp = '{'[' * 100_000}'",
+        f"label_logp = '[{10**400}]'",
+        "label_logp = 'null'",
+        "label_logp = x'5b5d'",
+        "prompt_tokens = 'x'",
+        "new_tokens = 1.5",
+        "text = x'00ff'",
+        "text = CAST(x'ff41' AS TEXT)",  # no UTF-8
+        "finish = x'ff'",
+        "finish = 'perhaps'",
+    ],
+)
+def test_a_row_that_is_no_answer_is_named_and_the_next_answer_takes_its_place(tmp_path, damage):
     path = tmp_path / "answers.sqlite"
-    Store(path).put_many("m", {"k": (REQUEST, Completion("x", label_logp=(-1.0, -2.0)))})
+    answer = Completion("x", label_logp=(-1.0, -2.0))
+    keys = [f"key {n}" for n in range(700)]
+    store = Store(path)
+    store.put_many("m", {key: (REQUEST, answer) for key in keys})
     with sqlite3.connect(path) as db:
-        db.execute(f"UPDATE answers SET {damage}")
-    with pytest.raises(UsageError, match=r"answer k is damaged.*move it away"):
-        Store(path).get_many(["k"])
+        db.execute(f"UPDATE answers SET {damage} WHERE key = 'key 3'")
+    with pytest.warns(UserWarning, match=r"answers.sqlite: answer key 3 is damaged") as said:
+        found = store.get_many(keys)
+        assert store.get_many(keys) == found
+    assert len(said) == 1 and "\n" not in str(said[0].message)
+    assert found.keys() == set(keys) - {"key 3"}
+    assert store.claim("me", keys, 9.0) == {"key 3"}
+    better = Completion("better", label_logp=(-1.0, -2.0))
+    store.put_many("m", {"key 3": (REQUEST, better)})
+    assert Store(path).get_many(keys)["key 3"] == better
 
 
 def test_a_full_disk_is_told_and_what_is_there_stays(small_disk):
@@ -152,3 +187,119 @@ def test_a_store_of_version_1_keeps_its_answers_and_takes_new_ones(tmp_path):
     }
     with sqlite3.connect(path) as db:
         assert db.execute("PRAGMA user_version").fetchone() == (2,)
+
+
+# --- a store that cannot be written
+
+
+def _killed_before_it_closed(path):
+    """The last commits stand in a file of their own."""
+    code = (
+        "import os, sys; from recbole_exp3rt.llm.base import *;"
+        "from recbole_exp3rt.llm.store import Store;"
+        "Store(sys.argv[1]).put_many('m', {'k': (Request(()), Completion('kept'))});"
+        "os._exit(0)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(path)], check=True, cwd=ROOT)
+    assert path.with_name(path.name + "-wal").stat().st_size > 0
+
+
+def _closed(path):
+    store = Store(path)
+    store.put_many("m", {"k": (REQUEST, Completion("kept"))})
+    store.close()
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("leave", [_closed, _killed_before_it_closed])
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_store_on_read_only_media_answers_and_keeps_nothing(small_disk, leave, shared):
+    disk, change = small_disk
+    path = disk / "a #1?.sqlite"
+    leave(path)
+    if not shared:
+        path.with_name(path.name + "-shm").unlink(missing_ok=True)
+    assert change("remount,ro")
+    store = Store(path)
+    assert store.read_only and store.get_many(["k", "l"])["k"].text == "kept"
+    assert store.identities() == ["m"] and len(store) == 1
+    with pytest.raises(UsageError, match=r"it cannot be written; make the file and its folder"):
+        store.put_many("m", {"l": (REQUEST, Completion("new"))})
+    store.close()
+
+
+def test_a_store_of_version_1_on_read_only_media_answers(small_disk):
+    disk, change = small_disk
+    path = disk / "answers.sqlite"
+    _closed(path)
+    with sqlite3.connect(path) as db:
+        db.execute("ALTER TABLE answers DROP COLUMN missing_labels")
+        db.execute("DROP TABLE claims")
+        db.execute("PRAGMA user_version = 1")
+    db.close()
+    assert change("remount,ro")
+    store = Store(path)
+    assert store.get_many(["k"])["k"] == Completion("kept")
+    store.close()
+
+
+def test_a_store_that_another_process_holds_locked_is_no_damaged_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(store_module, "WAIT_SECONDS", 0.2)
+    store = Store(tmp_path / "answers.sqlite")
+    other = sqlite3.connect(store.path, isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+    with pytest.raises(UsageError, match="another process holds it locked; end that one"):
+        store.put_many("m", {"k": (REQUEST, ANSWER)})
+    other.execute("ROLLBACK")
+    store.put_many("m", {"k": (REQUEST, ANSWER)})
+
+
+# --- claims
+
+
+@pytest.fixture
+def two(tmp_path):
+    return Store(tmp_path / "answers.sqlite"), Store(tmp_path / "answers.sqlite")
+
+
+def test_a_question_is_one_owners_until_it_is_answered_or_released(two):
+    one, other = two
+    assert one.claim("one", ["a", "b", "c"], 9.0) == {"a", "b", "c"}
+    assert one.claim("one", ["a"], 9.0) == {"a"}  # nobody waits for himself
+    assert other.claim("other", ["a", "b", "c", "d"], 9.0) == {"d"}
+    other.release("other", ["a", "d"])  # a is not its own
+    one.release("one", ["b"])
+    one.put_many("m", {"c": (REQUEST, ANSWER)})
+    assert other.claim("other", ["a", "b", "c", "d"], 9.0) == {"b", "d"}
+
+
+def test_claims_lapse_without_a_heartbeat_and_hold_with_one(two):
+    one, other = two
+    one.claim("quick", ["a"], 0.4)
+    one.claim("slow", ["b"], 0.4)
+    for _ in range(4):
+        time.sleep(0.15)
+        one.renew("slow", 0.4)
+        assert "b" not in other.claim("other", ["b"], 0.4)
+    assert other.claim("other", ["a", "b"], 9.0) == {"a"}
+    assert one.claim("quick", ["a"], 0.4) == set()
+
+
+def test_claims_of_a_process_that_is_gone_lapse_at_once(two):
+    one, other = two
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    child.wait()
+    one._process = this_process().replace(f"/{os.getpid()}", f"/{child.pid}")
+    one.claim("gone", ["a"], 1e6)
+    one._process = f"another machine/{child.pid}"
+    one.claim("elsewhere", ["b"], 1e6)
+    assert other.claim("other", ["a", "b"], 9.0) == {"a"}
+
+
+def test_a_store_from_before_claims_takes_them(tmp_path):
+    path = tmp_path / "answers.sqlite"
+    store = Store(path)
+    store.put_many("m", {"k": (REQUEST, ANSWER)})
+    with sqlite3.connect(path) as db:
+        db.executescript("DROP TABLE claims; DROP TABLE owners")
+    assert Store(path).claim("one", ["k", "l"], 9.0) == {"l"}
