@@ -8,11 +8,13 @@ holds keys of questions and names of files, no text and no secret.
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from recbole_exp3rt.errors import UsageError
 
@@ -44,12 +46,12 @@ class Jobs:
         for path in sorted(self.folder.glob("*.json")):
             try:
                 entry = json.loads(path.read_text(encoding="utf-8"))
-                found.append(Job(**{**entry, "keys": tuple(entry["keys"])}))
+                found.append(_read(entry, path.stem))
             except FileNotFoundError:
                 continue  # another process was done with it
             except OSError as error:
                 raise self.unusable(error) from error
-            except (ValueError, TypeError, KeyError):
+            except (ValueError, TypeError, KeyError, RecursionError):
                 raise UsageError(
                     f"{path} is no note of a batch: move it away, or name another folder "
                     "(batch_dir)"
@@ -69,12 +71,19 @@ class Jobs:
             raise self.unusable(error) from error
 
     def drop(self, job: Job) -> None:
-        self._path(job).unlink(missing_ok=True)
+        try:
+            self._path(job).unlink(missing_ok=True)
+        except OSError as error:
+            raise self.unusable(error) from error
 
     @contextmanager
     def alone(self) -> Iterator[None]:
         """One process at a time submits; the lock of a killed one is gone with it."""
-        with (self.folder / ".lock").open("a") as lock:
+        try:
+            lock = (self.folder / ".lock").open("a")
+        except OSError as error:
+            raise self.unusable(error) from error
+        with lock:
             try:
                 import fcntl
             except ModuleNotFoundError:  # not on Windows
@@ -91,3 +100,13 @@ class Jobs:
             f"batch_dir={self.folder} cannot be used ({error.strerror or error}): make room, or "
             "name another folder"
         )
+
+
+def _read(entry: Any, mark: str) -> Job:
+    """The job of a note in the file called `mark`. Raises: ValueError, TypeError, KeyError."""
+    job = Job(**{**entry, "keys": tuple(entry["keys"])})
+    texts = (job.server, job.file, "" if job.batch is None else job.batch, *job.keys)
+    good = job.mark == mark and all(isinstance(text, str) for text in texts)
+    if not good or type(job.asked_at) not in (int, float) or not 0 <= job.asked_at < math.inf:
+        raise ValueError("its values are none of ours")
+    return job

@@ -1,5 +1,6 @@
 """The Batch route over real HTTP: what is answered, what is never paid twice."""
 
+import json
 import logging
 import os
 import signal
@@ -274,6 +275,25 @@ def test_two_runs_at_once_share_their_batch(server, tmp_path):
     assert len(server.paid) == 12 and set(server.paid.values()) == {1}
 
 
+@pytest.mark.parametrize("moment", ["uploaded", "looked"])
+def test_a_run_that_waits_for_a_killed_one_takes_its_batch_over(server, tmp_path, moment):
+    server.stop_at = moment
+    first = start(server, tmp_path)
+    assert server.reached.wait(60)
+    probed = server.asked["POST", "/v1/chat/completions"]
+    second = start(server, tmp_path)
+    while server.asked["POST", "/v1/chat/completions"] < 2 * probed:
+        time.sleep(0.01)
+    time.sleep(0.5)
+    assert len(server.files) == 1  # the second waits
+    os.kill(first.pid, signal.SIGKILL)
+    first.wait()
+    server.resume()
+    assert second.wait(60) == 0
+    assert len(Store(tmp_path / "answers.sqlite")) == 12
+    assert len(server.paid) == 12 and set(server.paid.values()) == {1}
+
+
 def test_answers_that_a_run_did_not_take_wait_for_the_next(server, to, tmp_path):
     server.stop_at = "created"
     run = start(server, tmp_path)
@@ -345,9 +365,12 @@ def test_a_damaged_note_is_one_line(tmp_path):
     job = Job("a1", "http://x", "file-1", 1.5, ("k",))
     jobs.keep(job)
     assert jobs.all() == [job]
-    (tmp_path / "a1.json").write_text("{")
-    with pytest.raises(UsageError, match=r"a1.json is no note of a batch: move it away"):
-        jobs.all()
+    note = json.loads((tmp_path / "a1.json").read_text())
+    spoilt = [{**note, "asked_at": "x"}, {**note, "mark": "../a1"}, {**note, "keys": [1]}, [note]]
+    for text in ("{", "[" * 100_000, *map(json.dumps, spoilt)):
+        (tmp_path / "a1.json").write_text(text)
+        with pytest.raises(UsageError, match=r"a1.json is no note of a batch: move it away"):
+            jobs.all()
     with pytest.raises(UsageError, match="cannot be used"):
         Jobs(tmp_path / "a1.json" / "below")
 
