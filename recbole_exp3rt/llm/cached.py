@@ -163,7 +163,6 @@ class CachedLLM:
                 # Waiting for more would leave answers unsaved while the model works on the next
                 # batch; a commit without a disk flush costs next to nothing beside an answer.
                 self.store.put_many(self.identity, {key: (requests[first], answer)})
-                claims.answered(key)
                 self.prompt_tokens += answer.prompt_tokens
                 self.new_tokens += answer.new_tokens
             else:

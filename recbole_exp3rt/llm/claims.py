@@ -41,7 +41,7 @@ class ClaimStore(Protocol):
 class Claims:
     """The claims of one list of questions: a heartbeat goes on from the first claim to the end.
 
-    Leaving the `with` block, also by an error, releases what was not answered.
+    Leaving the `with` block, also by an error, releases them.
     """
 
     def __init__(self, store: ClaimStore, seconds: float = LAPSE_SECONDS) -> None:
@@ -68,10 +68,6 @@ class Claims:
             self._heart = threading.Thread(target=self._beat, name="claims", daemon=True)
             self._heart.start()
         return taken
-
-    def answered(self, key: str) -> None:
-        """The store has the answer, so the claim is gone."""
-        self._held.discard(key)
 
     def release(self, keys: Collection[str]) -> None:
         """Others may ask for them now."""

@@ -243,10 +243,7 @@ class Store:
         return found
 
     def put_many(self, identity: str, answers: Mapping[str, tuple[Request, Completion]]) -> None:
-        """Keep all answers in one commit, which ends the claims on them.
-
-        An answer that is there already stays as it is.
-        """
+        """Keep all answers in one commit. An answer that is there already stays as it is."""
         with self._commit() as db:
             if spoilt := self._damaged & answers.keys():
                 db.executemany("DELETE FROM answers WHERE key = ?", [(key,) for key in spoilt])
@@ -272,7 +269,6 @@ class Store:
                     for key, (request, _) in answers.items()
                 ],
             )
-            db.executemany("DELETE FROM claims WHERE key = ?", [(key,) for key in answers])
         self._damaged -= answers.keys()
 
     # --- claims: see `claims.py`

@@ -1,6 +1,7 @@
 """A cache is the model it wraps, and asks it each question once."""
 
 import json
+import sqlite3
 import threading
 import time
 from contextlib import nullcontext
@@ -218,6 +219,18 @@ def test_what_a_run_leaves_open_is_free_at_once(store, end):
     free = {ask(text).key("scripted") for text in ("one", "two", "3")}
     left = Store(store.path).claim("another", sorted(free), 9.0)
     assert len(left) == (2 if end == "error" else 1)
+
+
+def test_what_one_run_fails_to_get_is_free_while_it_goes_on(store):
+    replies = {"one": Failure("busy"), "two": Completion("x"), "three": Completion("x")}
+    said = ScriptedLLM(lambda request: replies[request.messages[0].content])
+    answers = CachedLLM(said, store).generate([ask(text) for text in replies])
+    assert [next(answers)[1], next(answers)[1].text] == [Failure("busy"), "x"]
+    keys = {text: ask(text).key("scripted") for text in replies}
+    assert Store(store.path).claim("another", list(keys.values()), 9.0) == {keys["one"]}
+    answers.close()
+    with sqlite3.connect(store.path) as db:  # nothing is left behind
+        assert db.execute("SELECT key, owner FROM claims").fetchall() == [(keys["one"], "another")]
 
 
 def test_a_list_that_is_not_read_to_its_end_blocks_nobody_of_its_own_thread(store):

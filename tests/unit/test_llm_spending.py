@@ -185,6 +185,10 @@ def line(cost, **other):
         "\x00\xff{}",
         line(1)[:40] + line(1),  # torn, and written on by something else
     ],
+    ids=[
+        *("NaN", "1e999", "-1e999", "negative", "true", "text", "400 digits", "calls", "null"),
+        *("deep", "deep and torn", "binary", "glued"),
+    ],
 )
 def test_a_line_that_holds_no_costs_is_passed_over_but_no_budget_is_kept_by_it(
     tmp_path, dear, garbage

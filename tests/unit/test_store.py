@@ -119,6 +119,7 @@ def test_a_file_that_is_no_store_is_named_with_the_remedy(tmp_path, spoil):
         "finish = x'ff'",
         "finish = 'perhaps'",
     ],
+    ids=range(13),
 )
 def test_a_row_that_is_no_answer_is_named_and_the_next_answer_takes_its_place(tmp_path, damage):
     path = tmp_path / "answers.sqlite"
