@@ -98,7 +98,7 @@ class ChatRoute:
         if not str(text or "").strip():
             raise Empty(prompt, new)
         answer = Completion(
-            text=without_prefill(before_stop(str(text), _stops(request)), request.prefill),
+            text=before_stop(text, _stops(request)),
             finish="length" if choice["finish_reason"] == "length" else "stop",
             prompt_tokens=prompt,
             new_tokens=new,
@@ -158,10 +158,3 @@ def _stops(request: Request) -> list[str]:
     """A stop string inside of the cue would end the answer before its rating."""
     readout = request.readout
     return [stop for stop in request.stop if not readout or stop not in readout.cue]
-
-
-def without_prefill(text: str, prefill: str) -> str:
-    """`text` after the opening that was asked for, if the model wrote it."""
-    opening = prefill.strip()
-    begun = text.lstrip()
-    return begun[len(opening) :] if opening and begun.startswith(opening) else text

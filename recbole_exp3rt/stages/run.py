@@ -13,7 +13,15 @@ from typing import Protocol, TypeVar
 
 from recbole_exp3rt.corpus import Corpus
 from recbole_exp3rt.errors import UsageError
-from recbole_exp3rt.llm.base import LLM, Answer, Completion, Failure, LLMError, Request
+from recbole_exp3rt.llm.base import (
+    LLM,
+    Answer,
+    Completion,
+    Failure,
+    LLMError,
+    Request,
+    forces_prefill,
+)
 from recbole_exp3rt.prompts import Prompts
 from recbole_exp3rt.records import Preference, Profile, RatingPrediction, Review, Subject
 from recbole_exp3rt.scale import RatingScale
@@ -154,12 +162,13 @@ class Pipeline:
         known.update({key: None for key in new.keys() - texts.keys()})
         asked = self._asked("preference", texts, self.preference_request)
         known.update({key: None for key in texts.keys() - asked.keys()})
+        forced = forces_prefill(self.models.preference.identity)
         read, failed = self._step(
             "preference",
             "Reading reviews",
             self.models.preference,
             asked,
-            lambda key, answer: preference.parse(answer.text, texts[key]),
+            lambda key, answer: preference.parse(answer.text, texts[key], forced=forced),
         )
         known.update(read)
         self._failed.update(failed)
@@ -200,12 +209,15 @@ class Pipeline:
             if missing := [key for key in keys if key not in known]:
                 lacking[choice] = self._failed[missing[0]]
 
+        forced = forces_prefill(self.models.profile.identity)
         made, failed = self._step(
             "profile",
             "Writing profiles",
             self.models.profile,
             self._asked("profile", told, lambda content: self.profile_request(*content)),
-            lambda choice, answer: profile.parse(answer.text, choice.subject, choice.key),
+            lambda choice, answer: profile.parse(
+                answer.text, choice.subject, choice.key, forced=forced
+            ),
         )
         lacking.update(failed)
         for choice in new:
