@@ -109,6 +109,7 @@ class Server:
         self.dead = False
         self.failures = (openai.APIStatusError, openai.APIConnectionError)
         self.refused: set[str] = set()
+        self.template: Mapping[str, Any] = {}  # fields for the chat template, sent with each chat
         self.client = openai.AsyncOpenAI(
             base_url=self.url,
             api_key=key or "none",

@@ -77,6 +77,31 @@ def _of_channels(text: str) -> Parted:
     return Parted(thought, text[start : end.start() if end else len(text)], start)
 
 
+def answering(prompt: str) -> str:
+    """What follows a rendered prompt so that an answer is what comes next, where it is forced.
+
+    The end of a thought that the prompt opens; the final channel of gpt-oss; else nothing.
+    """
+    if prompt.endswith("<|start|>assistant"):
+        return "<|channel|>final<|message|>"
+    opened = opened_by(prompt)
+    return f"\n{opened[0]}/{opened[1:]}\n\n" if opened[:1] in ("<", "[") else ""
+
+
+def opened_by(prompt: str) -> str:
+    """The mark of the thought that a rendered prompt ends in; nothing if it ends in none."""
+    last = None
+    for last in _MARK.finditer(prompt, max(0, len(prompt) - 40)):
+        pass
+    ends = last is not None and last["open"] and not prompt[last.end() :].strip()
+    return last.group() if last and ends else ""
+
+
+def thinking(enabled: bool | None) -> str:
+    """What a setting of `enable_thinking` adds to a model's identity: nothing where it is unset."""
+    return "" if enabled is None else "+thinking" if enabled else "+unthinking"
+
+
 def with_thought(thought: str, answer: str) -> str:
     """One text of both; without an answer the thought is left open."""
     if not thought.strip():

@@ -78,7 +78,7 @@ _REFUSAL = re.compile(
 
 
 def answer_of(text: str) -> str:
-    """What was answered, without what was thought. Raises: Unreadable if there is only a thought."""
+    """What was answered, without what was thought. Raises: Unreadable if it is only a thought."""
     answer = part(text).answer
     if answer is None:
         raise Unreadable(UNFINISHED)
@@ -156,9 +156,9 @@ def _heading(line: str, side: Side | None, listed: bool) -> tuple[Side, str] | N
     """The side that a line opens, and what stands behind it; `listed`: bullets may open likes."""
     body = _unmarked(line)
     found = _INLINE.match(body[:_MOST]) or _DASHED.match(body[:_MOST])
-    if found is None and len(body) <= _MOST and (whole := _WHOLE.fullmatch(body)):
-        if _BARE.fullmatch(body) or re.match(r"\s*[#*_\[<(【]", body):
-            found = whole
+    decorated = re.match(r"\s*[#*_\[<(【]", body) or _BARE.fullmatch(body[:_MOST])
+    if found is None and decorated and len(body) <= _MOST:
+        found = _WHOLE.fullmatch(body)
     if found is None:
         return None
     opens: Side = "dislike" if found["dislike"] else "like"

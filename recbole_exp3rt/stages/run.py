@@ -34,7 +34,19 @@ Told = TypeVar("Told")
 Record = TypeVar("Record")
 
 
+TRIALS = 5  # pairs that are asked about before the others, until one is rated
+QUOTED = 200  # characters of an answer
+# Which setting gives the answers of a step more room.
+LENGTHS = {
+    "preference": "preference_new_tokens",
+    "profile": "profile_new_tokens",
+    "rating": "max_new_tokens",
+}
 ROOM = 32  # tokens that a prompt has at least for what it shows
+
+
+class NothingRated(LLMError):
+    """Not one pair could be rated: what else a run has found out is kept."""
 
 
 class Progress(Protocol):
@@ -98,9 +110,19 @@ class StepCount:
     new_tokens: int = 0
     missing_labels: int = 0  # of readouts: bounded, not known
     reasons: dict[str, int] = field(default_factory=dict)
+    examples: dict[str, str] = field(default_factory=dict)  # an answer for each reason
 
-    def missed(self, reason: str) -> None:
+    def missed(self, reason: str, answer: str = "") -> None:
         self.reasons[reason] = self.reasons.get(reason, 0) + 1
+        if answer:
+            self.examples.setdefault(reason, answer)
+
+    def mostly(self) -> str:
+        """The usual reason, and an answer that was given where one was."""
+        reason = max(self.reasons, key=lambda r: self.reasons[r], default="no answer")
+        said = " ".join(self.examples.get(reason, "").split())
+        short = said if len(said) <= QUOTED else f"{said[:QUOTED]} …"
+        return f"{reason}; such as “{short}”" if said else reason
 
     @property
     def coverage(self) -> float:
@@ -305,8 +327,34 @@ class Pipeline:
         """A prediction for each (user, item); None where the answer could not be read.
 
         A pair without a profile, for failures alone, is not rated.
-        Raises: LLMError if not a single answer could be read since the pipeline was made.
+        Until a first pair is rated, single pairs are asked about before the rest is paid.
+        Raises: NothingRated if not a single answer could be read since the pipeline was made, or
+        none of the first TRIALS.
         """
+        tried = list(dict.fromkeys(pairs))
+        if len(tried) > TRIALS and not self.counts["rating"].readable:
+            for pair in tried[:TRIALS]:
+                self._rate([pair])
+                if self.counts["rating"].readable:
+                    break
+            else:
+                raise self._nothing(TRIALS, f"the other {len(tried) - TRIALS:,} are not asked")
+        said = self._rate(pairs)
+        if pairs and not self.counts["rating"].readable:
+            raise self._nothing(len(tried), "")
+        return said
+
+    def _nothing(self, pairs: int, so: str) -> NothingRated:
+        scale = self.settings.scale
+        wanted = f"'{rating.CUE}' and one of {scale.labels[0]}–{scale.labels[-1]}"
+        rest = f"; {so}" if so else ""
+        return NothingRated(
+            f"not one of {pairs} pairs was rated: {self.counts['rating'].mostly()} "
+            f"(expected: {wanted}){rest}"
+        )
+
+    def _rate(self, pairs: Sequence[tuple[str, str]]) -> list[RatingPrediction | None]:
+        """A prediction for each pair, None where there is none."""
         count, said = self.counts["rating"], self._ratings
         new = [key for key in dict.fromkeys(pairs) if key not in said or key in self._in_spite]
         choices = {key: self.choices(*key) for key in new}
@@ -331,9 +379,6 @@ class Pipeline:
         said.update(made)
         self._in_spite.difference_update(new)
         self._in_spite.update(key for key in new if self._lacking.keys() & set(choices[key]))
-        if pairs and not count.readable:
-            reason = max(count.reasons, key=lambda r: count.reasons[r], default="no answer")
-            raise LLMError(f"not one of {len(set(pairs))} pairs was rated: {reason}")
         return [said.get(pair) for pair in pairs]
 
     def _asked(
@@ -388,5 +433,10 @@ class Pipeline:
                 read[key] = parse(key, answer)
                 count.readable += 1
             except Unreadable as error:
-                count.missed(str(error))
+                reason = str(error)
+                if answer.finish == "length":
+                    reason += f"; it was cut off: raise {LENGTHS[name]}"
+                    if "thought" in reason:
+                        reason += ", or set enable_thinking=False"
+                count.missed(reason, answer.text)
         return read, failed
