@@ -16,7 +16,8 @@ class Chat:
 
     `enable_thinking` goes to the template unless it is None. What is forced is an answer: a
     thought that the template opens is closed before it; where nothing is forced, `opened` is what
-    it opens. `ends` are the tokens that end an answer, `end_of_turn` the one that the template writes.
+    it opens.
+    `ends` are the tokens that end an answer, `end_of_turn` the one that the template writes.
     Raises: LLMError if the tokenizer has no chat template.
     """
 

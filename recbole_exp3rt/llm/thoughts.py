@@ -90,9 +90,7 @@ def answering(prompt: str) -> str:
 
 def opened_by(prompt: str) -> str:
     """The mark of the thought that a rendered prompt ends in; nothing if it ends in none."""
-    last = None
-    for last in _MARK.finditer(prompt, max(0, len(prompt) - 40)):
-        pass
+    last = next(reversed([*_MARK.finditer(prompt, max(0, len(prompt) - 40))]), None)
     ends = last is not None and last["open"] and not prompt[last.end() :].strip()
     return last.group() if last and ends else ""
 

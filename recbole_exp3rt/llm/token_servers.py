@@ -36,7 +36,11 @@ class LlamaCpp:
         return await self.server.ask("/tokenize", body, _tokens)
 
     async def chat_tokens(self, messages: list[dict[str, str]], prefill: str) -> Tokens:
-        body = {"content": await self._rendered(messages) + prefill, "add_special": True, "parse_special": True}
+        body = {
+            "content": await self._rendered(messages) + prefill,
+            "add_special": True,
+            "parse_special": True,
+        }
         return await self.server.ask("/tokenize", body, _tokens)
 
     async def _rendered(self, messages: list[dict[str, str]]) -> str:

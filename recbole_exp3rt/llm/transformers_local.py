@@ -229,7 +229,8 @@ class TransformersLLM:
 
     `batch_tokens` bounds rows x (longest prompt + new tokens) of a batch, `max_rows` its rows;
     both default by device. `max_context` bounds a prompt and its answer; None: what the model
-    was made for. `enable_thinking` goes to the chat template unless it is None. `threads` sets torch's threads for the whole process; None leaves them.
+    was made for. `threads` sets torch's threads for the whole process; None leaves them.
+    `enable_thinking` goes to the chat template unless it is None.
     A batch's memory running out halves it; what is too long for the model alone is a Failure.
 
     Raises: LLMError if the model cannot be loaded, or is no chat model.

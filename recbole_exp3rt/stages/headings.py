@@ -60,7 +60,9 @@ _MARK = re.compile(
 )
 _FENCE = re.compile(r"\s*(?:```|~~~)[\w-]*\s*")
 _OTHER = re.compile(r"\s*(?:#{1,6}\s.*|\[[^\]]*\]|(\*\*|__)[^*_]+\1|.*:[\s*_]*)\s*")
-_EMPHASIS = re.compile(r"(\*\*|__|`)(?=\S)(.+?)(?<=\S)\1|(?<![\w*])\*(?=\S)([^*]+)(?<=\S)\*(?![\w*])")
+_EMPHASIS = re.compile(
+    r"(\*\*|__|`)(?=\S)(.+?)(?<=\S)\1|(?<![\w*])\*(?=\S)([^*]+)(?<=\S)\*(?![\w*])"
+)
 _NOTHING = re.compile(
     r"(?:none|nothing|n/?a|(?:there (?:are|is|were) )?no (?:\w+ ){0,2}(?:dis)?likes?"
     r"|not (?:mentioned|specified|stated|applicable))"

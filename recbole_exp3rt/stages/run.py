@@ -8,25 +8,18 @@ What could not be had is asked for again by the next question that needs it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from recbole_exp3rt.corpus import Corpus
 from recbole_exp3rt.errors import UsageError
-from recbole_exp3rt.llm.base import (
-    LLM,
-    Answer,
-    Completion,
-    Failure,
-    LLMError,
-    Request,
-    forces_prefill,
-)
+from recbole_exp3rt.llm.base import LLM, Answer, Completion, Failure, Request, forces_prefill
 from recbole_exp3rt.prompts import Prompts
 from recbole_exp3rt.records import Preference, Profile, RatingPrediction, Review, Subject
 from recbole_exp3rt.scale import RatingScale
 from recbole_exp3rt.stages import preference, profile, rating
 from recbole_exp3rt.stages.choice import Choice, ChoiceSettings, Chooser
+from recbole_exp3rt.stages.counts import NothingRated, StepCount, unreadable
 from recbole_exp3rt.stages.lists import Unreadable
 
 Key = TypeVar("Key")
@@ -35,18 +28,7 @@ Record = TypeVar("Record")
 
 
 TRIALS = 5  # pairs that are asked about before the others, until one is rated
-QUOTED = 200  # characters of an answer
-# Which setting gives the answers of a step more room.
-LENGTHS = {
-    "preference": "preference_new_tokens",
-    "profile": "profile_new_tokens",
-    "rating": "max_new_tokens",
-}
 ROOM = 32  # tokens that a prompt has at least for what it shows
-
-
-class NothingRated(LLMError):
-    """Not one pair could be rated: what else a run has found out is kept."""
 
 
 class Progress(Protocol):
@@ -98,35 +80,6 @@ class StageSettings(ChoiceSettings):
         if self.max_review_tokens:
             said.append(f"reviews cut to {self.max_review_tokens} tokens")
         return said
-
-
-@dataclass
-class StepCount:
-    """What one step asked for and what came back readable."""
-
-    asked: int = 0
-    readable: int = 0
-    prompt_tokens: int = 0
-    new_tokens: int = 0
-    missing_labels: int = 0  # of readouts: bounded, not known
-    reasons: dict[str, int] = field(default_factory=dict)
-    examples: dict[str, str] = field(default_factory=dict)  # an answer for each reason
-
-    def missed(self, reason: str, answer: str = "") -> None:
-        self.reasons[reason] = self.reasons.get(reason, 0) + 1
-        if answer:
-            self.examples.setdefault(reason, answer)
-
-    def mostly(self) -> str:
-        """The usual reason, and an answer that was given where one was."""
-        reason = max(self.reasons, key=lambda r: self.reasons[r], default="no answer")
-        said = " ".join(self.examples.get(reason, "").split())
-        short = said if len(said) <= QUOTED else f"{said[:QUOTED]} …"
-        return f"{reason}; such as “{short}”" if said else reason
-
-    @property
-    def coverage(self) -> float:
-        return self.readable / self.asked if self.asked else 1.0
 
 
 class Pipeline:
@@ -433,10 +386,5 @@ class Pipeline:
                 read[key] = parse(key, answer)
                 count.readable += 1
             except Unreadable as error:
-                reason = str(error)
-                if answer.finish == "length":
-                    reason += f"; it was cut off: raise {LENGTHS[name]}"
-                    if "thought" in reason:
-                        reason += ", or set enable_thinking=False"
-                count.missed(reason, answer.text)
+                count.missed(unreadable(name, answer, str(error)), answer.text)
         return read, failed
