@@ -99,22 +99,19 @@ class Experiment:
         self._say_who()
         if "rerank" in self.tasks:  # a file that cannot be used is found before any work
             self._files = {spec: self._generator(spec) for spec in self.generators if is_file(spec)}
-        rated: Pairs = []
-        nothing: NothingRated | None = None
+        rated, nothing = [], None
         try:
-            if "rating" in self.tasks:
-                rated = self._rating()
-            if "rerank" in self.tasks:
-                rated = [*rated, *self._rerank()]
+            for task in self.tasks:
+                rated += self._rating() if task == "rating" else self._rerank()
         except NothingRated as error:  # what else was found out is told and kept
-            nothing = error
+            rated, nothing = [], error
         if self.rater:
             self.results.about["steps"] = self.rater.who()
             self.results.about["stages"] = asdict(self.rater.pipeline.settings)
             self.results.about["coverage_of_steps"] = {
                 name: count.coverage for name, count in self.rater.pipeline.counts.items()
             }
-            self._explain([] if nothing else rated)
+            self._explain(rated)
         if self.run_settings.export_dir:
             self._export(Path(self.run_settings.export_dir))
         if self.run_settings.result_file:
@@ -194,8 +191,8 @@ class Experiment:
                     rerankers[f"{generator.name} + {name}"] = RatingReranker(self._rate_with(name))
                 # affine has no row here: a rising line changes no order
                 if self.settings and self.settings.calibration == "blend":
-                    blended = RatingReranker(self._rate_calibrated)
-                    rerankers[f"{generator.name} + {self._calibrated_name}"] = blended
+                    name = f"{generator.name} + {self._calibrated_name}"
+                    rerankers[name] = RatingReranker(self._rate_calibrated)
                 for name, reranker in rerankers.items():
                     table.append(self._ranking_row(name, generator, reranker, users, seen))
         finally:

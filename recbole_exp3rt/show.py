@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -113,8 +114,8 @@ def show_pair(console: Console, recommender: Recommender, user: str, item: str) 
             console.print(f"  “{escape(text)}”")
             console.print(f"  {escape(_sides(found))}")
             if found is None and review.is_written:
-                ask = pipeline.preference_request
-                _say_answer(console, pipeline.models.preference, lambda r=review: ask(r))  # type: ignore[misc]
+                ask = partial(pipeline.preference_request, review)
+                _say_answer(console, pipeline.models.preference, ask)
         console.print(
             f"\n[bold]Profile of {subject} {escape(key)}[/bold] by {escape(who['profiles'])}"
         )
@@ -123,9 +124,8 @@ def show_pair(console: Console, recommender: Recommender, user: str, item: str) 
     for message in explained.prompt:
         console.print(f"--- {message.role}\n{escape(message.content)}")
     console.print("\n[bold]Answer[/bold]")
-    _say_answer(
-        console, pipeline.models.rating, lambda: pipeline.request(pipeline.pair(user, item))
-    )
+    asked = partial(pipeline.request, pipeline.pair(user, item))
+    _say_answer(console, pipeline.models.rating, asked)
     prediction = explained.prediction
     if prediction is None:
         console.print(f"not readable{': ' if nothing else ''}{escape(nothing)}")

@@ -26,8 +26,11 @@ _CHANNEL_END = re.compile(r"<\|(?:return|end|start|call|channel)\|>")
 # The same where a server has left the special tokens out: "analysisWe need …assistantfinalIt …"
 _BARE = re.compile(r"\s*analysis(?=[A-Z\"'])")
 _BARE_FINAL = re.compile(r"assistant\s*final(?=\W|[A-Z])")
-_WRAP = re.compile(r"\s*(?:<answer>|<\|(?:begin_of_solution|START_RESPONSE)\|>)\s*|"
-                   r"\s*(?:</answer>|<\|(?:end_of_solution|END_RESPONSE)\|>)\s*$", re.I)  # fmt: skip
+_WRAPS = r"(?:<{0}answer>|<\|{1}_(?:of_solution|RESPONSE)\|>)"
+_WRAP = re.compile(
+    rf"\s*{_WRAPS.format('', '(?:begin|START)')}\s*|\s*{_WRAPS.format('/', '(?:end|END)')}\s*$",
+    re.I,
+)
 
 
 @dataclass(frozen=True, slots=True)
