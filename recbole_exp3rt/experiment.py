@@ -99,18 +99,17 @@ class Experiment:
         self._say_who()
         if "rerank" in self.tasks:  # a file that cannot be used is found before any work
             self._files = {spec: self._generator(spec) for spec in self.generators if is_file(spec)}
-        rated, nothing = [], None
+        rated: list[tuple[str, str]] = []
+        nothing = None
         try:
             for task in self.tasks:
                 rated += self._rating() if task == "rating" else self._rerank()
         except NothingRated as error:  # what else was found out is told and kept
-            rated, nothing = [], error
+            nothing = error
         if self.rater:
-            self.results.about["steps"] = self.rater.who()
-            self.results.about["stages"] = asdict(self.rater.pipeline.settings)
-            self.results.about["coverage_of_steps"] = {
-                name: count.coverage for name, count in self.rater.pipeline.counts.items()
-            }
+            steps, stages = self.rater.who(), asdict(self.rater.pipeline.settings)
+            coverage = {name: n.coverage for name, n in self.rater.pipeline.counts.items()}
+            self.results.about |= {"steps": steps, "stages": stages, "coverage_of_steps": coverage}
             self._explain(rated)
         if self.run_settings.export_dir:
             self._export(Path(self.run_settings.export_dir))

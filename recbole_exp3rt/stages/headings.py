@@ -40,16 +40,17 @@ _WORD = (
     r"|product|album|game|music|main|key|overall|also|aspects?|elements?|points?|features?"
     r"|qualities|preferences?|feedback|review|section|list|s)"
 )
-_SIDE = rf"(?:(?P<dislike>{_DISLIKE})|{_LIKE})(?:\(s\))?(?!\w)"
+_DECOR = r"(?:[^\w\"'{(]|_)"
+_SIDE = rf"(?:(?P<dislike>{_DISLIKE})|{_LIKE})(?:\(s\))?(?![^\W_])"
 _BEHIND = (  # "likes about the film", while "like the film" is a sentence
     r"(?:\W+(?:about|of|by|in|from|aspects?|elements?|points?|features?|preferences?|section|list)\b"
     rf"(?:\W+{_WORD}\b)*)?"
 )
-_NAME = rf"[^\w\"'{{]*(?:\d{{1,2}}\W+)?(?:{_WORD}\W+)*{_SIDE}{_BEHIND}"
-_BARE = re.compile(rf"[^\w\"'{{]*(?:\d{{1,2}}\W+)?{_SIDE}[^\w\"'{{]*", re.I)
-_WHOLE = re.compile(rf"{_NAME}[^\w\"'{{]*", re.I)
+_NAME = rf"{_DECOR}*(?:\d{{1,2}}\W+)?(?:{_WORD}\W+)*{_SIDE}{_BEHIND}"
+_BARE = re.compile(rf"{_DECOR}*(?:\d{{1,2}}\W+)?{_SIDE}{_DECOR}*", re.I)
+_WHOLE = re.compile(rf"{_NAME}{_DECOR}*", re.I)
 _INLINE = re.compile(rf"{_NAME}[\]*_)>\s]*:(?P<rest>.*)", re.I)
-_DASHED = re.compile(rf"[^\w\"'{{]*{_SIDE}[\]*_)>\s]*\s[-–—](?P<rest>\s.*)", re.I)
+_DASHED = re.compile(rf"{_DECOR}*{_SIDE}[\]*_)>\s]*\s[-–—](?P<rest>\s.*)", re.I)
 _TAG = re.compile(r"\[\W*(?P<dislike>dis)?likes?\W*\]", re.I)  # as the prompts ask for it
 _LATER = re.compile(r"(?<!\w)dis-?likes?\W{0,3}(?::|\s[-–—]\s)", re.I)  # behind likes in a line
 _MOST = 120  # characters of a line in which a heading is looked for
@@ -158,7 +159,7 @@ def _heading(line: str, side: Side | None, listed: bool) -> tuple[Side, str] | N
     """The side that a line opens, and what stands behind it; `listed`: bullets may open likes."""
     body = _unmarked(line)
     found = _INLINE.match(body[:_MOST]) or _DASHED.match(body[:_MOST])
-    decorated = re.match(r"\s*[#*_\[<(【]", body) or _BARE.fullmatch(body[:_MOST])
+    decorated = re.match(r"\s*[#*_\[<【]", body) or _BARE.fullmatch(body[:_MOST])
     if found is None and decorated and len(body) <= _MOST:
         found = _WHOLE.fullmatch(body)
     if found is None:
