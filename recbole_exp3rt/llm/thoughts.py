@@ -22,6 +22,9 @@ _MARK = re.compile(
 # gpt-oss: <|channel|>analysis<|message|>…<|end|><|start|>assistant<|channel|>final<|message|>…
 _CHANNEL = re.compile(r"<\|channel\|>")
 _FINAL = re.compile(r"<\|channel\|>\s*final\b[^<]*<\|message\|>")
+_SIGNS = re.compile(
+    r"<\|start\|>assistant|<\|channel\|>\s*\w+[^<]*<\|message\|>|<\|(?:end|return|call)\|>"
+)
 _CHANNEL_END = re.compile(r"<\|(?:return|end|start|call|channel)\|>")
 # The same where a server has left the special tokens out: "analysisWe need …assistantfinalIt …"
 _BARE = re.compile(r"\s*analysis(?=[A-Z\"'])")
@@ -73,10 +76,10 @@ def part(text: str) -> Parted:
 def _of_channels(text: str) -> Parted:
     finals = list((_FINAL if _CHANNEL.search(text) else _BARE_FINAL).finditer(text))
     if not finals:
-        return Parted(_CHANNEL_END.sub("", text).strip(), None, len(text))
+        return Parted(_SIGNS.sub("", text).strip(), None, len(text))
     start = finals[-1].end()
     end = _CHANNEL_END.search(text, start)
-    thought = _CHANNEL_END.sub("", text[: finals[-1].start()]).strip()
+    thought = _SIGNS.sub("", text[: finals[-1].start()]).strip()
     return Parted(thought, text[start : end.start() if end else len(text)], start)
 
 

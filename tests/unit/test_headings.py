@@ -11,7 +11,7 @@ from recbole_exp3rt.stages.lists import Unreadable, read_answer
 # Awkward replies stay in one table; each new surprise joins it.
 WHOLE = [
     ("[Like]\n- a\n\n[Dislike]\n- b", (("a",), ("b",))),
-    ("Sure! Here are the lists:\n\n**Likes:**\n- a\n- **Acting**: b\n\n**Dislikes:**\n1. c\n\nEnjoy!",
+    ("Sure! These are:\n\n**Likes:**\n- a\n- **Acting**: b\n\n**Dislikes:**\n1. c\n\nEnjoy!",
      (("a", "Acting: b"), ("c",))),
     ("Like:\n* a\nDislike:\n* b", (("a",), ("b",))),
     ("## Likes\n* a\n\n## Dislikes\n* b\n\nI hope this helps!", (("a",), ("b",))),
@@ -34,7 +34,7 @@ WHOLE = [
     ("[Dislike]\nThe user liked nothing of it\nLike a dream, it ends\nb",
      ((), ("The user liked nothing of it", "Like a dream, it ends", "b"))),
     ("[Like]\n- a\n- Dislikes: b\n- c", (("a",), ("b", "c"))),
-    ("[Like]\n- a long\n  bullet\n[Dislike]\nNone mentioned.\nThese are all.", (("a long bullet",), ())),
+    ("[Like]\n- a long\n  one\n[Dislike]\nNone mentioned.\nThese are all.", (("a long one",), ())),
     ("<think>\n[Like]\n- x\nHm.</think>\n\n[Like]\n- a\n[Dislike]\n- b", (("a",), ("b",))),
     ("[Like]\n- x, or rather\n</think>\n[Like]\n- a\n[Dislike]\n- b", (("a",), ("b",))),
     ("<|channel|>analysis<|message|>Likes: x<|end|><|start|>assistant<|channel|>final<|message|>"
@@ -92,15 +92,20 @@ def test_a_teachers_chat_answer_needs_a_heading_of_its_own():
 
 
 WORDS = "slow pace,lush music,a lost dog,loud jokes,an open end,likable leads,the 1990s,3D,n'thing"
-NAMES = [("[Like]", "[Dislike]"), ("[LIKES]:", "[DISLIKES]:"), ("**Likes:**", "**Dislikes:**"),
-         ("**Likes**", "**Dislikes**"), ("## Likes", "## Dislikes"), ("Like:", "Dislike:"),
-         ("Likes", "Dislikes"), ("__Like__:", "__Dislike__:"), ("# [Like]", "# [Dislike]"),
-         ("**What the user liked**", "**What the user did not like**"), ("1. Likes:", "2. Dislikes:"),
-         ("- **Likes:**", "- **Dislikes:**"), ("Pros:", "Cons:"), ("👍 Likes:", "👎 Dislikes:")]  # fmt: skip
+NAMES = [
+    ("[Like]", "[Dislike]"), ("[LIKES]:", "[DISLIKES]:"), ("**Likes:**", "**Dislikes:**"),
+    ("**Likes**", "**Dislikes**"), ("## Likes", "## Dislikes"), ("Like:", "Dislike:"),
+    ("Likes", "Dislikes"), ("__Like__:", "__Dislike__:"), ("# [Like]", "# [Dislike]"),
+    ("**What the user liked**", "**What the user did not like**"), ("Pros:", "Cons:"),
+    ("1. Likes:", "2. Dislikes:"), ("- **Likes:**", "- **Dislikes:**"),
+    ("👍 Likes:", "👎 Dislikes:"),
+]  # fmt: skip
 MARKS = ["- ", "* ", "• ", "  - ", "1. ", "2) ", "– ", "-", "+ "]
 PLAIN = ["{}", "**{}**", "*{}*", "`{}`", "__{}__"]
-BEFORE = ["", "Sure! Here you go.\n\n", "Based on the review, I like to say:\n", "I'm happy to help\n",
-          "<think>\nLikes: poison\n[Dislike]\n- poison\n</think>\n\n", "[Like]\npoison</think>\n"]  # fmt: skip
+BEFORE = [
+    "", "Sure! Here you go.\n\n", "Based on the review, I like to say:\n", "I'm happy to help\n",
+    "<think>\nLikes: poison\n[Dislike]\n- poison\n</think>\n\n", "[Like]\npoison</think>\n",
+]  # fmt: skip
 AFTER = ["", "\n\nI hope this helps! Likes may differ.", "\n\nNote: poison.", "\n\nLet me know."]
 
 

@@ -34,7 +34,7 @@ PARTS = [
     ("<think>Hm.", "Hm.", None),
     ("<think>Hm.</think><think>But", "Hm.But", None),
     (f"{HARMONY}It suits.<|return|>", "Hm.", "It suits."),
-    ("<|channel|>analysis<|message|>Hm.", None, None),
+    ("<|channel|>analysis<|message|>Hm.", "Hm.", None),
     ("analysisHm.assistantfinalIt suits.", "analysisHm.", "It suits."),
     ("<think></think><answer>It suits.</answer>", "", "It suits."),
     ("An analysis of thinking: 3 < 4.", "", "An analysis of thinking: 3 < 4."),
@@ -45,8 +45,7 @@ PARTS = [
 def test_a_thought_is_parted_from_its_answer(text, thought, answer):
     found = part(text)
     assert found.answer == answer
-    if thought is not None:
-        assert found.thought.split("<|message|>")[-1] == thought
+    assert found.thought == thought
 
 
 RATED = "Reasoning: fine.\nPredicted User Rating: 4"
@@ -119,10 +118,10 @@ class Tokenizer:
     """Characters as tokens, and a template that opens a thought unless it is told not to."""
 
     chat_template = "there is one"
-    added_tokens_decoder: dict = {}
     eos_token_id = 0
 
     def __init__(self, end):
+        self.added_tokens_decoder = {}
         self.end = end
 
     def __call__(self, text, add_special_tokens):
