@@ -18,6 +18,7 @@ from recbole_exp3rt.llm.thoughts import part, with_thought
 from recbole_exp3rt.llm.written import ROOM, all_on, find_label, from_top, read_steps
 
 T = TypeVar("T")
+RAISE = ": it was cut off, raise max_new_tokens (or the step's own), or set enable_thinking=False"
 TOP = 20  # the most that OpenAI reports
 OPTIONAL = ("temperature", "seed", "chat_template_kwargs")  # what may be refused without harm
 NAMING = 256  # tokens for an answer of which only the model's name counts: some think first
@@ -97,8 +98,9 @@ class ChatRoute:
             raise NoAnswer("the model refused to answer", prompt, new)
         cut = choice.get("finish_reason") == "length"
         text = said_in(message)
-        if not (part(text).answer or "").strip() and not cut:
-            raise Empty(prompt, new)
+        parted = part(text)
+        if not (parted.answer or "").strip() and not (cut and parted.thought):
+            raise Empty(prompt, new, RAISE if cut else "")
         answer = Completion(
             text=before_stop(text, _stops(request)),
             finish="length" if cut else "stop",

@@ -55,7 +55,5 @@ def unreadable(step: str, answer: Completion, reason: str) -> str:
         reason = "the answer is empty"
     if answer.finish != "length":
         return reason
-    thinks = (
-        ", or set enable_thinking=False" if part(answer.text).thought or not answer.text else ""
-    )
+    thinks = ", or set enable_thinking=False" if part(answer.text).thought else ""
     return f"{reason}: it was cut off, raise {LENGTHS[step]}{thinks}"

@@ -59,7 +59,6 @@ SAID = [  # content, reasoning_content, label
     ("<think>Predicted User Rating: 1</think>", None, None),
     ("", "Predicted User Rating: 1", None),
     (None, "Predicted User Rating: 1", None),
-    ("", None, None),
 ]
 
 
@@ -87,8 +86,10 @@ def test_a_rating_is_never_read_out_of_a_thought(content, thought, label, key):
 
 def test_nothing_said_and_not_cut_is_asked_again():
     for content, thought in (("", None), ("", "Hm."), ("<think>Hm.</think>", None)):
-        with pytest.raises(Empty):
+        with pytest.raises(Empty, match=r"is empty$"):
             read(content, thought)
+    with pytest.raises(Empty, match="cut off, raise max_new_tokens"):
+        read("", None, finish="length")
 
 
 def test_a_thought_in_parts_is_told_apart():
