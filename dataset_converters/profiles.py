@@ -96,7 +96,7 @@ def _example(task: Task, prompt: Prompt, told: str, answer: str, item_word: str)
     """An example, or why there is none. Preferences go, oldest first, where room is short."""
     blocks = [parse_lists(block) for block in _BETWEEN.split(told) if "[" in block]
     preferences = [Preference("", "", *block) for block in blocks if block != ((), ())]
-    if fault := profile_fault(Completion(answer), told=bool(preferences)):
+    if fault := profile_fault(Completion(answer), bool(preferences), forced=False):
         return fault
     turn = list_answer(*parse_lists(answer))
     try:

@@ -159,6 +159,7 @@ def load_teacher(settings: Settings, own: AnnotateSettings) -> CachedLLM:
         machine: dict[str, Any] = {
             "batch_tokens": settings.batch_tokens,
             "threads": settings.threads,
+            "enable_thinking": settings.http.enable_thinking,
         }
         llm = load_llm(own.teacher, **machine)
     return CachedLLM(llm, Store(settings.store_path))

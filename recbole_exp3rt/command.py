@@ -15,6 +15,7 @@ from rich.console import Console
 from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.llm.base import LLMError
 from recbole_exp3rt.llm.spending import BudgetReached
+from recbole_exp3rt.stages.counts import NothingRated
 
 # Data sets that come with the package: name -> what makes it where it is missing.
 BUILT_IN = {"sample": "dataset_converters.sample"}
@@ -27,6 +28,9 @@ def exit_code(work: Callable[[], None]) -> int:
     except BudgetReached as reached:
         print(f"stopped: {reached}", file=sys.stderr)
         return 3
+    except NothingRated as nothing:
+        print(f"stopped: {' '.join(str(nothing).split())}", file=sys.stderr)
+        return 4
     except (UsageError, LLMError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2

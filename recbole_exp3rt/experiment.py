@@ -38,7 +38,8 @@ from recbole_exp3rt.rerank import (
 )
 from recbole_exp3rt.results import Results, Row, check_writable, show_ranking, show_ratings
 from recbole_exp3rt.settings import RunSettings, Settings, read_scale
-from recbole_exp3rt.show import show_explanations, show_extractions
+from recbole_exp3rt.show import show_explanations, show_extractions, show_unreadable
+from recbole_exp3rt.stages.counts import NothingRated
 
 Pairs = Sequence[tuple[str, str]]
 
@@ -98,23 +99,25 @@ class Experiment:
         self._say_who()
         if "rerank" in self.tasks:  # a file that cannot be used is found before any work
             self._files = {spec: self._generator(spec) for spec in self.generators if is_file(spec)}
-        rated: Pairs = []
-        if "rating" in self.tasks:
-            rated = self._rating()
-        if "rerank" in self.tasks:
-            rated = [*rated, *self._rerank()]
+        rated: list[tuple[str, str]] = []
+        nothing = None
+        try:
+            for task in self.tasks:
+                rated += self._rating() if task == "rating" else self._rerank()
+        except NothingRated as error:  # what else was found out is told and kept
+            nothing = error
         if self.rater:
-            self.results.about["steps"] = self.rater.who()
-            self.results.about["stages"] = asdict(self.rater.pipeline.settings)
-            self.results.about["coverage_of_steps"] = {
-                name: count.coverage for name, count in self.rater.pipeline.counts.items()
-            }
+            steps, stages = self.rater.who(), asdict(self.rater.pipeline.settings)
+            coverage = {name: n.coverage for name, n in self.rater.pipeline.counts.items()}
+            self.results.about |= {"steps": steps, "stages": stages, "coverage_of_steps": coverage}
             self._explain(rated)
         if self.run_settings.export_dir:
             self._export(Path(self.run_settings.export_dir))
         if self.run_settings.result_file:
             self.results.write(self.run_settings.result_file)
             self.console.print(f"Results: {self.run_settings.result_file}")
+        if nothing:
+            raise nothing
         return self.results
 
     # --- tasks
@@ -155,15 +158,18 @@ class Experiment:
                         )
                     )
 
-        add("constant", lambda: constant_ratings(self.learned, rows))
-        for name in dict.fromkeys(["Bias", *run.baselines, self.config.model]):
-            add(name, lambda name=name: predict_ratings(self._fit(name), split, rows))  # type: ignore[misc]
-        if self.settings and self.settings.calibration != "none":
-            raw, bias = self._predicted[self.config.model], self._predicted["Bias"]
-            scale = self.settings.stages.scale
-            add(self._calibrated_name, lambda: self._calibration().apply(raw, bias, scale))
-        self.results.rows += table
-        show_ratings(self.console, table, split.size("test"))
+        try:
+            add("constant", lambda: constant_ratings(self.learned, rows))
+            for name in dict.fromkeys(["Bias", *run.baselines, self.config.model]):
+                add(name, lambda name=name: predict_ratings(self._fit(name), split, rows))  # type: ignore[misc]
+            if self.settings and self.settings.calibration != "none":
+                raw, bias = self._predicted[self.config.model], self._predicted["Bias"]
+                scale = self.settings.stages.scale
+                add(self._calibrated_name, lambda: self._calibration().apply(raw, bias, scale))
+        finally:
+            if table:
+                self.results.rows += table
+                show_ratings(self.console, table, split.size("test"))
         pairs = split.pairs("test")
         return [pairs[row] for row in rows]
 
@@ -176,19 +182,22 @@ class Experiment:
         ranks_itself = self.config.kind != "rating"
         table: list[Row] = []
         seen: list[tuple[str, str]] = []
-        for spec in self.generators:
-            generator = self._files.get(spec) or self._generator(spec)
-            rerankers: dict[str, Reranker | None] = {generator.name: None}
-            for name in [] if ranks_itself else dict.fromkeys(["Bias", self.config.model]):
-                rerankers[f"{generator.name} + {name}"] = RatingReranker(self._rate_with(name))
-            # affine has no row here: a rising line changes no order
-            if self.settings and self.settings.calibration == "blend":
-                blended = RatingReranker(self._rate_calibrated)
-                rerankers[f"{generator.name} + {self._calibrated_name}"] = blended
-            for name, reranker in rerankers.items():
-                table.append(self._ranking_row(name, generator, reranker, users, seen))
-        self.results.rows += table
-        show_ranking(self.console, table, len(set(eligible)))
+        try:
+            for spec in self.generators:
+                generator = self._files.get(spec) or self._generator(spec)
+                rerankers: dict[str, Reranker | None] = {generator.name: None}
+                for name in [] if ranks_itself else dict.fromkeys(["Bias", self.config.model]):
+                    rerankers[f"{generator.name} + {name}"] = RatingReranker(self._rate_with(name))
+                # affine has no row here: a rising line changes no order
+                if self.settings and self.settings.calibration == "blend":
+                    name = f"{generator.name} + {self._calibrated_name}"
+                    rerankers[name] = RatingReranker(self._rate_calibrated)
+                for name, reranker in rerankers.items():
+                    table.append(self._ranking_row(name, generator, reranker, users, seen))
+        finally:
+            if table:
+                self.results.rows += table
+                show_ranking(self.console, table, len(set(eligible)))
         return seen
 
     def _ranking_row(
@@ -381,13 +390,7 @@ class Experiment:
 
     def _explain(self, rated: Pairs) -> None:
         assert self.rater is not None and self.settings is not None
-        for name, count in self.rater.pipeline.counts.items():
-            if count.readable < count.asked:
-                reason = max(count.reasons, key=lambda r: count.reasons[r])
-                self.console.print(
-                    f"{name}: {count.readable:,} of {count.asked:,} answers were readable "
-                    f"(mostly: {escape(reason)})"
-                )
+        show_unreadable(self.console, self.rater)
         if self.rater.spent.calls:
             said = f"Paid by this run: {self.rater.spent} ({self.settings.ledger})"
             self.console.print(escape(said))

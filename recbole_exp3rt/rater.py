@@ -131,6 +131,7 @@ def make_rater(
                     "threads": settings.threads,
                     "dtype": settings.dtype,
                     "quantization": settings.quantization,
+                    "enable_thinking": settings.http.enable_thinking,
                 }
                 llm = load(name, **machine, **options)
             models[name] = CachedLLM(llm, store)

@@ -166,6 +166,11 @@ class Recommender:
         """Everything that went into the prediction for a pair, and what came out."""
         with self._lock:
             (prediction,) = self._rate([(user, item)])
+        return self.explained(user, item, prediction)
+
+    def explained(self, user: str, item: str, prediction: RatingPrediction | None) -> Explanation:
+        """Everything that a prediction for a pair is made of."""
+        with self._lock:
             pipeline = self.rater.pipeline
             told = pipeline.pair(user, item)
             return Explanation(

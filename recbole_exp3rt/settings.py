@@ -166,6 +166,7 @@ class Settings:
                 request_timeout=read.seconds("request_timeout"),
                 max_retries=read.whole("max_retries", least=0),
                 readout=read.one_of("readout", ("auto", *READOUTS)),
+                enable_thinking=read.flag_or_none("enable_thinking"),
                 requests_per_minute=read.whole_or_none("requests_per_minute"),
                 tokens_per_minute=read.whole_or_none("tokens_per_minute"),
                 batch_poll_seconds=read.seconds("batch_poll_seconds"),
@@ -232,6 +233,9 @@ class Reader:
 
     def flag(self, key: str) -> bool:
         return bool(self._take(key, lambda v: isinstance(v, bool), "True or False"))
+
+    def flag_or_none(self, key: str) -> bool | None:
+        return None if self.config[key] is None else self.flag(key)
 
     def whole(self, key: str, least: int = 1, most: int | None = None) -> int:
         def fits(value: Any) -> bool:

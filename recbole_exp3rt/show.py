@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape as _escape
 
+from recbole_exp3rt.llm.base import LLM, Failure, LLMError, Request
+from recbole_exp3rt.llm.thoughts import part
 from recbole_exp3rt.rater import Rater
 from recbole_exp3rt.recommender import Recommender
 from recbole_exp3rt.records import Preference
 from recbole_exp3rt.settings import Settings
-from recbole_exp3rt.stages.lists import render_lists
+from recbole_exp3rt.stages.counts import NothingRated
+from recbole_exp3rt.stages.lists import Unreadable, render_lists
 from recbole_exp3rt.stages.run import Models, Pipeline
 
 if TYPE_CHECKING:
@@ -57,6 +61,14 @@ def show_explanations(
         console.print(f"  {escape(prediction.rationale) or '(no reasoning asked for)'}")
 
 
+def show_unreadable(console: Console, rater: Rater) -> None:
+    """Of each step with answers that could not be read: how many, why, and one of them."""
+    for name, count in rater.pipeline.counts.items():
+        if count.readable < count.asked:
+            said = f"{count.readable:,} of {count.asked:,} answers were readable"
+            console.print(f"{name}: {said} (mostly: {escape(count.mostly())})")
+
+
 def show_extractions(
     console: Console, rater: Rater, settings: Settings, rated: Sequence[tuple[str, str]]
 ) -> None:
@@ -83,9 +95,14 @@ def show_extractions(
 
 
 def show_pair(console: Console, recommender: Recommender, user: str, item: str) -> None:
-    """Everything that the language model saw and said for one pair."""
-    explained = recommender.explain(user, item)
+    """Everything that the language model saw and said for one pair, readable or not."""
     pipeline = recommender.rater.pipeline
+    nothing = ""
+    try:
+        explained = recommender.explain(user, item)
+    except NothingRated as error:  # remembered: it is told below, and nothing is asked again
+        nothing = str(error)
+        explained = recommender.explained(user, item, None)
     who, scale = recommender.rater.who(), pipeline.settings.scale
     profiles = (explained.user_profile, explained.item_profile)
     for choice, profile in zip(pipeline.choices(user, item), profiles, strict=True):
@@ -96,6 +113,9 @@ def show_pair(console: Console, recommender: Recommender, user: str, item: str) 
             console.print(f"- {escape(review.user)} / {escape(review.item)}, {review.rating:g}:")
             console.print(f"  “{escape(text)}”")
             console.print(f"  {escape(_sides(found))}")
+            if found is None and review.is_written:
+                ask = partial(pipeline.preference_request, review)
+                _say_answer(console, pipeline.models.preference, ask)
         console.print(
             f"\n[bold]Profile of {subject} {escape(key)}[/bold] by {escape(who['profiles'])}"
         )
@@ -103,9 +123,12 @@ def show_pair(console: Console, recommender: Recommender, user: str, item: str) 
     console.print(f"\n[bold]Prompt[/bold] to {escape(who['rating'])}")
     for message in explained.prompt:
         console.print(f"--- {message.role}\n{escape(message.content)}")
+    console.print("\n[bold]Answer[/bold]")
+    asked = partial(pipeline.request, pipeline.pair(user, item))
+    _say_answer(console, pipeline.models.rating, asked)
     prediction = explained.prediction
     if prediction is None:
-        console.print("\n[bold]Answer[/bold]: not readable")
+        console.print(f"not readable{': ' if nothing else ''}{escape(nothing)}")
         return
     console.print(f"\n[bold]Rationale[/bold]\n{escape(prediction.rationale) or '(none asked for)'}")
     console.print("\n[bold]Probability of each rating[/bold]")
@@ -117,6 +140,23 @@ def show_pair(console: Console, recommender: Recommender, user: str, item: str) 
         f"({scale.lowest}–{scale.highest}); {prediction.prompt_tokens} prompt tokens, "
         f"{prediction.new_tokens} new ones"
     )
+
+
+def _say_answer(console: Console, llm: LLM, ask: Callable[[], Request]) -> None:
+    """What the model said, word for word; it comes out of the store."""
+    try:
+        ((_, answer),) = llm.generate([ask()])
+    except (Unreadable, LLMError) as error:
+        console.print(escape(f"no answer: {error}"))
+        return
+    if isinstance(answer, Failure):
+        console.print(escape(f"no answer: {answer.reason}"))
+        return
+    parted = part(answer.text)
+    if parted.thought:
+        console.print(f"--- thought, no part of the answer\n{escape(parted.thought)}")
+    said = parted.answer if parted.answer is not None else ""
+    console.print(f"--- as it was written ({answer.finish})\n{escape(said) or '(nothing)'}")
 
 
 def _sides(found: Preference | None) -> str:

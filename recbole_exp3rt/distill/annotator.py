@@ -25,7 +25,7 @@ from recbole_exp3rt.distill.examples import Example, Parts, Task
 from recbole_exp3rt.distill.options import AnnotateSettings
 from recbole_exp3rt.distill.teacher import Judge, JudgedLLM, Rejection
 from recbole_exp3rt.errors import UsageError
-from recbole_exp3rt.llm.base import LLM, Completion, LLMError, Message, Request
+from recbole_exp3rt.llm.base import LLM, Completion, LLMError, Message, Request, forces_prefill
 from recbole_exp3rt.prompts import Prompts
 from recbole_exp3rt.records import Preference, Review, Subject
 from recbole_exp3rt.stages import rating, rationale
@@ -76,7 +76,8 @@ class Annotator:
         self.settings = settings
         self.stages = stages
         self.progress = progress
-        self.preferring = self._judged(teacher, lambda _, answer: gate.preference_fault(answer))
+        self._forced = forces_prefill(teacher.identity)
+        self.preferring = self._judged(teacher, self._preference_fault)
         self.profiling = self._judged(teacher, self._profile_fault)
         self.reasoning = self._judged(teacher, self._rationale_fault)
         self._ratings: dict[Request, float] = {}  # what each rationale is of
@@ -233,9 +234,12 @@ class Annotator:
             count=self.reasoning.count_tokens,
         )
 
-    @staticmethod
-    def _profile_fault(request: Request, answer: Completion) -> str | None:
-        return gate.profile_fault(answer, told="\n- " in request.messages[-1].content)
+    def _preference_fault(self, request: Request, answer: Completion) -> str | None:
+        return gate.preference_fault(answer, forced=self._forced)
+
+    def _profile_fault(self, request: Request, answer: Completion) -> str | None:
+        told = "\n- " in request.messages[-1].content
+        return gate.profile_fault(answer, told, forced=self._forced)
 
     def _rationale_fault(self, request: Request, answer: Completion) -> str | None:
         config, recommend_from = self.stages, self.settings.recommend_from

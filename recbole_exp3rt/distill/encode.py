@@ -62,7 +62,7 @@ def encode(chat: Chat, messages: Sequence[Message], answer: str, max_tokens: int
     messages = tuple(messages)
     shortened = False
     while True:
-        prompt = chat.prompt(Request(messages, prefill=prefill))
+        prompt = chat.prompt(Request(messages, max_new_tokens=0, prefill=prefill))
         over = len(prompt) + len(said) - max_tokens
         if over <= 0:
             break
@@ -72,7 +72,7 @@ def encode(chat: Chat, messages: Sequence[Message], answer: str, max_tokens: int
         messages, shortened = less, True
     ids = (*prompt, *said)
     # the assistant's turn begins where its header ends: the prefill is part of the answer
-    header = chat.prompt(Request(messages))
+    header = chat.prompt(Request(messages, max_new_tokens=0))
     start = shared_start([header, prompt]) if prefill else len(prompt)
     labels = (*[IGNORED] * start, *ids[start:])
     label = label_of(answer)

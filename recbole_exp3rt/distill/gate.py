@@ -9,9 +9,11 @@ from __future__ import annotations
 import re
 
 from recbole_exp3rt.llm.base import Completion
+from recbole_exp3rt.llm.thoughts import part
 from recbole_exp3rt.scale import RatingScale
 from recbole_exp3rt.stages import rationale
-from recbole_exp3rt.stages.lists import OPENING, Unreadable, parse_lists
+from recbole_exp3rt.stages.headings import headed
+from recbole_exp3rt.stages.lists import OPENING, Unreadable, read_answer
 from recbole_exp3rt.stages.untrusted import harmless
 
 CUT = "cut off at the token limit"
@@ -56,15 +58,18 @@ _STARS = re.compile(
 )
 
 
-def preference_fault(answer: Completion) -> str | None:
-    """Of the preferences of a review. Both sides may be empty: a review may show none."""
-    return _lists_fault(answer)
+def preference_fault(answer: Completion, *, forced: bool = True) -> str | None:
+    """Of the preferences of a review. Both sides may be empty: a review may show none.
+
+    `forced`: the answer goes on where its opening ends, see `read_answer`.
+    """
+    return _lists_fault(answer, forced)
 
 
-def profile_fault(answer: Completion, told: bool) -> str | None:
+def profile_fault(answer: Completion, told: bool, *, forced: bool = True) -> str | None:
     """Of a profile; where any preference was `told`, it has to say something."""
-    fault = _lists_fault(answer)
-    if told and fault is None and parse_lists(OPENING + answer.text) == ((), ()):
+    fault = _lists_fault(answer, forced)
+    if told and fault is None and read_answer(answer.text, forced=forced) == ((), ()):
         return EMPTY
     return fault
 
@@ -110,18 +115,23 @@ def _value(number: str) -> float:
 
 
 def _no_answer(answer: Completion) -> str | None:
-    if not answer.text.strip():
-        return EMPTY
-    if _MACHINE.search(answer.text) or _REFUSAL.search(answer.text):
+    said = part(answer.text).answer or ""
+    if not said.strip():
+        return CUT if answer.finish == "length" and answer.text.strip() else EMPTY
+    if _MACHINE.search(said) or _REFUSAL.search(said):
         return REFUSAL
     if answer.finish == "length":
         return CUT
     return None
 
 
-def _lists_fault(answer: Completion) -> str | None:
+def _lists_fault(answer: Completion, forced: bool) -> str | None:
     if (fault := _no_answer(answer)) is not None:
         return fault
-    if not re.search(r"\[\s*dislikes?\s*\]", answer.text, re.IGNORECASE):
+    try:
+        read_answer(answer.text, forced=forced)
+    except Unreadable:
+        return NO_LISTS
+    if "dislike" not in headed(OPENING + answer.text if forced else answer.text):
         return NO_LISTS
     return None

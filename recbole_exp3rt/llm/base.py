@@ -47,7 +47,7 @@ class Request:
 
     messages: tuple[Message, ...]
     max_new_tokens: int = 256
-    prefill: str = ""  # how the assistant's turn begins; not part of the completion's text
+    prefill: str = ""  # how the assistant's turn begins, where that can be forced
     stop: tuple[str, ...] = ()  # generation ends before the first of these
     temperature: float = 0.0
     seed: int = 0
@@ -67,7 +67,8 @@ class Request:
 class Completion:
     """An answer.
 
-    `text` is the generated text before any stop string, without the prefill. `label_logp` holds a
+    `text` is the generated text before any stop string, without the prefill where that was forced
+    (`forces_prefill`), and with what the model thought (`thoughts.py`). `label_logp` holds a
     natural-log probability for each label of the readout, in its order, not normalised over the
     labels; None when the request had no readout, or the answer no label. `missing_labels` counts
     those of them that are not known but bounded, where a server tells only some.
@@ -126,6 +127,12 @@ class LLMError(RuntimeError):
 def readout_of(llm: LLM) -> str:
     """How a model's labels are read: `exact` unless it says another way (`top`, `parsed`)."""
     return str(getattr(llm, "readout", "exact"))
+
+
+def forces_prefill(identity: str) -> bool:
+    """Whether the model of this identity goes on from a prefill. One that is asked by chat, whose
+    labels are read as `top` or `parsed`, says what it wants."""
+    return not identity.endswith(("+top", "+parsed"))
 
 
 def answer_all(llm: LLM, requests: Sequence[Request]) -> list[Answer]:

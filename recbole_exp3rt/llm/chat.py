@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from recbole_exp3rt.llm.base import LLMError, Request
+from recbole_exp3rt.llm.thoughts import answering, opened_by
 
 SENTINEL = "unmistakable"  # stands for an assistant's answer while the template is looked at
 
@@ -13,11 +14,20 @@ SENTINEL = "unmistakable"  # stands for an assistant's answer while the template
 class Chat:
     """A tokenizer with a chat template.
 
+    `enable_thinking` goes to the template unless it is None. What is forced is an answer: a
+    thought that the template opens is closed before it; where nothing is forced, `opened` is what
+    it opens.
     `ends` are the tokens that end an answer, `end_of_turn` the one that the template writes.
     Raises: LLMError if the tokenizer has no chat template.
     """
 
-    def __init__(self, tokenizer: Any, generation_config: Any, name: str) -> None:
+    def __init__(
+        self,
+        tokenizer: Any,
+        generation_config: Any,
+        name: str,
+        enable_thinking: bool | None = None,
+    ) -> None:
         if not getattr(tokenizer, "chat_template", None):
             raise LLMError(
                 f"model {name!r} has no chat template: take its instruct version, or put a "
@@ -25,6 +35,7 @@ class Chat:
             )
         self.tokenizer = tokenizer
         self.name = name
+        self._options = {} if enable_thinking is None else {"enable_thinking": enable_thinking}
         self._special = [
             token.content for token in tokenizer.added_tokens_decoder.values() if token.special
         ]
@@ -32,6 +43,8 @@ class Chat:
         first = tokenizer.convert_ids_to_tokens(self._ids("a"))[0]
         self._anchor = self._ids("\n") if first.startswith("\u2581") else []
         self.end_of_turn = self._end_of_turn()
+        asked = self._render([{"role": "user", "content": "?"}], True)
+        self.answering, self.opened = answering(asked), opened_by(asked)
         ends = generation_config.eos_token_id if generation_config else None
         ends = [] if ends is None else ends if isinstance(ends, list) else [ends]
         self.ends = {self.end_of_turn, tokenizer.eos_token_id, *ends} - {None}
@@ -60,7 +73,8 @@ class Chat:
             for message in request.messages
         ]
         # The template writes the special tokens, beginning-of-text too: none is added here.
-        return tuple(self._ids(self._render(messages, True) + request.prefill))
+        closed = self.answering if forced(request) else ""
+        return tuple(self._ids(self._render(messages, True) + closed + request.prefill))
 
     def _plain(self, content: str) -> str:
         """`content` in which nothing is a special token: a review cannot end its own turn."""
@@ -72,7 +86,7 @@ class Chat:
         try:
             return str(
                 self.tokenizer.apply_chat_template(
-                    messages, tokenize=False, add_generation_prompt=asks
+                    messages, tokenize=False, add_generation_prompt=asks, **self._options
                 )
             )
         except Exception as error:  # whatever a template raises
@@ -89,3 +103,8 @@ class Chat:
         special = set(self.tokenizer.added_tokens_decoder)
         rest = self._ids(said.rpartition(SENTINEL)[2])
         return next((token for token in rest if token in special), self.tokenizer.eos_token_id)
+
+
+def forced(request: Request) -> bool:
+    """Whether a request forces how its answer begins: a prefill, or a cue and nothing before."""
+    return bool(request.prefill) or request.max_new_tokens == 0

@@ -14,11 +14,13 @@ from recbole_exp3rt.llm.base import Completion, Request
 from recbole_exp3rt.llm.guard import plain_messages
 from recbole_exp3rt.llm.http_server import Empty, NoAnswer, Read, Server, Unsupported
 from recbole_exp3rt.llm.scripted import before_stop
+from recbole_exp3rt.llm.thoughts import part, with_thought
 from recbole_exp3rt.llm.written import ROOM, all_on, find_label, from_top, read_steps
 
 T = TypeVar("T")
+RAISE = ": it was cut off, raise max_new_tokens (or the step's own), or set enable_thinking=False"
 TOP = 20  # the most that OpenAI reports
-OPTIONAL = ("temperature", "seed")  # what a server may refuse without harm
+OPTIONAL = ("temperature", "seed", "chat_template_kwargs")  # what may be refused without harm
 NAMING = 256  # tokens for an answer of which only the model's name counts: some think first
 
 
@@ -67,7 +69,7 @@ class ChatRoute:
         )
 
     def _body(self, body: dict[str, Any], length: int) -> dict[str, Any]:
-        whole = {**body, "max_tokens": length}
+        whole = {**body, **self.server.template, "max_tokens": length}
         known = {key: value for key, value in whole.items() if key not in self.server.refused}
         if "max_tokens" not in known:
             known["max_completion_tokens"] = length
@@ -94,12 +96,14 @@ class ChatRoute:
         new = int(usage.get("completion_tokens") or 0)
         if message.get("refusal") or choice.get("finish_reason") == "content_filter":
             raise NoAnswer("the model refused to answer", prompt, new)
-        text = message["content"]
-        if not str(text or "").strip():
-            raise Empty(prompt, new)
+        cut = choice.get("finish_reason") == "length"
+        text = said_in(message)
+        parted = part(text)
+        if not (parted.answer or "").strip() and not (cut and parted.thought):
+            raise Empty(prompt, new, RAISE if cut else "")
         answer = Completion(
-            text=without_prefill(before_stop(str(text), _stops(request)), request.prefill),
-            finish="length" if choice["finish_reason"] == "length" else "stop",
+            text=before_stop(text, _stops(request)),
+            finish="length" if cut else "stop",
             prompt_tokens=prompt,
             new_tokens=new,
         )
@@ -160,8 +164,22 @@ def _stops(request: Request) -> list[str]:
     return [stop for stop in request.stop if not readout or stop not in readout.cue]
 
 
-def without_prefill(text: str, prefill: str) -> str:
-    """`text` after the opening that was asked for, if the model wrote it."""
-    opening = prefill.strip()
-    begun = text.lstrip()
-    return begun[len(opening) :] if opening and begun.startswith(opening) else text
+def said_in(message: Any) -> str:
+    """All that a message says, with what a server tells of the thought apart from the answer.
+
+    `reasoning_content` (DeepSeek, SGLang, llama.cpp), `reasoning` (vLLM, Ollama), or parts of the
+    kind `thinking` (Mistral). Raises: KeyError where there is no content at all.
+    """
+    thought = message.get("reasoning_content") or message.get("reasoning") or ""
+    content = message.get("content") if thought else message["content"]
+    if isinstance(content, list):
+        thought = "".join(_words(one.get("thinking")) for one in content) or thought
+        content = "".join(_words(one.get("text")) for one in content)
+    return with_thought(str(thought), str(content or ""))
+
+
+def _words(piece: Any) -> str:
+    """A part's words: a text, or parts again."""
+    if isinstance(piece, list):
+        return "".join(_words(one.get("text")) for one in piece)
+    return str(piece or "")

@@ -54,8 +54,8 @@ class Empty(Garbled):
     """Nothing was said. That may be the model's last word, so it is asked again but twice. Its
     tokens are paid."""
 
-    def __init__(self, prompt_tokens: int = 0, new_tokens: int = 0) -> None:
-        super().__init__("the answer is empty")
+    def __init__(self, prompt_tokens: int = 0, new_tokens: int = 0, why: str = "") -> None:
+        super().__init__(f"the answer is empty{why}")
         self.prompt_tokens = prompt_tokens
         self.new_tokens = new_tokens
 
@@ -109,6 +109,7 @@ class Server:
         self.dead = False
         self.failures = (openai.APIStatusError, openai.APIConnectionError)
         self.refused: set[str] = set()
+        self.template: Mapping[str, Any] = {}  # fields for the chat template, sent with each chat
         self.client = openai.AsyncOpenAI(
             base_url=self.url,
             api_key=key or "none",

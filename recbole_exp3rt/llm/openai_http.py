@@ -24,6 +24,7 @@ from recbole_exp3rt.llm.chat_route import ChatRoute
 from recbole_exp3rt.llm.families import Lanes
 from recbole_exp3rt.llm.http_server import OPENAI, NoAnswer, Server, Unreachable, Unsupported
 from recbole_exp3rt.llm.rates import Limits
+from recbole_exp3rt.llm.thoughts import thinking
 from recbole_exp3rt.llm.token_route import TokenRoute
 from recbole_exp3rt.llm.token_servers import token_server
 
@@ -47,6 +48,7 @@ class HTTPOptions:
     readout: str = "auto"
     requests_per_minute: float | None = None  # at each server; None: as many as it takes
     tokens_per_minute: float | None = None
+    enable_thinking: bool | None = None  # None: the template's own choice, and nothing is sent
     batch_dir: str = "saved/batches"  # of batch:MODEL, see `openai_batch.py`
     batch_poll_seconds: float = 30.0
     batch_requests: int = 50_000  # in one batch, at most
@@ -96,6 +98,10 @@ class OpenAIHTTP:
             )
             for url in options.base_url or (OPENAI,)
         ]
+        thinks = options.enable_thinking
+        if thinks is not None:
+            for server in self.servers:
+                server.template = {"chat_template_kwargs": {"enable_thinking": thinks}}
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, name="openai_http", daemon=True).start()
         self._counted: dict[str, int] = {}
@@ -105,7 +111,7 @@ class OpenAIHTTP:
         if len(revisions) > 1:
             raise LLMError(f"the servers serve different models: {', '.join(sorted(revisions))}")
         self.readout = known[0].route.readout
-        self.identity = f"{PREFIX}{model}@{revisions.pop()}+{self.readout}"
+        self.identity = f"{PREFIX}{model}@{revisions.pop()}{thinking(thinks)}+{self.readout}"
 
     def __deepcopy__(self, memo: dict[int, Any]) -> OpenAIHTTP:
         return self
@@ -308,6 +314,7 @@ class OpenAIHTTP:
                 if speaks is None:
                     return None
                 route = TokenRoute(speaks)
+                await route.learn()
                 prompt = await route.speaks.chat_tokens([{"role": "user", "content": "?"}], "")
                 await route.score(prompt, PROBE)
                 return route
@@ -325,7 +332,10 @@ class OpenAIHTTP:
         props = await self._told(server, "/props") if owner == "llamacpp" else {}
         if isinstance(total := props.get("total_slots"), int):
             slots = min(slots, total)  # more would push what was read out of the slots' caches
-        return Served(route, await self._revision(server, owner, entry, props), slots)
+        revision = await self._revision(server, owner, entry, props)
+        if isinstance(route, TokenRoute) and route.answering:
+            revision += "+answering"  # earlier versions forced an answer inside of the thought
+        return Served(route, revision, slots)
 
     async def _revision(
         self, server: Server, owner: str, entry: dict[str, Any], props: dict[str, Any]

@@ -12,9 +12,11 @@ from dataclasses import replace
 from typing import Protocol
 
 from recbole_exp3rt.llm.base import Completion, Message, Readout, Request
+from recbole_exp3rt.llm.chat import forced
 from recbole_exp3rt.llm.guard import plain_messages
 from recbole_exp3rt.llm.http_server import NoAnswer, Server
 from recbole_exp3rt.llm.labels import LabelTokens, label_tokens, shared_start
+from recbole_exp3rt.llm.thoughts import answering, opened_by
 
 Tokens = tuple[int, ...]
 
@@ -30,6 +32,10 @@ class TokenServer(Protocol):
 
     async def chat_tokens(self, messages: list[dict[str, str]], prefill: str) -> Tokens:
         """Tokens of the rendered messages, the assistant's header and the prefill."""
+        ...
+
+    async def prompt_end(self) -> str:
+        """How a rendered prompt ends, as far as it opens a thought or a channel; else anything."""
         ...
 
     async def turn_end(self, messages: list[dict[str, str]]) -> Tokens:
@@ -56,15 +62,22 @@ class TokenRoute:
         self._labels: dict[Readout, LabelTokens] = {}
         self._anchor: Tokens | None = None
         self._end: int | None = None
+        self.answering = self.opened = ""  # see `Chat`
+
+    async def learn(self) -> None:
+        """Find out whether the template opens a thought in the prompt. Raises: NoAnswer."""
+        end = await self.speaks.prompt_end()
+        self.answering, self.opened = answering(end), opened_by(end)
 
     async def answer(self, request: Request) -> Completion:
         """Raises: NoAnswer."""
-        prompt = await self.speaks.chat_tokens(plain_messages(request.messages), request.prefill)
+        start = self.answering + request.prefill if forced(request) else ""
+        prompt = await self.speaks.chat_tokens(plain_messages(request.messages), start)
         said = Completion("", finish="length", prompt_tokens=len(prompt))
         if request.max_new_tokens:
             said = await self.speaks.complete(prompt, request)
         if request.readout is None:
-            return said
+            return said if forced(request) else replace(said, text=self.opened + said.text)
         text = said.text.rstrip()
         context = prompt + (await self.encode(text) if text else ())
         logp = await self.score(context, request.readout)

@@ -17,6 +17,9 @@ from recbole_exp3rt.llm.token_route import Tokens, TokenServer
 
 N_PROBS = 256  # likeliest tokens that llama.cpp tells at once; a label below them is forced
 
+ASKED = [{"role": "user", "content": "?"}]
+ENDS = ("<think>\n", "<think>", "[THINK]", "<|start|>assistant")  # of prompts that open a thought
+
 
 class LlamaCpp:
     """llama.cpp's server: /apply-template, /tokenize, /completion.
@@ -33,9 +36,19 @@ class LlamaCpp:
         return await self.server.ask("/tokenize", body, _tokens)
 
     async def chat_tokens(self, messages: list[dict[str, str]], prefill: str) -> Tokens:
-        rendered = await self.server.ask("/apply-template", {"messages": messages}, _prompt)
-        body = {"content": rendered + prefill, "add_special": True, "parse_special": True}
+        body = {
+            "content": await self._rendered(messages) + prefill,
+            "add_special": True,
+            "parse_special": True,
+        }
         return await self.server.ask("/tokenize", body, _tokens)
+
+    async def _rendered(self, messages: list[dict[str, str]]) -> str:
+        body = {"messages": messages, **self.server.template}
+        return await self.server.ask("/apply-template", body, _prompt)
+
+    async def prompt_end(self) -> str:
+        return await self._rendered(ASKED)
 
     async def turn_end(self, messages: list[dict[str, str]]) -> Tokens:
         # an assistant's last message would be left open, so another one follows
@@ -102,11 +115,15 @@ class VLLM:
         prompt = await self._chat(messages, asks=True)
         return (*prompt, *(await self.text_tokens(prefill) if prefill else ()))
 
+    async def prompt_end(self) -> str:
+        return await _known_end(self)
+
     async def turn_end(self, messages: list[dict[str, str]]) -> Tokens:
         return await self._chat(messages, asks=False)
 
     async def _chat(self, messages: list[dict[str, str]], *, asks: bool) -> Tokens:
         body = {"model": self.model, "messages": messages, "add_generation_prompt": asks}
+        body |= self.server.template
         return await self.server.ask("/tokenize", body, _tokens)
 
     async def complete(self, prompt: Tokens, request: Request) -> Completion:
@@ -184,6 +201,9 @@ class SGLang:
         prompt = await self._chat(messages)
         return (*prompt, *(await self.text_tokens(prefill) if prefill else ()))
 
+    async def prompt_end(self) -> str:
+        return await _known_end(self)
+
     async def turn_end(self, messages: list[dict[str, str]]) -> Tokens:
         return await self._chat([*messages, {"role": "user", "content": "?"}])
 
@@ -193,6 +213,7 @@ class SGLang:
             "messages": messages,
             "max_tokens": 1,
             "return_prompt_token_ids": True,
+            **self.server.template,
         }
 
         def read(said: Any) -> Tokens:
@@ -240,6 +261,16 @@ class SGLang:
             return {int(entry[1]): float(entry[0]) for entry in told}
 
         return chosen(await self.server.ask("/generate", body, read), wanted)
+
+
+async def _known_end(speaks: TokenServer) -> str:
+    """The one of ENDS that a prompt ends in, by its tokens; nothing if it ends in none."""
+    prompt = await speaks.chat_tokens(ASKED, "")
+    for end in ENDS:
+        tokens = await speaks.text_tokens(end)
+        if tokens and prompt[-len(tokens) :] == tokens:
+            return end
+    return ""
 
 
 def chosen(told: Mapping[int, float], wanted: Sequence[int]) -> dict[int, float]:

@@ -34,6 +34,7 @@ from recbole_exp3rt.llm.memory import (
 from recbole_exp3rt.llm.packed import pack
 from recbole_exp3rt.llm.smollm2 import NAME as SMOLLM2
 from recbole_exp3rt.llm.smollm2 import WHEEL, smollm2_folder
+from recbole_exp3rt.llm.thoughts import thinking
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 # What goes on at once, where memory allows: tokens of cache, rows of a batch.
@@ -229,6 +230,7 @@ class TransformersLLM:
     `batch_tokens` bounds rows x (longest prompt + new tokens) of a batch, `max_rows` its rows;
     both default by device. `max_context` bounds a prompt and its answer; None: what the model
     was made for. `threads` sets torch's threads for the whole process; None leaves them.
+    `enable_thinking` goes to the chat template unless it is None.
     A batch's memory running out halves it; what is too long for the model alone is a Failure.
 
     Raises: LLMError if the model cannot be loaded, or is no chat model.
@@ -246,6 +248,7 @@ class TransformersLLM:
         quantization: str | None = None,
         max_context: int | None = None,
         threads: int | None = None,
+        enable_thinking: bool | None = None,
     ) -> None:
         if threads is not None:
             torch.set_num_threads(threads)
@@ -258,9 +261,13 @@ class TransformersLLM:
             batch_tokens=batch_tokens,
             max_rows=max_rows,
         )
-        self.identity = loaded.identity
         self.model = loaded.model
-        self.chat = Chat(loaded.tokenizer, loaded.model.generation_config, loaded.identity)
+        self.identity = loaded.identity + thinking(enable_thinking)
+        self.chat = Chat(
+            loaded.tokenizer, loaded.model.generation_config, self.identity, enable_thinking
+        )
+        if self.chat.answering:  # earlier versions forced an answer inside of the thought
+            self.identity += "+answering"
         self.memory = loaded.memory
         self.batch_tokens = loaded.memory.tokens
         self.engine = Engine(

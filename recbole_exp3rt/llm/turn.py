@@ -12,7 +12,7 @@ import torch
 
 from recbole_exp3rt.llm.base import Completion
 from recbole_exp3rt.llm.batches import Task
-from recbole_exp3rt.llm.chat import Chat
+from recbole_exp3rt.llm.chat import Chat, forced
 from recbole_exp3rt.llm.scripted import before_stop
 
 
@@ -79,8 +79,9 @@ class Turn:
         return int(torch.multinomial(chances, 1, generator=self._random))
 
     def completion(self, label_logp: tuple[float, ...] | None) -> Completion:
+        opened = "" if forced(self.task.request) else self.chat.opened
         return Completion(
-            text=self.text,
+            text=opened + self.text,
             finish="stop" if self.finish == "stop" else "length",
             prompt_tokens=len(self.task.prompt),
             new_tokens=len(self.tokens),

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from recbole_exp3rt.llm.base import Readout
+from recbole_exp3rt.llm.thoughts import part
 
 NEVER = -100.0  # nats: e^-100, a label that was not written and is not known of
 CRUMB = 1e-9  # the least mass that unknown labels are said to share
@@ -39,15 +40,18 @@ def find_label(text: str, readout: Readout, *, alone: bool) -> Written | None:
     """The label after the last cue of `text`; None if there is none.
 
     `**Predicted User Rating:** 8/9` is read, `8.5` and `18` are not labels. With `alone` (nothing
-    but the rating was asked for), a label that opens the answer needs no cue.
+    but the rating was asked for), a label that opens the answer needs no cue. What a model thought
+    is not looked at, and where its thought does not end there is no label.
     """
     words = readout.cue.strip().rstrip(":").split()
     cue = r"[\s*_#>-]*" + r"\s+".join(map(re.escape, words)) + r"[\s:*_\"'(\[`=-]*"
     labels = "|".join(sorted(map(re.escape, readout.labels), key=len, reverse=True))
     label = rf"(?P<label>{labels})(?![\w]|[.,]\d)"
-    found = list(re.finditer(cue + label, text, re.IGNORECASE))
+    start = part(text).start
+    found = list(re.compile(cue + label, re.IGNORECASE).finditer(text, start))
     if not found and alone:
-        found = list(re.finditer(rf"^[\s*_\"'(\[`]*{label}", text))
+        opens = re.compile(rf"[\s*_\"'(\[`]*{label}").match(text, start)
+        found = [opens] if opens else []
     if not found:
         return None
     last = found[-1]

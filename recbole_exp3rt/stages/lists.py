@@ -6,6 +6,8 @@ import re
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
+from recbole_exp3rt.stages.headings import Unreadable as Unreadable
+from recbole_exp3rt.stages.headings import headed, read_sides
 from recbole_exp3rt.stages.untrusted import harmless
 
 Count = Callable[[str], int]
@@ -14,32 +16,25 @@ T = TypeVar("T")
 OPENING = "[Like]\n-"
 GAP = "[…]"  # stands where sentences were left out
 
-_TAG = re.compile(r"\[\s*(dis)?likes?\s*\]", re.IGNORECASE)
-_BULLET = re.compile(r"^\s*(?:[-*•–]|\d+[.)])\s*")
-_NOTHING = re.compile(r"^(none|nothing|n/?a)\b[\s.!]*$", re.IGNORECASE)
-
-
-class Unreadable(ValueError):
-    """An answer that does not hold what was asked for. It is counted, never guessed."""
-
 
 def parse_lists(text: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Likes and dislikes out of an answer.
+    """Likes and dislikes out of a whole answer. Raises: Unreadable, see `read_sides`."""
+    return read_sides(text)
 
-    Raises: Unreadable if neither tag is there.
+
+def read_answer(text: str, *, forced: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Likes and dislikes of an answer to a request that begins with OPENING.
+
+    `forced`: the answer was made to begin so, and `text` goes on from there. Elsewhere `text` is
+    all that was said; but where it begins with a blank and no likes are headed in it, it was
+    stored by an earlier version, which cut off an opening that the model had written itself.
+    Raises: Unreadable.
     """
-    tags = list(_TAG.finditer(text))
-    if not tags:
-        raise Unreadable("neither [Like] nor [Dislike] in the answer")
-    sides: dict[bool, list[str]] = {False: [], True: []}
-    ends = [tag.start() for tag in tags[1:]] + [len(text)]
-    for tag, end in zip(tags, ends, strict=True):
-        side = sides[tag.group(1) is not None]
-        for line in text[tag.end() : end].splitlines():
-            bullet = _BULLET.sub("", line).strip()
-            if bullet and not _NOTHING.match(bullet) and bullet not in side:
-                side.append(bullet)
-    return tuple(sides[False]), tuple(sides[True])
+    if forced:
+        return read_sides(OPENING + text, opened=True)
+    if text.startswith(" ") and headed(text)[:1] == ["dislike"]:
+        return read_sides(OPENING + text, opened=True)
+    return read_sides(text)
 
 
 def render_lists(likes: Sequence[str], dislikes: Sequence[str]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from recbole_exp3rt.llm.base import Request, text_of
 from recbole_exp3rt.prompts import Prompt
 from recbole_exp3rt.records import Preference, Review
-from recbole_exp3rt.stages.lists import OPENING, Count, Unreadable, parse_lists, shorten
+from recbole_exp3rt.stages.lists import OPENING, Count, Unreadable, read_answer, shorten
 from recbole_exp3rt.stages.untrusted import harmless
 
 
@@ -33,7 +33,7 @@ def request(
     return Request(messages, max_new_tokens=max_new_tokens, prefill=OPENING)
 
 
-def parse(text: str, review: Review) -> Preference:
-    """The answer goes on where its opening ends. Raises: Unreadable."""
-    likes, dislikes = parse_lists(OPENING + text)
+def parse(text: str, review: Review, *, forced: bool = True) -> Preference:
+    """`forced`: the answer goes on where its opening ends. Raises: Unreadable."""
+    likes, dislikes = read_answer(text, forced=forced)
     return Preference(review.user, review.item, likes, dislikes)

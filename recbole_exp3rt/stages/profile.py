@@ -13,7 +13,7 @@ from recbole_exp3rt.stages.lists import (
     Count,
     Unreadable,
     keep_within,
-    parse_lists,
+    read_answer,
     render_lists,
 )
 
@@ -55,7 +55,7 @@ def _without_last(p: Preference) -> Preference:
     return replace(p, likes=p.likes[:-1])
 
 
-def parse(text: str, subject: Subject, key: str) -> Profile:
-    """The answer goes on where its opening ends. Raises: Unreadable."""
-    likes, dislikes = parse_lists(OPENING + text)
+def parse(text: str, subject: Subject, key: str, *, forced: bool = True) -> Profile:
+    """`forced`: the answer goes on where its opening ends. Raises: Unreadable."""
+    likes, dislikes = read_answer(text, forced=forced)
     return Profile(subject, key, likes, dislikes)

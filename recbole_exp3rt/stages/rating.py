@@ -15,11 +15,13 @@ from recbole_exp3rt.scale import (
     label_probabilities,
     modal_rating,
 )
+from recbole_exp3rt.stages.headings import answer_of
 from recbole_exp3rt.stages.lists import Count, Unreadable, render_lists, shorten
 from recbole_exp3rt.stages.untrusted import harmless
 
 REASONING = "Reasoning:"
 CUE = "Predicted User Rating:"
+_LABEL = re.compile(r"^\W*reasoning\W*:[\s*_]*", re.I)
 BIAS_HINT = " Take the average ratings into account."
 
 
@@ -136,16 +138,19 @@ def parse(completion: Completion, pair: Pair, scale: RatingScale) -> RatingPredi
 
     Raises: Unreadable if no label was scored, or not with numbers.
     """
+    answer = answer_of(completion.text)
     if completion.label_logp is None:
-        raise Unreadable("the model gave no label probabilities")
+        raise Unreadable(
+            f"no '{CUE} ' with one of {scale.labels[0]}–{scale.labels[-1]} in the answer"
+        )
     if not math.isfinite(max(completion.label_logp)) or any(map(math.isnan, completion.label_logp)):
         raise Unreadable("the model's label probabilities are no numbers")
     logp = dict(zip(scale.labels, completion.label_logp, strict=True))
-    rationale = re.sub(r"\s+", " ", completion.text).strip()
+    rationale = re.sub(r"\s+", " ", answer).strip()
     return RatingPrediction(
         user=pair.user.key,
         item=pair.item.key,
-        rationale=rationale.removeprefix(REASONING).strip(),
+        rationale=_LABEL.sub("", rationale).strip(),
         expected=expected_rating(logp, scale),
         modal=modal_rating(logp, scale),
         probabilities=label_probabilities(logp, scale),

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from recbole_exp3rt.llm.base import Message, Request, text_of
 from recbole_exp3rt.prompts import Prompts
 from recbole_exp3rt.scale import RatingScale
+from recbole_exp3rt.stages.headings import answer_of
 from recbole_exp3rt.stages.lists import Count, Unreadable
 from recbole_exp3rt.stages.rating import Pair, render_description, render_profile, trimmed
 
@@ -72,8 +73,9 @@ def request(
 
 def parse(text: str) -> Rationale:
     """The text before its closing line, which has to say yes or no. Raises: Unreadable."""
-    verdict = _VERDICT.search(text)
+    answer = answer_of(text)
+    verdict = _VERDICT.search(answer)
     if verdict is None:
         raise Unreadable(f"no '{VERDICT} yes' or 'no' at the end")
-    told = _LABEL.sub("", " ".join(text[: verdict.start()].split()))
-    return Rationale(told, verdict.group(1).lower() == "yes")
+    text = _LABEL.sub("", " ".join(answer[: verdict.start()].split()))
+    return Rationale(text, verdict.group(1).lower() == "yes")

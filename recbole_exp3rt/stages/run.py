@@ -8,17 +8,18 @@ What could not be had is asked for again by the next question that needs it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from recbole_exp3rt.corpus import Corpus
 from recbole_exp3rt.errors import UsageError
-from recbole_exp3rt.llm.base import LLM, Answer, Completion, Failure, LLMError, Request
+from recbole_exp3rt.llm.base import LLM, Answer, Completion, Failure, Request, forces_prefill
 from recbole_exp3rt.prompts import Prompts
 from recbole_exp3rt.records import Preference, Profile, RatingPrediction, Review, Subject
 from recbole_exp3rt.scale import RatingScale
 from recbole_exp3rt.stages import preference, profile, rating
 from recbole_exp3rt.stages.choice import Choice, ChoiceSettings, Chooser
+from recbole_exp3rt.stages.counts import NothingRated, StepCount, unreadable
 from recbole_exp3rt.stages.lists import Unreadable
 
 Key = TypeVar("Key")
@@ -26,6 +27,7 @@ Told = TypeVar("Told")
 Record = TypeVar("Record")
 
 
+TRIALS = 5  # pairs that are asked about before the others, until one is rated
 ROOM = 32  # tokens that a prompt has at least for what it shows
 
 
@@ -78,25 +80,6 @@ class StageSettings(ChoiceSettings):
         if self.max_review_tokens:
             said.append(f"reviews cut to {self.max_review_tokens} tokens")
         return said
-
-
-@dataclass
-class StepCount:
-    """What one step asked for and what came back readable."""
-
-    asked: int = 0
-    readable: int = 0
-    prompt_tokens: int = 0
-    new_tokens: int = 0
-    missing_labels: int = 0  # of readouts: bounded, not known
-    reasons: dict[str, int] = field(default_factory=dict)
-
-    def missed(self, reason: str) -> None:
-        self.reasons[reason] = self.reasons.get(reason, 0) + 1
-
-    @property
-    def coverage(self) -> float:
-        return self.readable / self.asked if self.asked else 1.0
 
 
 class Pipeline:
@@ -154,12 +137,13 @@ class Pipeline:
         known.update({key: None for key in new.keys() - texts.keys()})
         asked = self._asked("preference", texts, self.preference_request)
         known.update({key: None for key in texts.keys() - asked.keys()})
+        forced = forces_prefill(self.models.preference.identity)
         read, failed = self._step(
             "preference",
             "Reading reviews",
             self.models.preference,
             asked,
-            lambda key, answer: preference.parse(answer.text, texts[key]),
+            lambda key, answer: preference.parse(answer.text, texts[key], forced=forced),
         )
         known.update(read)
         self._failed.update(failed)
@@ -200,12 +184,15 @@ class Pipeline:
             if missing := [key for key in keys if key not in known]:
                 lacking[choice] = self._failed[missing[0]]
 
+        forced = forces_prefill(self.models.profile.identity)
         made, failed = self._step(
             "profile",
             "Writing profiles",
             self.models.profile,
             self._asked("profile", told, lambda content: self.profile_request(*content)),
-            lambda choice, answer: profile.parse(answer.text, choice.subject, choice.key),
+            lambda choice, answer: profile.parse(
+                answer.text, choice.subject, choice.key, forced=forced
+            ),
         )
         lacking.update(failed)
         for choice in new:
@@ -293,8 +280,34 @@ class Pipeline:
         """A prediction for each (user, item); None where the answer could not be read.
 
         A pair without a profile, for failures alone, is not rated.
-        Raises: LLMError if not a single answer could be read since the pipeline was made.
+        Until a first pair is rated, single pairs are asked about before the rest is paid.
+        Raises: NothingRated if not a single answer could be read since the pipeline was made, or
+        none of the first TRIALS.
         """
+        tried = list(dict.fromkeys(pairs))
+        if len(tried) > TRIALS and not self.counts["rating"].readable:
+            for pair in tried[:TRIALS]:
+                self._rate([pair])
+                if self.counts["rating"].readable:
+                    break
+            else:
+                raise self._nothing(TRIALS, f"the other {len(tried) - TRIALS:,} are not asked")
+        said = self._rate(pairs)
+        if pairs and not self.counts["rating"].readable:
+            raise self._nothing(len(tried), "")
+        return said
+
+    def _nothing(self, pairs: int, so: str) -> NothingRated:
+        scale = self.settings.scale
+        wanted = f"'{rating.CUE}' and one of {scale.labels[0]}–{scale.labels[-1]}"
+        rest = f"; {so}" if so else ""
+        return NothingRated(
+            f"not one of {pairs} pairs was rated: {self.counts['rating'].mostly()} "
+            f"(expected: {wanted}){rest}"
+        )
+
+    def _rate(self, pairs: Sequence[tuple[str, str]]) -> list[RatingPrediction | None]:
+        """A prediction for each pair, None where there is none."""
         count, said = self.counts["rating"], self._ratings
         new = [key for key in dict.fromkeys(pairs) if key not in said or key in self._in_spite]
         choices = {key: self.choices(*key) for key in new}
@@ -319,9 +332,6 @@ class Pipeline:
         said.update(made)
         self._in_spite.difference_update(new)
         self._in_spite.update(key for key in new if self._lacking.keys() & set(choices[key]))
-        if pairs and not count.readable:
-            reason = max(count.reasons, key=lambda r: count.reasons[r], default="no answer")
-            raise LLMError(f"not one of {len(set(pairs))} pairs was rated: {reason}")
         return [said.get(pair) for pair in pairs]
 
     def _asked(
@@ -376,5 +386,5 @@ class Pipeline:
                 read[key] = parse(key, answer)
                 count.readable += 1
             except Unreadable as error:
-                count.missed(str(error))
+                count.missed(unreadable(name, answer, str(error)), answer.text)
         return read, failed

@@ -66,7 +66,7 @@ def test_openai_answers_by_chat_and_the_rating_is_read_where_it_was_written():
         body = part.asked[-1][1]
     assert "stop" not in body  # it would end the answer before its rating
     assert [message["role"] for message in body["messages"]] == ["system", "user"]
-    assert said.text == " fine." and (said.prompt_tokens, said.new_tokens) == (11, 5)
+    assert said.text == "Reasoning: fine." and (said.prompt_tokens, said.new_tokens) == (11, 5)
     assert said.missing_labels == 8
     probability = [math.exp(logp) for logp in said.label_logp]
     assert probability[7] == pytest.approx(0.7) and probability[8] == pytest.approx(0.2)

@@ -11,6 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "contract"))
 from batch_stand_in import batches  # noqa: E402
+from stand_ins import Plain, playing  # noqa: E402
 
 KEY = "sk-most-secret-0123456789"
 
@@ -19,7 +20,9 @@ def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
     steps = ["--student=oracle", "--task=rating"]
     if not any(argument.startswith("--rating_model") for argument in arguments):
         steps.append("--rating_model=openai:smollm2")
-    small = ["--eval_pairs=4", "--max_new_tokens=6", "--baselines=[]", "--use_gpu=False"]
+    if not any(argument.startswith("--eval_pairs") for argument in arguments):
+        steps.append("--eval_pairs=4")
+    small = ["--max_new_tokens=6", "--baselines=[]", "--use_gpu=False"]
     return subprocess.run(
         [sys.executable, str(ROOT / "run_recbole.py"), *steps, *small, *arguments],
         cwd=folder,
@@ -92,3 +95,28 @@ def test_a_server_that_is_not_there_is_one_line(tmp_path):
     assert done.returncode == 2 and "Traceback" not in done.stderr
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith("error: no server answers at http://127.0.0.1:9/v1: start it")
+
+
+def test_a_run_that_reads_no_rating_keeps_its_tables_and_quotes_an_answer(tmp_path):
+    said = "<think>Predicted User Rating: 9</think>I'd say it is [bold]fine."
+    with playing(Plain, answer=said) as (server, url):
+        reached = [f"--base_url={url}", "--result_file=kept.json"]
+        done = run(tmp_path, *reached, "--eval_pairs=40")
+        asked = [body for _, body in server.asked if "<User Profile>" in str(body)]
+        args = ["show", "--user=viewer000", "--item=syn0090", "--student=oracle", "--use_gpu=False"]
+        shown = subprocess.run(
+            [sys.executable, str(ROOT / "run_recbole.py"), *args, "--rating_model=openai:smollm2",
+             f"--base_url={url}"],
+            cwd=tmp_path, capture_output=True, text=True, timeout=300,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )  # fmt: skip
+    assert done.returncode == 4, done.stderr
+    assert " constant " in done.stdout and " Bias " in done.stdout
+    last = done.stderr.strip().splitlines()[-1]
+    assert "such as “" in last and "fine." in last and "expected: 'Predicted User Rating:'" in last
+    assert "the other 35 are not asked" in last and len(asked) == 5
+    names = {row["name"] for row in json.loads((tmp_path / "kept.json").read_text())["rows"]}
+    assert names == {"constant", "Bias"}
+    assert shown.returncode == 0, shown.stderr
+    for part in ("<User Profile>", "I'd say it is [bold]fine.", "Predicted User Rating: 9"):
+        assert part in shown.stdout

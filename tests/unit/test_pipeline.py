@@ -8,7 +8,8 @@ from recbole_exp3rt.llm.base import Completion, Failure, LLMError
 from recbole_exp3rt.prompts import load_prompts
 from recbole_exp3rt.records import Description, Profile, Review
 from recbole_exp3rt.scale import RatingScale
-from recbole_exp3rt.stages.run import Models, Pipeline, StageSettings
+from recbole_exp3rt.stages.counts import NothingRated
+from recbole_exp3rt.stages.run import TRIALS, Models, Pipeline, StageSettings
 
 SCALE = RatingScale.between(1, 5)
 REVIEWS = [
@@ -209,3 +210,35 @@ def test_an_unreadable_answer_is_remembered():
     for _ in range(2):
         assert run.rate([("bob", "show")]) == [None]
     assert len(model.asked["User Profile"]) == 2
+
+
+def test_unreadable_ratings_are_found_out_before_the_rest_is_paid():
+    model = Model()
+    model.logp = None
+    pairs = [(user, item) for user in ("ann", "bob", "cat") for item in ("film", "play", "show")]
+    with pytest.raises(NothingRated) as error:
+        pipeline(model).rate(pairs)
+    assert len(model.asked["User Profile"]) == TRIALS == 5
+    said = str(error.value)
+    assert said.startswith("not one of 5 pairs was rated: no 'Predicted User Rating: '")
+    assert "such as “because”" in said  # what the model answered
+    assert "expected: 'Predicted User Rating:' and one of 1–5" in said
+    assert "the other 4 are not asked" in said
+
+
+def test_one_readable_pair_is_trial_enough_and_is_asked_about_once():
+    model = Model()
+    pairs = [(user, item) for user in ("ann", "bob") for item in ("film", "play", "show")]
+    assert all(pipeline(model).rate(pairs)) and len(model.asked["User Profile"]) == len(pairs)
+
+
+def test_of_unreadable_lists_one_answer_is_quoted():
+    model = Model(preference="I'd rather not say.")
+    model.identity = "openai:m@1+parsed"  # nothing is forced there
+    run = pipeline(model)
+    assert run.rate([("ann", "film")])[0]
+    count = run.counts["preference"]
+    assert (count.asked, count.readable) == (3, 0)
+    assert count.mostly() == (
+        "neither a [Like] nor a [Dislike] heading in the answer; such as “I'd rather not say.”"
+    )

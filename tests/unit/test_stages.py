@@ -36,7 +36,7 @@ def test_likes_and_dislikes_are_read(text, lists):
     assert parse_lists(text) == lists
 
 
-@pytest.mark.parametrize("text", ["", "I liked it a lot.", "Like: the music"])
+@pytest.mark.parametrize("text", ["", "I liked it a lot.", "Like the music: it is calm"])
 def test_an_answer_without_tags_is_unreadable_not_empty(text):
     with pytest.raises(Unreadable):
         parse_lists(text)
