@@ -186,10 +186,11 @@ def make_reranking_trainer(
                 self._candidates(user, *row)
                 for user, *row in zip(user_ids, items.tolist(), values.tolist(), strict=True)
             ]
-            masked = np.bincount(batched_data[1][0].cpu().numpy(), minlength=len(lists))
-            for one, history in zip(lists, masked.tolist(), strict=True):
-                whole = min(self.depth, scores.shape[1] - 1 - history)  # without padding
-                self.short += len(one.items) < whole
+            masked = [] if batched_data[1] is None else batched_data[1][0].cpu().numpy()
+            history = np.bincount(np.asarray(masked, dtype=int), minlength=len(lists))
+            free = scores.shape[1] - 1 - history  # items of each user, without padding
+            lengths = np.array([len(one.items) for one in lists])
+            self.short += int((lengths < np.minimum(free, self.depth)).sum())
             opinions = [list(scores) for scores in reranker.rerank(lists)]
             if len(opinions) != len(lists):
                 raise UsageError(
