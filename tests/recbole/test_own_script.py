@@ -285,7 +285,7 @@ def test_labels_instead_of_ratings_are_refused_in_a_script_too():
     from recbole.config import Config
 
     values = {"load_col": LOADED, "threshold": {"rating": 4}}
-    with pytest.raises(UsageError, match="threshold=.*turns the ratings into labels.*leave it out"):
+    with pytest.raises(UsageError, match=r"threshold=.*into labels.*leave it out"):
         Config("MF", "world", config_dict=values)
     assert Config("BPR", "world", config_dict=values)["threshold"]
 
