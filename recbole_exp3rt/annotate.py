@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from recbole_exp3rt.card import check_unseen
-from recbole_exp3rt.command import exit_code, load_config, quiet
+from recbole_exp3rt.command import exit_code, load_config, noting, quiet
 from recbole_exp3rt.config import Config
 from recbole_exp3rt.data.corpus import corpus_of
 from recbole_exp3rt.data.split import Part, Split, load_split
@@ -99,9 +99,14 @@ def annotate_config(config: Config, console: Console) -> Path:
     )
     check_folder(own.folder)
     prompts = load_prompts(settings.prompt_dir)
-    split = load_split(config)
-    check_unseen(own.teacher, split.pairs("test"))
-    corpus = corpus_of(split.train, settings.description_fields, settings.review_file)
+    with noting(console):
+        split = load_split(config)
+    test = split.pairs("test")
+    check_unseen(own.teacher, test)
+    with noting(console):
+        corpus = corpus_of(split.train, settings.description_fields, settings.review_file)
+    # A card lists pairs: of one that is in train and in test, a student must not have seen either.
+    corpus = corpus.without(test)
     teacher = load_teacher(settings, own)
     annotator = Annotator(
         corpus,

@@ -150,6 +150,35 @@ def check_eval_args(final: Mapping[str, Any], kind: Kind) -> None:
         )
 
 
+def check_measured(final: Mapping[str, Any], kind: Kind, model: str) -> None:
+    """Raises: UsageError for a setting by which a metric of a rating or ranking model would keep
+    its name and mean something else."""
+    if kind == "other":
+        return
+    rating, threshold = final["RATING_FIELD"], final["threshold"]
+    if kind == "rating" and threshold is not None:
+        raise UsageError(
+            f"threshold={threshold} turns the ratings into labels 0 and 1, and {model} predicts "
+            "ratings; leave it out. Which ratings are a success of a ranking says relevant_from"
+        )
+    for key in ("normalize_field", "discretization"):
+        if rating is not None and rating in (final[key] or ()):
+            raise UsageError(
+                f"{key}={final[key]} changes the ratings, in whose units models are measured; "
+                f"leave {rating} out"
+            )
+    if final["normalize_all"]:
+        raise UsageError(
+            "normalize_all=True changes the ratings, in whose units models are measured; name the "
+            "other fields in normalize_field"
+        )
+    if kind == "ranking" and final["repeatable"]:
+        raise UsageError(
+            "repeatable=True: here the history of a user is always masked, so that rankings mean "
+            "the same; leave it out"
+        )
+
+
 def kinds_measured(kind: Kind, model: str, task: Any) -> tuple[Kind, ...]:
     """What a run measures: a rating model that reranks is measured as a ranking too."""
     if kind != "rating" or task == "rating" or (task is None and model != "EXP3RT"):

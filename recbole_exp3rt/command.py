@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 
 from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.llm.base import LLMError
@@ -61,6 +62,21 @@ def load_config(
         console.print(f"Making the synthetic data set {missing.name} in {missing.folder}")
         import_module(BUILT_IN[missing.name]).make_sample(missing.folder)
     return Config(*arguments)
+
+
+@contextmanager
+def noting(console: Console, notes: list[str] | None = None) -> Iterator[None]:
+    """Prints what is warned of meanwhile as notes, but for those in `notes`, which it joins."""
+    known = [] if notes is None else notes
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always", UserWarning)
+        yield
+    texts = [str(one.message) for one in said if issubclass(one.category, UserWarning)]
+    for text in dict.fromkeys(texts):
+        if text in known:
+            continue
+        known.append(text)
+        console.print(f"note: {escape(text)}", soft_wrap=True)
 
 
 @contextmanager

@@ -34,6 +34,7 @@ from recbole_exp3rt.checks import (  # noqa: E402
     check_dataset,
     check_eval_args,
     check_keys,
+    check_measured,
     check_metrics,
     check_shaping,
     check_values,
@@ -214,6 +215,7 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         )
         super()._set_default_parameters()
         check_eval_args(final, kind)
+        check_measured(final, kind, self.model)
         check_dataset(final)
 
     def _init_device(self) -> None:

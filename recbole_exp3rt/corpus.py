@@ -39,9 +39,17 @@ class Corpus:
         This one stays as it is.
         """
         new = list(reviews)
-        pairs = {(review.user, review.item) for review in new}
-        own = [r for rows in self.by_user.values() for r in rows if (r.user, r.item) not in pairs]
-        return Corpus([*own, *new], {**self.descriptions, **descriptions})
+        own = self.without((review.user, review.item) for review in new)
+        kept = [review for rows in own.by_user.values() for review in rows]
+        return Corpus([*kept, *new], {**self.descriptions, **descriptions})
+
+    def without(self, pairs: Iterable[tuple[str, str]]) -> Corpus:
+        """A corpus that holds no review of these (user, item) pairs."""
+        left_out = set(pairs)
+        own = [
+            r for rows in self.by_user.values() for r in rows if (r.user, r.item) not in left_out
+        ]
+        return Corpus(own, self.descriptions)
 
     def user_reviews(self, user: str, *, without: str | None = None) -> list[Review]:
         """The user's reviews but those of the item `without`."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -17,6 +16,7 @@ from rich.markup import escape
 from recbole_exp3rt.calibrate import calibrate
 from recbole_exp3rt.calibration import Calibration
 from recbole_exp3rt.card import check_unseen
+from recbole_exp3rt.command import noting
 from recbole_exp3rt.config import Config
 from recbole_exp3rt.data.corpus import corpus_of
 from recbole_exp3rt.data.slices import sample_rows, sample_users, user_slices
@@ -67,9 +67,13 @@ class Experiment:
                 "a model that rates reranks the generator's candidates"
             )
         self._check_places()
-        self.split = load_split(config)
+        self.notes: list[str] = []
+        with noting(console, self.notes):
+            self.split = load_split(config)
+        if "rerank" in self.tasks:  # both say so if there are no ratings, before any fitting
+            relevant_rows(self.split, None, self.run_settings.relevant_from)
         if config.kind == "rating":
-            self.split.ratings("train")  # says so if there are none, before anything is fitted
+            self.split.ratings("train")
         self.learned = self.split.merged() if self.run_settings.refit else self.split
         self.results = Results(
             config.dataset,
@@ -79,6 +83,7 @@ class Experiment:
                 "model": config.model,
                 "refit": self.run_settings.refit,
                 "settings": config.given(),
+                "notes": self.notes,
             },
         )
         self.rater = self._rater()
@@ -211,9 +216,10 @@ class Experiment:
         own = self.rater is not None and f"+ {self.config.model}" in name
         before = self._costs()
         start = time.monotonic()
-        result = evaluate_ranking(
-            self.config, self.split, generator, reranker, users, self.run_settings.relevant_from
-        )
+        with noting(self.console, self.notes):
+            result = evaluate_ranking(
+                self.config, self.split, generator, reranker, users, self.run_settings.relevant_from
+            )
         self._lists[name] = result.lists
         costs = (now - was for now, was in zip(self._costs(), before, strict=True))
         calls, tokens, missing = costs
@@ -285,8 +291,9 @@ class Experiment:
     def _rater(self) -> Rater | None:
         if self.settings is None:
             return None
-        settings = self.settings
-        corpus = corpus_of(self.learned.train, settings.description_fields, settings.review_file)
+        settings, train = self.settings, self.learned.train
+        with noting(self.console, self.notes):
+            corpus = corpus_of(train, settings.description_fields, settings.review_file)
         for student in (
             settings.preference_model,
             settings.profile_model,
@@ -315,12 +322,8 @@ class Experiment:
 
     def _generator(self, spec: str) -> Fitted:
         start = time.monotonic()
-        with warnings.catch_warnings(record=True) as said, self.console.status(f"Fitting {spec}"):
-            warnings.simplefilter("always", UserWarning)
+        with noting(self.console, self.notes), self.console.status(f"Fitting {spec}"):
             generator = load_generator(spec, self.config, self.split)
-        for warning in said:
-            if issubclass(warning.category, UserWarning):
-                self.console.print(f"note: {escape(str(warning.message))}")
         self._say_fitted(generator, time.monotonic() - start)
         return generator
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import pickle
 import warnings
 from collections.abc import Mapping, Sequence
@@ -242,18 +243,37 @@ def load_candidates(path: Path, config: Config, split: Split) -> Fitted:
     ):
         scores.setdefault(split.user_ids[user], {})[split.item_ids[item]] = score
     deepest = max(config["topk"])
-    left = {user: set(items) for user, items in scores.items()}
+    left = {
+        user: {item for item, score in items.items() if score > -math.inf}
+        for user, items in scores.items()
+    }
+    given, endless = sum(map(len, scores.values())), sum(map(len, left.values()))
     # History is masked later: what is left of a list is what counts.
     for part in ("train", "valid"):
         for user, item in zip(split.users(part), split.items(part), strict=True):
             left.get(user, set()).discard(item)
-    short = sum(len(left.get(user, ())) < deepest for user in set(split.users("test").tolist()))
-    for count, what in (
-        (int((~known).sum()), "pairs are of users or items that the data set does not have"),
-        (short, f"test users have fewer than {deepest} candidates beside their history"),
+    masked = endless - sum(map(len, left.values()))
+    tested = sorted(set(split.users("test").tolist()))
+    lengths = [len(left.get(user, ())) for user in tested]
+    short = sum(length < deepest for length in lengths)
+    for count, total, what in (
+        (int((~known).sum()), len(table), "pairs are of users or items that are not in the data"),
+        (given - endless, given, "pairs have a score of -inf: they are no candidates"),
+        (
+            masked,
+            given,
+            "pairs are of train or validation rows, which are masked: if the file was made on "
+            "another split, its hits are among them",
+        ),
+        (
+            short,
+            len(tested),
+            f"test users have fewer than {deepest} candidates beside their history, "
+            f"{lengths.count(0):,} have none",
+        ),
     ):
         if count:
-            warnings.warn(f"generator={path}: {count} {what}", stacklevel=3)
+            warnings.warn(f"generator={path}: {count:,} {what} (of {total:,})", stacklevel=3)
     own = config.for_model("BPR")  # any ranking model: only its way of evaluation is used
     model = CandidateScores(own, split.train, scores).to(own["device"])
     return Fitted(path.name, own, model, make_trainer(own, model), split, split)

@@ -5,6 +5,7 @@ For scripts that are written against RecBole. Our own runs (`quick_start.py`) ne
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from functools import wraps
 from importlib import import_module
@@ -20,6 +21,7 @@ import torch  # noqa: E402
 from recbole.config import Config as RecBoleConfig  # noqa: E402
 from recbole.trainer import TraditionalTrainer  # noqa: E402
 
+from recbole_exp3rt.checks import check_measured  # noqa: E402
 from recbole_exp3rt.config import Config, lay_over, read_layer  # noqa: E402
 from recbole_exp3rt.evaluator import filled  # noqa: E402
 from recbole_exp3rt.paths import properties_dir  # noqa: E402
@@ -92,11 +94,13 @@ def _lay_over_defaults(config: Any, model: str, model_class: type, dataset: str)
     """
     internal, external = config.internal_config_dict, config.external_config_dict
 
-    def lay(file: Path, *, only_new: bool = False) -> None:
+    def lay(file: Path, *, only_new: bool = False) -> dict[str, Any]:
         layer = read_layer(file, config.yaml_loader) if file.is_file() else {}
         lay_over(internal, {k: v for k, v in layer.items() if not only_new or k not in internal})
+        return layer
 
-    if model in MODELS and model_class.__module__ == MODELS[model].module:
+    ours = model in MODELS and model_class.__module__ == MODELS[model].module
+    if ours:
         folder = properties_dir()
         lay(folder / "overall.yaml", only_new=True)
         if MODELS[model].kind == "rating":
@@ -104,6 +108,33 @@ def _lay_over_defaults(config: Any, model: str, model_class: type, dataset: str)
         lay(folder / "model" / f"{model}.yaml")
         lay(folder / "model" / f"{model}-{dataset}.yaml")
     data_path = Path(str(external.get("data_path", internal["data_path"])))
-    lay(data_path / dataset / f"{dataset}.yaml")
-    if isinstance(external.get("eval_args"), Mapping):  # RecBole would drop what it leaves out
-        external["eval_args"] = {**internal["eval_args"], **external["eval_args"]}
+    own = lay(data_path / dataset / f"{dataset}.yaml").get("eval_args") or {}
+    args = external.get("eval_args")
+    if isinstance(args, Mapping):  # RecBole would drop what it leaves out
+        own = {**own, **args}
+        external["eval_args"] = {**internal["eval_args"], **args}
+    final = {**internal, **external}
+    if ours and MODELS[model].kind == "rating":
+        check_measured(final, "rating", model)
+    if (
+        "order" not in own
+        and final["eval_args"]["order"] == "RO"
+        and not final["benchmark_filename"]
+    ):
+        _say_split(dataset)
+
+
+_SAID: set[str] = set()  # data sets of whose split was told
+
+
+def _say_split(dataset: str) -> None:
+    """Warns, once a data set, that RecBole's usual split is not the usual one of our command."""
+    if dataset in _SAID:
+        return
+    _SAID.add(dataset)
+    warnings.warn(
+        f"data set {dataset} is split at random here, RecBole's default; run by recbole_exp3rt's "
+        "command it is split by time, so rows, results, candidates files and checkpoints are not "
+        "those of the command: say eval_args={'order': 'TO'}, or 'RO', to both",
+        stacklevel=2,
+    )

@@ -124,6 +124,7 @@ def make_reranking_trainer(
             self.origin: Origin | None = None  # of weights that were read from a file
             self.tokens: tuple[Sequence[str], Sequence[str]] = ((), ())
             self.lists: list[Reranked] = []
+            self.short = 0  # users of these lists who lack candidates
 
         def _valid_epoch(self, *args: Any, **kwargs: Any) -> Any:
             self.reranks = False
@@ -159,20 +160,37 @@ def make_reranking_trainer(
                         "set eval_args={'mode': 'full'} and ranking metrics"
                     )
                 self.tokens = tokens_of(eval_data._dataset)
-                self.lists = []
-            return super().evaluate(eval_data, load_best_model, model_file, show_progress)
+                self.lists, self.short = [], 0
+            result = super().evaluate(eval_data, load_best_model, model_file, show_progress)
+            if self.reranks and self.short:
+                warnings.warn(
+                    f"{self.short:,} of {len(self.lists):,} users have fewer than {self.depth} "
+                    "candidates, as other items have a score of -inf: those are never a hit",
+                    stacklevel=2,
+                )
+            return result
 
         def _full_sort_batch_eval(self, batched_data: Any) -> Any:
             interaction, scores, users, positives = super()._full_sort_batch_eval(batched_data)
             if not self.reranks:
                 return interaction, scores, users, positives
             # scores: [users, items], -inf for padding and history
+            if scores.isnan().any():
+                raise UsageError(
+                    f"{scores.isnan().any(dim=1).sum()} users have scores that are no numbers; "
+                    "train the model again, with a smaller learning_rate"
+                )
             user_ids = interaction[self.config["USER_ID_FIELD"]].tolist()
             values, items = scores.topk(min(self.depth, scores.shape[1]), dim=1)
             lists = [
                 self._candidates(user, *row)
                 for user, *row in zip(user_ids, items.tolist(), values.tolist(), strict=True)
             ]
+            masked = [] if batched_data[1] is None else batched_data[1][0].cpu().numpy()
+            history = np.bincount(np.asarray(masked, dtype=int), minlength=len(lists))
+            free = scores.shape[1] - 1 - history  # items of each user, without padding
+            lengths = np.array([len(one.items) for one in lists])
+            self.short += int((lengths < np.minimum(free, self.depth)).sum())
             opinions = [list(scores) for scores in reranker.rerank(lists)]
             if len(opinions) != len(lists):
                 raise UsageError(
@@ -288,11 +306,13 @@ def evaluate_ranking(
 
     `config` is of the run; its `topk`, `metrics` (where they are ranking metrics) and
     `rerank_depth` count. `users` are raw tokens, all test users if None. With `relevant_from`,
-    test rows rated below it are no success, and users without any other are left out; without
-    ratings in the data every test row is relevant. The history of train and valid is masked; a
+    test rows rated below it are no success, and users without any other are left out. The history
+    of train and valid is masked, so a test row of the same user and item is no success either; a
     test row that is not relevant stays a candidate, as nobody knows its rating beforehand.
 
-    Raises: UsageError if no user is left, or the depth is below max(topk).
+    Warns of users whose lists are short because of scores of -inf.
+    Raises: UsageError if no user is left, `relevant_from` meets no ratings, or the depth is below
+    max(topk).
     """
     ranking = config.for_model(
         generator.config.model,
@@ -324,11 +344,20 @@ def evaluate_ranking(
 def relevant_rows(
     split: Split, users: Collection[str] | None, relevant_from: float | None
 ) -> NDArray[Any]:
-    """Test rows of `users` that count as a success: ascending row numbers."""
-    keep = np.ones(split.size("test"), dtype=bool)
+    """Test rows of `users` that count as a success: ascending row numbers.
+
+    Raises: UsageError if `relevant_from` is to be compared with ratings that are not there.
+    """
+    keep = ~split.repeats("test")
     if users is not None:
         wanted = {split.user_ids[user] for user in users}
         keep &= np.isin(split.users("test"), list(wanted))
-    if relevant_from is not None and split.has_ratings:
-        keep &= split.ratings("test") >= relevant_from
+    if relevant_from is not None:
+        try:
+            keep &= split.ratings("test") >= relevant_from
+        except UsageError as error:
+            raise UsageError(
+                f"relevant_from={relevant_from:g}: {error}; with relevant_from=~ every test row is "
+                "a success"
+            ) from None
     return np.flatnonzero(keep)

@@ -46,14 +46,17 @@ def show_explanations(
     if not pairs:
         return
     scale = rater.pipeline.settings.scale
-    truth = dict(zip(split.pairs("test"), split.ratings("test").tolist(), strict=True))
+    truth: dict[tuple[str, str], list[str]] = {}  # a pair may have several test rows
+    for pair, rating in zip(split.pairs("test"), split.ratings("test").tolist(), strict=True):
+        truth.setdefault(pair, []).append(f"{rating:g}")
     console.print(f"\n[bold]Explanations[/bold] (reasoning by {escape(rater.who()['rating'])})")
     for (user, item), prediction in zip(pairs, rater.rate(pairs), strict=True):
         title = rater.pipeline.corpus.description(item).title
         if prediction is None:
             console.print(f"- {escape(user)} / {escape(title)}: no readable answer")
             continue
-        true = f", true {truth[user, item]:g}" if (user, item) in truth else ", not in test"
+        own = " and ".join(truth.get((user, item), []))
+        true = f", true {own}" if own else ", not in test"
         console.print(
             f"- {escape(user)} / {escape(title)}: predicted {prediction.expected:.2f} "
             f"(most probable {prediction.modal:g}{true}; {scale.lowest}–{scale.highest})"

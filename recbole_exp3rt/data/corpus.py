@@ -1,12 +1,15 @@
 """Cuts a corpus out of a RecBole data set: its rows, joined with the review sidecar by raw tokens.
 
 A model of RecBole is only given the train part, so what is built from `model`'s data set can hold
-nothing else.
+nothing else. Of the other rows of the files no more is looked at than whether they are of a train
+row's user and item: then the text of one must not become the text of the other (`texts.py`).
 """
 
 from __future__ import annotations
 
 import json
+import math
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,10 +18,9 @@ import numpy as np
 import pandas as pd
 
 from recbole_exp3rt.corpus import Corpus
+from recbole_exp3rt.data.texts import Pair, Row, Written, own_texts
 from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.records import Description, Review
-
-Text = tuple[str, str]  # title, text
 
 
 def corpus_of(
@@ -26,6 +28,7 @@ def corpus_of(
 ) -> Corpus:
     """The corpus of all rows of `dataset` (a RecBole data set, already remapped).
 
+    Warns, with numbers, of pairs that occur more than once.
     Raises: UsageError if the review sidecar or the ratings are missing.
     """
     folder = Path(dataset.dataset_path)
@@ -44,26 +47,31 @@ def corpus_of(
     users = dataset.id2token(dataset.uid_field, column(dataset, dataset.uid_field).astype(int))
     items = dataset.id2token(dataset.iid_field, column(dataset, dataset.iid_field).astype(int))
     pairs = list(zip(map(str, users), map(str, items), strict=True))
-    texts = read_sidecar(sidecar, set(pairs))
-    if not any(title or text for title, text in texts.values()):
+    zeros = np.zeros(len(pairs))
+    times = column(dataset, dataset.time_field) if dataset.time_field else None
+    votes = column(dataset, "helpful")
+    written = read_sidecar(sidecar, set(pairs), dataset.time_field or "timestamp")
+    if not any(title or text for found in written.values() for _, (title, text) in found):
         raise UsageError(
             f"{sidecar} holds no text for any of the {len(pairs)} train rows: EXP3RT reads texts; "
             "run the converter again or give review_file=PATH"
         )
-    zeros = np.zeros(len(pairs))
-    times = column(dataset, dataset.time_field) if dataset.time_field else None
-    votes = column(dataset, "helpful")
+    known = np.full(len(pairs), math.nan) if times is None else times
+    keyed = [(user, item, time) for (user, item), time in zip(pairs, known, strict=True)]
+    own = own_texts(keyed, repeated_rows(dataset, times is not None), written)
+    if note := own.note(sidecar.name):
+        warnings.warn(note, stacklevel=2)
     rows = zip(
         pairs,
         column(dataset, rating_field).tolist(),
         (zeros if times is None else times).tolist(),
         (zeros if votes is None else votes).tolist(),
+        own.texts,
         strict=True,
     )
     reviews = [
         Review(user, item, rating, text, title, time, int(helpful))
-        for (user, item), rating, time, helpful in rows
-        for title, text in [texts.get((user, item), ("", ""))]
+        for (user, item), rating, time, helpful, (title, text) in rows
     ]
     item_file = folder / f"{dataset.dataset_name}.item"
     descriptions = read_descriptions(item_file, description_fields, dataset.iid_field)
@@ -77,9 +85,42 @@ def column(dataset: Any, field: str | None) -> Any:
     return np.asarray(dataset.inter_feat[field])
 
 
-def read_sidecar(path: Path, wanted: set[tuple[str, str]]) -> dict[tuple[str, str], Text]:
-    """Titles and texts of the wanted (user, item) pairs; others are never kept."""
-    found: dict[tuple[str, str], Text] = {}
+def repeated_rows(dataset: Any, timed: bool) -> list[Row]:
+    """Of the files behind a RecBole data set, all parts, the rows whose pair occurs again.
+
+    Without texts and ratings; without times where the data set has loaded none.
+    """
+    config, folder, name = dataset.config, Path(dataset.dataset_path), dataset.dataset_name
+    parts = [f".{part}" for part in config["benchmark_filename"] or ()] or [""]
+    pair = [dataset.uid_field, dataset.iid_field]
+    fields = [*pair, dataset.time_field] if timed else pair
+    tables = []
+    for file in (folder / f"{name}{part}.inter" for part in parts):
+        if file.is_file():
+            table = pd.read_csv(
+                file,
+                sep=config["field_separator"],
+                dtype=str,
+                encoding=config["encoding"],
+                usecols=lambda column: column.split(":")[0] in fields,
+            )
+            tables.append(table.rename(columns=lambda column: column.split(":")[0]))
+    if not tables:
+        return []
+    rows = pd.concat(tables).dropna(subset=pair)
+    rows = rows[rows.duplicated(pair, keep=False)]
+    times = pd.to_numeric(rows[dataset.time_field], errors="coerce") if timed else math.nan
+    return list(rows[pair].assign(time=times).itertuples(index=False, name=None))
+
+
+def read_sidecar(
+    path: Path, wanted: set[Pair], time_field: str = "timestamp"
+) -> dict[Pair, list[Written]]:
+    """Titles and texts of the wanted (user, item) pairs, each with its time; others are never kept.
+
+    A line says its time under `time_field` or `timestamp`, or not at all.
+    """
+    found: dict[Pair, list[Written]] = {}
     for number, row in _json_lines(path):
         try:
             key = (str(row["user_id"]), str(row["item_id"]))
@@ -88,8 +129,18 @@ def read_sidecar(path: Path, wanted: set[tuple[str, str]]) -> dict[tuple[str, st
                 f"{path} line {number}: no user_id and item_id; run the converter again"
             ) from None
         if key in wanted:
-            found[key] = (str(row.get("title") or ""), str(row.get("text") or ""))
+            text = (str(row.get("title") or ""), str(row.get("text") or ""))
+            time = _time(row.get(time_field, row.get("timestamp")))
+            found.setdefault(key, []).append((time, text))
     return found
+
+
+def _time(value: Any) -> float:
+    """NaN for what is no number."""
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        return math.nan
 
 
 def _json_lines(path: Path) -> Iterator[tuple[int, Any]]:

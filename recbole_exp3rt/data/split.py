@@ -8,6 +8,8 @@ from __future__ import annotations
 import copy
 import hashlib
 import logging
+import warnings
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -25,6 +27,13 @@ from recbole_exp3rt.settings import read_scale
 Part = Literal["train", "valid", "test"]
 PARTS: tuple[Part, ...] = ("train", "valid", "test")
 Pair = tuple[str, str]
+# What RecBole filters rows by, and what says that it does not; fixed parts are never filtered.
+FILTERS = {
+    "rm_dup_inter": None,
+    "val_interval": None,
+    "user_inter_num_interval": "[0,inf)",
+    "item_inter_num_interval": "[0,inf)",
+}
 
 
 @dataclass(frozen=True)
@@ -77,9 +86,14 @@ class Split:
     def ratings(self, name: Part) -> NDArray[Any]:
         """Ratings in rating units: [n_rows]. Raises: UsageError if the data set has none."""
         if not self.has_ratings:
+            field, threshold = self.config["RATING_FIELD"], self.config["threshold"]
             raise UsageError(
-                f"data set {self.config.dataset} has no ratings "
-                f"(RATING_FIELD={self.config['RATING_FIELD']}); rank with it, or use a rated one"
+                f"data set {self.config.dataset} has no ratings (RATING_FIELD={field}): "
+                + (
+                    f"threshold={threshold} turned them into labels; leave it out"
+                    if threshold
+                    else "load that column (load_col), or use a rated data set"
+                )
             )
         return self.column(name, self.config["RATING_FIELD"]).astype(np.float64)
 
@@ -106,14 +120,29 @@ class Split:
         rows = zip(self.users(name), self.items(name), strict=True)
         return [(self.user_tokens[user], self.item_tokens[item]) for user, item in rows]
 
+    def repeats(self, name: Part) -> NDArray[Any]:
+        """Which rows of a part are of a user and item that stand in an earlier part too: [n_rows].
+
+        In a ranking such an item is history, which is masked.
+        """
+        before = {pair for part in PARTS[: PARTS.index(name)] for pair in self.pairs(part)}
+        return np.array([pair in before for pair in self.pairs(name)], dtype=bool)
+
     @cached_property
     def digest(self) -> str:
-        """sha256, in hex, over the sorted raw pairs of each part."""
+        """sha256, in hex, over the sorted raw pairs of each part; of pairs with several rows, over
+        their times too."""
         digest = hashlib.sha256()
+        found = Counter(pair for name in PARTS for pair in self.pairs(name))
+        time = self.dataset.time_field
         for name in PARTS:
             digest.update(f"\x00{name}\n".encode())
-            for user, item in sorted(self.pairs(name)):
-                digest.update(f"{user}\t{item}\n".encode())
+            pairs = self.pairs(name)
+            timed = time is not None and time in self.train.inter_feat
+            times = map(str, self.column(name, time)) if timed else [""] * len(pairs)
+            rows = zip(pairs, times, strict=True)
+            for line in sorted((*pair, at) if found[pair] > 1 else pair for pair, at in rows):
+                digest.update(("\t".join(line) + "\n").encode())
         return digest.hexdigest()
 
     def merged(self) -> Split:
@@ -141,6 +170,12 @@ def load_split(config: Config) -> Split:
         )
     parts = config["benchmark_filename"]
     folder = Path(config["data_path"])
+    if parts is not None and (idle := [key for key in FILTERS if config[key] != FILTERS[key]]):
+        warnings.warn(
+            f"{idle[0]}={config[idle[0]]} does nothing: the parts benchmark_filename={parts} are "
+            "taken as they are",
+            stacklevel=2,
+        )
     if parts is not None and len(parts) == 3:
         middle = folder / f"{config.dataset}.{parts[1]}.inter"
         if not middle.is_file():  # a missing validation part counts as an empty one
@@ -177,6 +212,13 @@ def load_split(config: Config) -> Split:
         raise UsageError(f"data set {config.dataset} in {folder}: {reason}") from error
     split = Split(config, dataset, *_three(built))
     check_ratings(split)
+    if repeated := int(split.repeats("test").sum()):
+        warnings.warn(
+            f"{repeated:,} of {split.size('test'):,} test rows are of a user and item that train "
+            "or validation has too: rated as any other, but no success of a ranking, as that "
+            "history is masked",
+            stacklevel=2,
+        )
     for name in ("train", "test"):
         if not split.size(name):
             raise UsageError(

@@ -102,12 +102,12 @@ class Pipeline:
         self.settings = settings
         self.progress = progress
         self.counts = {"preference": StepCount(), "profile": StepCount(), "rating": StepCount()}
-        self._preferences: dict[tuple[str, str], Preference | None] = {}
+        self._preferences: dict[Review, Preference | None] = {}
         self.chooser = Chooser(corpus, settings)
         self._profiles: dict[Choice, Profile] = {}
         self._ratings: dict[tuple[str, str], RatingPrediction | None] = {}
         # what a failure stands behind, with its reason: it is made again when it is needed
-        self._failed: dict[tuple[str, str], str] = {}  # preferences
+        self._failed: dict[Review, str] = {}  # preferences
         self._lacking: dict[Choice, str] = {}  # profiles
         self._in_spite: set[tuple[str, str]] = set()  # ratings out of such profiles
         self._check_budget()
@@ -132,22 +132,21 @@ class Pipeline:
     def preferences(self, reviews: Sequence[Review]) -> list[Preference | None]:
         """Likes and dislikes of each review; None where no answer was had or could be read."""
         known = self._preferences
-        new = {(r.user, r.item): r for r in reviews if (r.user, r.item) not in known}
-        texts = {key: r for key, r in new.items() if r.is_written}
-        known.update({key: None for key in new.keys() - texts.keys()})
+        new = [review for review in dict.fromkeys(reviews) if review not in known]
+        texts = {review: review for review in new if review.is_written}
         asked = self._asked("preference", texts, self.preference_request)
-        known.update({key: None for key in texts.keys() - asked.keys()})
+        known.update({review: None for review in new if review not in asked})
         forced = forces_prefill(self.models.preference.identity)
         read, failed = self._step(
             "preference",
             "Reading reviews",
             self.models.preference,
             asked,
-            lambda key, answer: preference.parse(answer.text, texts[key], forced=forced),
+            lambda review, answer: preference.parse(answer.text, review, forced=forced),
         )
         known.update(read)
         self._failed.update(failed)
-        return [known.get((review.user, review.item)) for review in reviews]
+        return [known.get(review) for review in reviews]
 
     def profiles(self, wanted: Sequence[tuple[Subject, str]]) -> list[Profile]:
         """Profiles of users and items in no pair; empty where nothing readable was written."""
@@ -178,10 +177,9 @@ class Pipeline:
         told: dict[Choice, tuple[Subject, list[Preference]]] = {}
         lacking: dict[Choice, str] = {}
         for choice in new:
-            keys = [(review.user, review.item) for review in choice.reviews]
-            if rows := [found for key in keys if (found := known.get(key))]:
+            if rows := [found for review in choice.reviews if (found := known.get(review))]:
                 told[choice] = (choice.subject, rows)
-            if missing := [key for key in keys if key not in known]:
+            if missing := [review for review in choice.reviews if review not in known]:
                 lacking[choice] = self._failed[missing[0]]
 
         forced = forces_prefill(self.models.profile.identity)

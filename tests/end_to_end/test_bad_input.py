@@ -43,7 +43,7 @@ MISTAKES = [
     (["--config_files=nowhere.yaml"], "nowhere.yaml", "config_files"),
     (["--review_file=nowhere.jsonl"], "nowhere.jsonl", "review_file=PATH"),
     (["--rating_scale=[1,5]", "--relevant_from=4"], "outside rating_scale=[1, 5]", "give the"),
-    (["--normalize_all=True"], "outside rating_scale=[1, 10]", "do not normalise"),
+    (["--normalize_all=True"], "normalize_all=True changes the ratings", "name the other fields"),
     (["--model=MF", "--baselines=EXP3RT"], "EXP3RT is no baseline", "--model=EXP3RT"),
     (["--model=MF", "--generator=Nope"], "generator=Nope is no model", "checkpoint"),
     (["--model=BPR", "--task=rerank", "--baselines=[Nope]"], "Nope predicts no ratings", "MF"),

@@ -237,3 +237,21 @@ def test_every_setting_of_ours_is_known():
     assert files
     for file in files:
         assert set(yaml.safe_load(file.read_text()) or {}) <= known_keys(), file
+
+
+@pytest.mark.parametrize(
+    ("model", "values", "message"),
+    [
+        ("EXP3RT", {"threshold": {"rating": 4}}, "threshold=.*turns the ratings into labels 0 and"),
+        ("MF", {"threshold": {"rating": 4}}, "MF predicts ratings; leave it out"),
+        ("Bias", {"normalize_field": ["rating"]}, "normalize_field=.*changes the ratings"),
+        ("BPR", {"normalize_all": True}, "normalize_all=True changes the ratings"),
+        ("BPR", {"discretization": {"rating": {}}}, "discretization=.*changes the ratings"),
+        ("BPR", {"repeatable": True}, "repeatable=True: .*always masked"),
+    ],
+)
+def test_what_would_change_the_meaning_of_a_metric_is_refused(make_world, model, values, message):
+    """RMSE of labels 0 and 1, or of ratings in other units, would pass as RMSE of ratings."""
+    with pytest.raises(UsageError, match=message):
+        make_world(structured_rows(), model=model, rating_scale=[0, 5], **values)
+    make_world(structured_rows(), model=model, normalize_field=["timestamp"])

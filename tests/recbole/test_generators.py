@@ -250,3 +250,22 @@ def test_candidates_are_counted_beside_the_history_that_is_masked(make_world, tm
     (tmp_path / "mine.tsv").write_text("\n".join(rows))
     with pytest.warns(UserWarning, match="4 test users have fewer than 3 candidates"):
         load_generator("mine.tsv", config, split)
+
+
+def test_a_file_of_another_split_and_endless_scores_are_told(make_world, tmp_path):
+    """A file made on a random split lists, as its hits, what is history in a split by time."""
+    random = make_world(structured_rows(), model="BPR", eval_args={"order": "RO"})
+    rows = [f"{user}\t{item}\t1" for user, item in load_split(random).pairs("test")]
+    rows += [f"u0\ti{k}\t-inf" for k in range(40) if f"u0\ti{k}\t1" not in rows]
+    (tmp_path / "random.tsv").write_text("\n".join(["user_id\titem_id\tscore", *rows]))
+    split = load_split(make_world(structured_rows(), model="BPR", topk=[1], rerank_depth=1))
+    history = set(split.pairs("train") + split.pairs("valid"))
+    masked = sum(tuple(row.split("\t")[:2]) in history for row in rows if row.endswith("\t1"))
+    endless = sum(row.endswith("-inf") for row in rows)
+    assert masked > 40 and endless > 30
+    with pytest.warns(UserWarning) as warned:
+        load_generator("random.tsv", split.config, split)
+    said = "\n".join(str(warning.message) for warning in warned)
+    assert f"{masked} pairs are of train or validation rows, which are masked" in said
+    assert f"{endless} pairs have a score of -inf: they are no candidates" in said
+    assert f"have none (of {len(set(split.users('test').tolist()))})" in said

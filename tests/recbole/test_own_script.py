@@ -259,6 +259,37 @@ def test_a_data_set_says_how_it_is_split_for_every_model():
         assert (given["split"], given["order"]) == ({"RS": [6, 2, 2]}, "RO")
 
 
+def test_recbole_s_own_split_is_told_once_where_ours_is_another(recwarn, tmp_path):
+    from recbole.config import Config
+
+    def told(name, **values):
+        write_inter(tmp_path / "dataset" / name / f"{name}.inter", structured_rows(n_users=5))
+        recwarn.clear()
+        for model in (stock("BPR"), "MF"):
+            Config(model, name, config_dict={"load_col": LOADED, **values})
+        return [str(w.message) for w in recwarn if "split at random" in str(w.message)]
+
+    (said,) = told("unsaid")
+    assert "data set unsaid is split at random here" in said and "split by time" in said
+    assert not told("unsaid"), "once"
+    assert not told("by_time", eval_args={"order": "TO"})
+    assert not told("at_random", eval_args={"order": "RO"})
+    assert not told("fixed", benchmark_filename=["train", "valid", "test"])
+    (tmp_path / "dataset" / "says" / "says.yaml").parent.mkdir()
+    (tmp_path / "dataset" / "says" / "says.yaml").write_text("eval_args: {order: RO}")
+    assert not told("says")
+    assert told("ratio", eval_args={"split": {"RS": [6, 2, 2]}})
+
+
+def test_labels_instead_of_ratings_are_refused_in_a_script_too():
+    from recbole.config import Config
+
+    values = {"load_col": LOADED, "threshold": {"rating": 4}}
+    with pytest.raises(UsageError, match=r"threshold=.*into labels.*leave it out"):
+        Config("MF", "world", config_dict=values)
+    assert Config("BPR", "world", config_dict=values)["threshold"]
+
+
 def test_our_own_config_is_as_it_was(make_world):
     config = make_world(structured_rows(), model="BPR")
     assert config["topk"] == [5, 10, 15, 20] and config["eval_args"]["order"] == "TO"

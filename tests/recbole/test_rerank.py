@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,7 +15,13 @@ from recbole_exp3rt.data.split import load_split
 from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.fitting import fit
 from recbole_exp3rt.generators import load_generator
-from recbole_exp3rt.rerank import Candidates, evaluate_ranking, make_reranking_trainer, new_order
+from recbole_exp3rt.rerank import (
+    Candidates,
+    evaluate_ranking,
+    make_reranking_trainer,
+    new_order,
+    relevant_rows,
+)
 
 
 class Keep:
@@ -212,3 +220,38 @@ def test_scores_of_recbole_s_masking_stay_untouched(generated):
     evaluate_ranking(config, split, generator, Reverse())
     for name, value in generator.model.state_dict().items():
         assert torch.equal(value, weights[name])
+
+
+def test_a_test_item_that_is_history_is_neither_candidate_nor_hit(make_world, tmp_path):
+    """User u meets e in train and again in test; RecBole would unmask it for being a hit."""
+    parts = TINY | {"train": [*TINY["train"], ("u", "e", 3.0, 0)]}
+    config = make_world(parts, model="BPR", topk=[2, 4], rerank_depth=4)
+    (tmp_path / "candidates.tsv").write_text(TINY_CANDIDATES)
+    with pytest.warns(UserWarning, match="1 of 2 test rows are of a user and item that train"):
+        split = load_split(config)
+    assert [split.pairs("test")[row] for row in relevant_rows(split, None, None)] == [("u", "d")]
+    with pytest.warns(UserWarning, match="pairs are of train or validation rows"):
+        generator = load_generator("candidates.tsv", config, split)
+    result = evaluate_ranking(config, split, generator, Keep())
+    assert result.lists[0].candidates.items == ("b", "c", "d")
+    assert result.metrics["recall@4"] == 1.0, "of d alone"
+
+
+def test_ratings_that_are_not_loaded_do_not_switch_relevant_from_off(make_world):
+    """Without them every test row would be a success, under the same names of metrics."""
+    unrated = {"inter": ["user_id", "item_id", "timestamp"]}
+    labels = {"threshold": {"rating": 4}}
+    for values, told in (({"load_col": unrated}, "load that column"), (labels, "into labels")):
+        split = load_split(make_world(TINY, model="BPR", **values))
+        with pytest.raises(UsageError, match=f"relevant_from=4: .*has no ratings.*{told}"):
+            relevant_rows(split, None, 4)
+        assert len(relevant_rows(split, None, None)) == len(TINY["test"])
+
+
+def test_scores_that_are_no_numbers_end_the_evaluation(generated):
+    config, split, generator = generated
+    broken = replace(generator, model=copy.deepcopy(generator.model))
+    for weights in broken.model.parameters():
+        torch.nn.init.constant_(weights, float("nan"))
+    with pytest.raises(UsageError, match="60 users have scores that are no numbers"):
+        evaluate_ranking(config, split, broken)
