@@ -15,6 +15,7 @@ from recbole_exp3rt.llm.base import Completion, Message, Readout, Request
 from recbole_exp3rt.llm.guard import plain_messages
 from recbole_exp3rt.llm.http_server import NoAnswer, Server
 from recbole_exp3rt.llm.labels import LabelTokens, label_tokens, shared_start
+from recbole_exp3rt.text import whole
 
 Tokens = tuple[int, ...]
 
@@ -71,7 +72,7 @@ class TokenRoute:
         return replace(said, label_logp=logp)
 
     async def count(self, text: str) -> int:
-        return len(await self.speaks.text_tokens(text)) if text else 0
+        return len(await self.speaks.text_tokens(whole(text))) if text else 0
 
     async def encode(self, text: str) -> Tokens:
         """Tokens of a text that continues another."""
