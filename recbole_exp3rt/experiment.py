@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from rich.console import Console
-from rich.markup import escape
 
 from recbole_exp3rt.calibrate import calibrate
 from recbole_exp3rt.calibration import Calibration
@@ -39,6 +38,8 @@ from recbole_exp3rt.rerank import (
 from recbole_exp3rt.results import Results, Row, check_writable, show_ranking, show_ratings
 from recbole_exp3rt.settings import RunSettings, Settings, read_scale
 from recbole_exp3rt.show import show_explanations, show_extractions
+from recbole_exp3rt.terminal import escape, label
+from recbole_exp3rt.urls import masked
 
 Pairs = Sequence[tuple[str, str]]
 
@@ -77,7 +78,7 @@ class Experiment:
             about={
                 "model": config.model,
                 "refit": self.run_settings.refit,
-                "settings": config.given(),
+                "settings": masked(config.given()),
             },
         )
         self.rater = self._rater()
@@ -92,7 +93,7 @@ class Experiment:
         split = self.split
         sizes = ", ".join(f"{split.size(p):,} {p}" for p in ("train", "valid", "test"))
         self.console.print(
-            f"{self.config.dataset}: {len(split.user_tokens) - 1:,} users, "
+            f"{escape(self.config.dataset)}: {len(split.user_tokens) - 1:,} users, "
             f"{len(split.item_tokens) - 1:,} items; {sizes}; split {split.digest[:12]}"
         )
         self._say_who()
@@ -114,7 +115,7 @@ class Experiment:
             self._export(Path(self.run_settings.export_dir))
         if self.run_settings.result_file:
             self.results.write(self.run_settings.result_file)
-            self.console.print(f"Results: {self.run_settings.result_file}")
+            self.console.print(f"Results: {escape(self.run_settings.result_file)}")
         return self.results
 
     # --- tasks
@@ -297,7 +298,7 @@ class Experiment:
                 )
             else:
                 start = time.monotonic()
-                with self.console.status(f"Fitting {name}"):
+                with self.console.status(label(f"Fitting {name}")):
                     self._fitted[name] = fit(
                         name, self.config, self.split, refit=self.run_settings.refit
                     )
@@ -306,7 +307,8 @@ class Experiment:
 
     def _generator(self, spec: str) -> Fitted:
         start = time.monotonic()
-        with warnings.catch_warnings(record=True) as said, self.console.status(f"Fitting {spec}"):
+        status = self.console.status(label(f"Fitting {spec}"))
+        with warnings.catch_warnings(record=True) as said, status:
             warnings.simplefilter("always", UserWarning)
             generator = load_generator(spec, self.config, self.split)
         for warning in said:
@@ -344,7 +346,7 @@ class Experiment:
                 refit=self.run_settings.refit,
                 seed=self.run_settings.seed,
             )
-            self.console.print(f"{self._calibrated_name}: {self._fitted_calibration}")
+            self.console.print(escape(f"{self._calibrated_name}: {self._fitted_calibration}"))
             self.results.about["calibration"] = asdict(self._fitted_calibration)
         return self._fitted_calibration
 
@@ -385,12 +387,12 @@ class Experiment:
             if count.readable < count.asked:
                 reason = max(count.reasons, key=lambda r: count.reasons[r])
                 self.console.print(
-                    f"{name}: {count.readable:,} of {count.asked:,} answers were readable "
+                    f"{escape(name)}: {count.readable:,} of {count.asked:,} answers were readable "
                     f"(mostly: {escape(reason)})"
                 )
         if self.rater.spent.calls:
             said = f"Paid by this run: {self.rater.spent} ({self.settings.ledger})"
-            self.console.print(escape(said))
+            self.console.print(escape("\n".join([said, *self.rater.remarks])))
         show_extractions(self.console, self.rater, self.settings, rated)
         show_explanations(
             self.console, self.rater, self.split, rated, self.run_settings.explanations

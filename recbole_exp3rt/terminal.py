@@ -12,6 +12,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.markup import escape as _escape
+from rich.text import Text
 
 from recbole_exp3rt.text import whole
 
@@ -26,6 +27,16 @@ WIDTH = 110  # where there is no terminal
 def plain(text: object) -> str:
     """`text` without anything that a terminal obeys."""
     return whole(str(text)).replace("\r\n", "\n").translate(_OBEYED)
+
+
+def say(text: object) -> None:
+    """Print `text`."""
+    print(plain(text))
+
+
+def label(text: object) -> Text:
+    """`text` for what reads markup and emoji codes whatever the console says: a status."""
+    return Text(plain(text))
 
 
 def escape(text: object) -> str:

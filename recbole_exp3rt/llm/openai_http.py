@@ -111,6 +111,11 @@ class OpenAIHTTP:
     def __deepcopy__(self, memo: dict[int, Any]) -> OpenAIHTTP:
         return self
 
+    @property
+    def mended(self) -> int:
+        """Answers in which U+FFFD stands for what is no character."""
+        return sum(server.mended for server in self.servers)
+
     # --- the protocol
 
     def count_tokens(self, text: str) -> int:
