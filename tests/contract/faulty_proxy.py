@@ -155,7 +155,7 @@ class FaultyProxy:
             if body is not None and not cut:
                 self.asked[handler.path, body.decode()] += 1
         request = urllib.request.Request(
-            self.target + handler.path, body, {"Content-Type": "application/json"}
+            self.target + handler.path.partition("?")[0], body, {"Content-Type": "application/json"}
         )
         try:
             with urllib.request.urlopen(request) as reply:

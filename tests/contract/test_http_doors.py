@@ -55,17 +55,17 @@ class Allows(Plain):
 
 
 @pytest.mark.parametrize(
-    ("most", "words", "refusals"),
+    ("most", "words", "asked_for"),
     [
-        (5, "Requested sample logprobs of {}, which is greater than max allowed: 5", 1),
-        (8, "Invalid value for 'top_logprobs': must be less than or equal to 8.", 1),
-        (10, "top_logprobs must be in [0, 10]", 1),
-        (4, "top_logprobs: {} is not in the range 0-4", 1),
-        (7, "top_logprobs must be less than 8", 5 - 3),
-        (5, "Bad request", 3),
+        (5, "Requested sample logprobs of {}, which is greater than max allowed: 5", [20, 5]),
+        (8, "Invalid value for 'top_logprobs': must be less than or equal to 8.", [20, 8]),
+        (10, "top_logprobs must be in [0, 10]", [20, 10]),
+        (4, "top_logprobs: {} is not in the range 0-4", [20, 4]),
+        (7, "top_logprobs must be less than 8", [20, 8, 5]),
+        (5, "Bad request", [20, 10, 8, 5]),  # no number is said: step by step
     ],
 )
-def test_a_server_is_asked_for_as_many_likeliest_tokens_as_it_allows(most, words, refusals):
+def test_a_server_is_asked_for_as_many_likeliest_tokens_as_it_allows(most, words, asked_for):
     top = {"7": math.log(0.6), "8": math.log(0.3), "x": math.log(0.1)}
     steps = [("Predicted User Rating: ", {"a": -1.0, "x": -2.0}), ("7", top)]
     answer = "Predicted User Rating: 7"
@@ -77,10 +77,19 @@ def test_a_server_is_asked_for_as_many_likeliest_tokens_as_it_allows(most, words
     assert llm.readout == "top" and first.missing_labels == second.missing_labels == 8
     assert [math.exp(first.label_logp[k]) for k in (7, 8)] == pytest.approx([0.6, 0.3])
     assert len(part.asked) == before + 2, "what was learned is kept for the run"
-    if words.endswith(("8", "request")):  # no allowed number is said: step by step
-        assert tops[0] == 20 and tops[-1] == 5 <= most
-    else:
-        assert tops[0] == 20 and tops[1:] == [most] * (len(tops) - 1) and refusals == 1
+    assert list(dict.fromkeys(tops)) == asked_for
+
+
+def test_a_server_that_allows_fewer_from_now_on_loses_no_answer():
+    words = "top_logprobs of {} is over the limit of 6"
+    steps = [("Predicted User Rating: ", {"a": -1.0, "x": -2.0}), ("7", {"7": -0.1, "8": -3.0})]
+    traits = {"answer": "Predicted User Rating: 7", "steps": steps}
+    with playing(Allows, most=20, words=words, **traits) as (part, url):
+        llm = to(url)
+        part.traits["most"] = 6
+        answers = answer_all(llm, [ask(f"Film {n}", readout=READOUT) for n in range(20)])
+        assert [answer.label_logp[7] for answer in answers] == pytest.approx([-0.1] * 20)
+        assert part.asked[-1][1]["top_logprobs"] == 6
 
 
 @pytest.mark.parametrize(
@@ -111,7 +120,7 @@ def serving(post):
 
         def do_POST(self):
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            asked.append((self.path, dict(self.headers), body))
+            asked.append((self.path, {k.lower(): v for k, v in self.headers.items()}, body))
             post(self, body)
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
@@ -126,7 +135,11 @@ def serving(post):
 
 def chat(text="Fine.", usage=None, **more):
     choice = {"message": {"content": text}, "finish_reason": "stop", **more}
-    return {"model": "m", "choices": [choice], "usage": usage or {"prompt_tokens": 3}}
+    return {
+        "model": "m",
+        "choices": [choice],
+        "usage": {"prompt_tokens": 3} if usage is None else usage,
+    }
 
 
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
@@ -155,7 +168,7 @@ def test_a_redirect_in_the_middle_of_a_run_ends_it_and_one_at_home_is_followed()
     with serving(post) as (url, _):
         llm = to(url, readout="parsed")
         assert answer_all(llm, [ask("Rain")])[0].text == "Fine."
-        with pytest.raises(LLMError, match="sends what it is asked on to https://127.0.0.1;"):
+        with pytest.raises(LLMError, match=r"sends what it is asked on to https://127\.0\.0\.1;"):
             answer_all(llm, [ask("Steel")])
 
 
@@ -203,7 +216,7 @@ def test_a_body_packed_in_another_way_is_not_unpacked():
     with serving(lambda handler, body: say(handler, 200, b"\x00", odd)) as (url, asked):
         with pytest.raises(LLMError, match="packed as 'br'"):
             to(url, readout="parsed")
-        assert asked[0][1]["Accept-Encoding"] == "gzip"
+        assert asked[0][1]["accept-encoding"] == "gzip"
 
 
 BAD = [
@@ -284,13 +297,13 @@ def test_a_password_in_the_url_is_sent_and_shown_nowhere(caplog):
     echo = {"error": {"message": "no such: me:pa-ss-word and k-e-y-1"}}
 
     def post(handler, body):
-        say(handler, 200, chat()) if "Rain" in str(body) else say(handler, 400, echo)
+        say(handler, 400, echo) if "Steel" in str(body) else say(handler, 200, chat())
 
     with serving(lambda handler, body: say(handler, 200, chat())) as (url, asked):
         whole = url.replace("http://", "http://me:pa-ss-word@") + "?key=k-e-y-1&v=2"
         llm = to(whole, readout="parsed")
         path, headers, _ = asked[0]
-        assert headers["Authorization"].startswith("Basic ") and path.endswith("?key=k-e-y-1&v=2")
+        assert headers["authorization"].startswith("Basic ") and path.endswith("?key=k-e-y-1&v=2")
     shown = [caplog.text, llm.identity, llm.servers[0].name, repr(llm.servers[0].url)]
     with serving(post) as (url, _):
         other = to(
@@ -318,8 +331,10 @@ class Counts(Plain):
     def post(self, path, body):
         text = body["messages"][-1]["content"]
         digit = text[-1] if text[-1].isdigit() else "1"
-        self.traits["answer"] = f"Reasoning of {text}: café.\nPredicted User Rating: {digit}"
-        return super().post(path, body)
+        said = super().post(path, body)
+        answer = f"Reasoning of {text}: café.\nPredicted User Rating: {digit}"
+        said["choices"][0]["message"]["content"] = answer
+        return said
 
 
 def test_nineteen_kinds_of_fault_change_no_rating_and_nothing_is_paid_twice(tmp_path, quick):

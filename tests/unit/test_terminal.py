@@ -88,7 +88,7 @@ def test_urls_that_can_be(url):
 def test_urls_that_cannot_be_are_one_line_before_any_work(url):
     assert wrong_with(url)
     if url:
-        with pytest.raises(UsageError, match="base_url=.* is not a URL such as"):
+        with pytest.raises(UsageError, match=r"base_url=.* is not a URL such as"):
             Reader({"base_url": ["http://h/v1", url]}).urls("base_url")
 
 
