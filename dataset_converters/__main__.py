@@ -15,15 +15,16 @@ from dataset_converters.profiles import convert_profiles
 from dataset_converters.sample import make_sample
 from dataset_converters.write import load_properties
 from recbole_exp3rt.errors import UsageError
+from recbole_exp3rt.terminal import plain
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Convert; print the statistics. Returns 0, or 2 with one line on stderr for a bad input."""
     options = _parser().parse_args(argv)
     try:
-        print(_run(options))
+        print(plain(_run(options)))
     except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(plain(f"error: {error}"), file=sys.stderr)
         return 2
     return 0
 

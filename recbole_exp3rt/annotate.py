@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 
 from recbole_exp3rt.card import check_unseen
 from recbole_exp3rt.command import exit_code, load_config, noting, quiet
@@ -44,6 +43,7 @@ from recbole_exp3rt.rater import meter
 from recbole_exp3rt.records import Review
 from recbole_exp3rt.sample.oracle import OracleTeacher
 from recbole_exp3rt.settings import Settings
+from recbole_exp3rt.terminal import escape, standard
 
 STORED = "store:"  # how a teacher is named whose answers are there, and who is not
 
@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--config_files", default="", help='YAML files: "a.yaml b.yaml"')
     known, rest = parser.parse_known_args(sys.argv[1:])
     sys.argv = [sys.argv[0], *rest]
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 110)
+    console = standard()
     files = known.config_files.split()
 
     def work() -> None:
@@ -118,8 +118,9 @@ def annotate_config(config: Config, console: Console) -> Path:
         ConsoleProgress(console),
     )
     console.print(
-        f"{config.dataset}: {len(annotator.train):,} train and {len(annotator.valid):,} valid "
-        f"interactions; split {split.digest[:12]}; teacher {escape(teacher.identity)}"
+        f"{escape(config.dataset)}: {len(annotator.train):,} train and "
+        f"{len(annotator.valid):,} valid interactions; split {split.digest[:12]}; "
+        f"teacher {escape(teacher.identity)}"
     )
     for limit in settings.stages.limits():
         console.print(f"  {limit}")
@@ -175,7 +176,7 @@ def say_plan(
 ) -> None:
     """What will be asked and what it may cost, before anything is."""
     for step in steps:
-        console.print(f"  {step}")
+        console.print(f"  {escape(step)}")
     prompt, new = sum(step.prompt_tokens for step in steps), sum(step.new_tokens for step in steps)
     whole = Prices.load(prices).estimate(sum(step.to_ask for step in steps), prompt, new, teacher)
     console.print(f"  at most {escape(str(whole))}")

@@ -11,12 +11,13 @@ from importlib import import_module
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 
 from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.llm.base import LLMError
 from recbole_exp3rt.llm.spending import BudgetReached
 from recbole_exp3rt.stages.counts import NothingRated
+from recbole_exp3rt.terminal import escape, plain
+from recbole_exp3rt.urls import masked
 
 # Data sets that come with the package: name -> what makes it where it is missing.
 BUILT_IN = {"sample": "dataset_converters.sample"}
@@ -27,13 +28,13 @@ def exit_code(work: Callable[[], None]) -> int:
     try:
         work()
     except BudgetReached as reached:
-        print(f"stopped: {reached}", file=sys.stderr)
+        print(plain(f"stopped: {reached}"), file=sys.stderr)
         return 3
     except NothingRated as nothing:
-        print(f"stopped: {' '.join(str(nothing).split())}", file=sys.stderr)
+        print(plain(masked(f"stopped: {' '.join(str(nothing).split())}")), file=sys.stderr)
         return 4
     except (UsageError, LLMError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(plain(masked(f"error: {' '.join(str(error).split())}")), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("stopped; the same command goes on with the answers so far", file=sys.stderr)
@@ -59,7 +60,7 @@ def load_config(
     except MissingDataset as missing:
         if missing.name not in BUILT_IN:
             raise
-        console.print(f"Making the synthetic data set {missing.name} in {missing.folder}")
+        console.print(escape(f"Making the synthetic data set {missing.name} in {missing.folder}"))
         import_module(BUILT_IN[missing.name]).make_sample(missing.folder)
     return Config(*arguments)
 

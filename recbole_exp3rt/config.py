@@ -23,6 +23,7 @@ import yaml
 from recbole_exp3rt import compat
 from recbole_exp3rt.errors import UsageError, nearest
 from recbole_exp3rt.paths import properties_dir
+from recbole_exp3rt.urls import masked
 
 compat.apply()
 
@@ -241,9 +242,11 @@ def parse_arguments(arguments: Iterable[str]) -> dict[str, str]:
     for argument in arguments:
         key, equals, value = argument[2:].partition("=")
         if not argument.startswith("--") or not equals or not key:
-            raise UsageError(f"argument {argument!r} is not of the form --key=value")
+            raise UsageError(f"argument {masked(argument)!r} is not of the form --key=value")
         if values.get(key, value) != value:
-            raise UsageError(f"--{key} is given twice, as {values[key]} and as {value}; keep one")
+            raise UsageError(
+                f"--{key} is given twice, as {masked(values[key])} and as {masked(value)}; keep one"
+            )
         values[key] = value
     return values
 

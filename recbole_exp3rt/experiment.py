@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from rich.console import Console
-from rich.markup import escape
 
 from recbole_exp3rt.calibrate import calibrate
 from recbole_exp3rt.calibration import Calibration
@@ -40,6 +39,8 @@ from recbole_exp3rt.results import Results, Row, check_writable, show_ranking, s
 from recbole_exp3rt.settings import RunSettings, Settings, read_scale
 from recbole_exp3rt.show import show_explanations, show_extractions, show_unreadable
 from recbole_exp3rt.stages.counts import NothingRated
+from recbole_exp3rt.terminal import escape, label
+from recbole_exp3rt.urls import masked
 
 Pairs = Sequence[tuple[str, str]]
 
@@ -82,7 +83,7 @@ class Experiment:
             about={
                 "model": config.model,
                 "refit": self.run_settings.refit,
-                "settings": config.given(),
+                "settings": masked(config.given()),
                 "notes": self.notes,
             },
         )
@@ -98,7 +99,7 @@ class Experiment:
         split = self.split
         sizes = ", ".join(f"{split.size(p):,} {p}" for p in ("train", "valid", "test"))
         self.console.print(
-            f"{self.config.dataset}: {len(split.user_tokens) - 1:,} users, "
+            f"{escape(self.config.dataset)}: {len(split.user_tokens) - 1:,} users, "
             f"{len(split.item_tokens) - 1:,} items; {sizes}; split {split.digest[:12]}"
         )
         self._say_who()
@@ -120,7 +121,7 @@ class Experiment:
             self._export(Path(self.run_settings.export_dir))
         if self.run_settings.result_file:
             self.results.write(self.run_settings.result_file)
-            self.console.print(f"Results: {self.run_settings.result_file}")
+            self.console.print(f"Results: {escape(self.run_settings.result_file)}")
         if nothing:
             raise nothing
         return self.results
@@ -313,7 +314,7 @@ class Experiment:
                 )
             else:
                 start = time.monotonic()
-                with self.console.status(f"Fitting {name}"):
+                with self.console.status(label(f"Fitting {name}")):
                     self._fitted[name] = fit(
                         name, self.config, self.split, refit=self.run_settings.refit
                     )
@@ -322,7 +323,8 @@ class Experiment:
 
     def _generator(self, spec: str) -> Fitted:
         start = time.monotonic()
-        with noting(self.console, self.notes), self.console.status(f"Fitting {spec}"):
+        status = self.console.status(label(f"Fitting {spec}"))
+        with noting(self.console, self.notes), status:
             generator = load_generator(spec, self.config, self.split)
         self._say_fitted(generator, time.monotonic() - start)
         return generator
@@ -356,7 +358,7 @@ class Experiment:
                 refit=self.run_settings.refit,
                 seed=self.run_settings.seed,
             )
-            self.console.print(f"{self._calibrated_name}: {self._fitted_calibration}")
+            self.console.print(escape(f"{self._calibrated_name}: {self._fitted_calibration}"))
             self.results.about["calibration"] = asdict(self._fitted_calibration)
         return self._fitted_calibration
 
@@ -396,7 +398,7 @@ class Experiment:
         show_unreadable(self.console, self.rater)
         if self.rater.spent.calls:
             said = f"Paid by this run: {self.rater.spent} ({self.settings.ledger})"
-            self.console.print(escape(said))
+            self.console.print(escape("\n".join([said, *self.rater.remarks])))
         show_extractions(self.console, self.rater, self.settings, rated)
         show_explanations(
             self.console, self.rater, self.split, rated, self.run_settings.explanations

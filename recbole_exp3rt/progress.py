@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from recbole_exp3rt.llm.base import Answer
+from recbole_exp3rt.terminal import escape, plain
 
 EVERY = 15.0  # seconds between two lines where there is no terminal
 FEW = 20  # a share of one in as many tells how long the rest takes
@@ -32,9 +33,10 @@ class ConsoleProgress:
     def _bar(
         self, answers: Iterable[tuple[int, Answer]], total: int, title: str
     ) -> Iterator[tuple[int, Answer]]:
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+        what = TextColumn("{task.description}", markup=False)
+        columns = (what, BarColumn(), MofNCompleteColumn())
         with Progress(*columns, TimeRemainingColumn(), console=self.console) as bar:
-            task = bar.add_task(title, total=total)
+            task = bar.add_task(plain(title), total=total)
             for answer in answers:
                 bar.advance(task)
                 yield answer
@@ -52,9 +54,9 @@ class ConsoleProgress:
                 # that came first tell no pace: all prompts of their batch were read by then.
                 left = timedelta(seconds=round((last - start) / before * (total - before)))
                 about = f", about {left} left" if FEW * before >= total else ""
-                self.console.print(f"{title}: {before:,} of {total:,}{about}")
+                self.console.print(f"{escape(title)}: {before:,} of {total:,}{about}")
                 said = now
             yield answer
             last = now
         took = timedelta(seconds=round(time.monotonic() - start))
-        self.console.print(f"{title}: {done:,} of {total:,} in {took}")
+        self.console.print(f"{escape(title)}: {done:,} of {total:,} in {took}")

@@ -73,6 +73,18 @@ class Rater:
             (getattr(model.llm, "spent", Spent()) for model in self.models.values()), Spent()
         )
 
+    @property
+    def remarks(self) -> list[str]:
+        """What is to be known of the answers of models on servers."""
+        metered = [model.llm for model in self.models.values() if isinstance(model.llm, MeteredLLM)]
+        estimated = sum(llm.estimated for llm in metered)
+        mended = sum(int(getattr(llm.llm, "mended", 0)) for llm in metered)
+        said = {
+            f"{estimated:,} answers came without usable token counts: estimated": estimated,
+            f"{mended:,} answers held broken characters: U+FFFD took their place": mended,
+        }
+        return [text for text, number in said.items() if number]
+
     def who(self) -> dict[str, str]:
         """Step -> identity of the model that does it."""
         steps = self.pipeline.models

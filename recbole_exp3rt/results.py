@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from recbole_exp3rt.errors import UsageError
+from recbole_exp3rt.terminal import escape
 
 ACRONYMS = ("rmse", "mae", "ndcg", "mrr", "map", "auc", "gauc")
 SMOKE = 100  # fewer pairs or users than this show that a run works, not how well
@@ -108,7 +109,7 @@ def show_ratings(console: Console, rows: Sequence[Row], total: int) -> None:
     for row in overall:
         parts = [of[row.name, part][names[0]] for part in sizes if part != "all"]
         values = [*(row.metrics[name] for name in names), *parts]
-        table.add_row(row.name, *(f"{value:.4f}" for value in values))
+        table.add_row(escape(row.name), *(f"{value:.4f}" for value in values))
     console.print(table)
     _costs(console, overall)
 
@@ -127,7 +128,7 @@ def show_ranking(console: Console, rows: Sequence[Row], total: int) -> None:
         for name in names:
             table.add_column(heads[name], justify="right")
         for row in rows:
-            table.add_row(row.name, *(f"{row.metrics[name]:.4f}" for name in names))
+            table.add_row(escape(row.name), *(f"{row.metrics[name]:.4f}" for name in names))
         console.print(table)
     _costs(console, rows)
 
@@ -152,7 +153,7 @@ def display(metric: str) -> str:
 
 
 def _title(console: Console, text: str, rows: Sequence[Row]) -> None:
-    console.print(f"\n[bold]{text}{smoke(rows)}[/bold]")
+    console.print(f"\n[bold]{escape(text)}{smoke(rows)}[/bold]")
 
 
 def _table() -> Table:
@@ -168,6 +169,6 @@ def _costs(console: Console, rows: Sequence[Row]) -> None:
             missing = f" ({row.missing_labels:,} labels missing)" if row.missing_labels else ""
             readout = f", readout {row.readout}{missing}" if row.readout else ""
             console.print(
-                f"{row.name}: coverage {row.coverage:.3f}, {row.calls:,} calls, "
+                f"{escape(row.name)}: coverage {row.coverage:.3f}, {row.calls:,} calls, "
                 f"{row.tokens:,} tokens, {row.seconds:,.0f} s{readout}"
             )

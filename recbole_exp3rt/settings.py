@@ -19,6 +19,7 @@ from recbole_exp3rt.llm.openai_http import READOUTS, HTTPOptions
 from recbole_exp3rt.scale import RatingScale
 from recbole_exp3rt.stages.choice import ITEM_PROFILES
 from recbole_exp3rt.stages.run import StageSettings
+from recbole_exp3rt.urls import bare, wrong_with
 
 TASKS = ("rating", "rerank")
 EXPORTS = ("parquet", "csv", "jsonl")
@@ -281,8 +282,10 @@ class Reader:
     def urls(self, key: str) -> tuple[str, ...]:
         urls = self.text_list(key)
         for url in urls:
-            if not url.startswith(("http://", "https://")):
-                raise UsageError(f"{key}={url!r} is not a URL such as http://127.0.0.1:8000/v1")
+            if reason := wrong_with(url):
+                raise UsageError(
+                    f"{key}={bare(url)!r} is not a URL such as http://127.0.0.1:8000/v1: {reason}"
+                )
         return urls
 
     def variable(self, key: str) -> str:

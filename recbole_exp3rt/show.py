@@ -7,7 +7,6 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.markup import escape as _escape
 
 from recbole_exp3rt.llm.base import LLM, Failure, LLMError, Request
 from recbole_exp3rt.llm.thoughts import part
@@ -18,20 +17,10 @@ from recbole_exp3rt.settings import Settings
 from recbole_exp3rt.stages.counts import NothingRated
 from recbole_exp3rt.stages.lists import Unreadable, render_lists
 from recbole_exp3rt.stages.run import Models, Pipeline
+from recbole_exp3rt.terminal import escape
 
 if TYPE_CHECKING:
     from recbole_exp3rt.data.split import Split
-
-
-# Controls but tab and line feed, and what turns the direction of writing: a terminal obeys them.
-_OBEYED = dict.fromkeys([*range(9), *range(11, 32), *range(127, 160)], "\ufffd") | dict.fromkeys(
-    [*range(0x202A, 0x202F), *range(0x2066, 0x206A)], "\ufffd"
-)
-
-
-def escape(text: str) -> str:
-    """What somebody else wrote, for a terminal: neither rich's markup nor controls in it."""
-    return _escape(text.replace("\r\n", "\n").translate(_OBEYED))
 
 
 def show_explanations(

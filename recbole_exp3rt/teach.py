@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 
 from recbole_exp3rt.annotate import annotate_config
 from recbole_exp3rt.card import CARD as STUDENT_CARD
@@ -25,6 +24,7 @@ from recbole_exp3rt.errors import UsageError, changed
 from recbole_exp3rt.llm.load import base_of
 from recbole_exp3rt.prompts import load_prompts
 from recbole_exp3rt.settings import Settings
+from recbole_exp3rt.terminal import escape
 
 # Of the settings of the steps, those that what a student learns hangs on.
 LEARNED = (

@@ -18,6 +18,7 @@ from dataclasses import MISSING, asdict, fields
 from pathlib import Path
 from typing import Any
 
+from recbole_exp3rt import terminal
 from recbole_exp3rt.command import exit_code, quiet
 from recbole_exp3rt.distill.presets import (
     CHOICES,
@@ -39,7 +40,7 @@ USAGE = """python -m recbole_exp3rt.train --data DIR --output DIR [--base smollm
        python -m recbole_exp3rt.train merge ADAPTER OUT"""
 
 
-def train(settings: TrainSettings, say: Callable[[str], None] = print) -> TrainResult:
+def train(settings: TrainSettings, say: Callable[[str], None] = terminal.say) -> TrainResult:
     """Train the adapters that `settings` describe, going on with what is unfinished.
 
     Raises: UsageError, LLMError with one line; what was trained so far is kept.
@@ -121,7 +122,7 @@ def _merge(folders: Sequence[str]) -> None:
     except ModuleNotFoundError as error:
         raise _missing(error) from error
     with _space(Path(folders[1]), "the same command begins again"):
-        print(f"Model: {merge(*folders)}")
+        terminal.say(f"Model: {merge(*folders)}")
 
 
 def _missing(error: ModuleNotFoundError) -> LLMError:

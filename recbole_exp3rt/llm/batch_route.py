@@ -18,8 +18,11 @@ from typing import Any, Final
 from recbole_exp3rt.llm.base import Answer, Failure, LLMError, Request
 from recbole_exp3rt.llm.batch_jobs import Job, Jobs
 from recbole_exp3rt.llm.chat_route import OPTIONAL, ChatRoute
+from recbole_exp3rt.llm.http_client import MOST_BYTES
 from recbole_exp3rt.llm.http_server import (
+    GARBLED,
     RETRIED,
+    TOP,
     Empty,
     Garbled,
     NoAnswer,
@@ -33,7 +36,8 @@ MARK = "exp3rt"  # in a batch's metadata
 ENDED = ("completed", "expired", "failed", "cancelled")
 SETTLE = 60.0  # seconds within which the list may not show a new batch yet
 SKEW = 3600.0  # seconds by which the server's clock may differ
-LENGTHS = ("max_tokens", *OPTIONAL)
+# Keys of a question that may be said in other words; one that is asked again learns from the first.
+SAID: Mapping[str, Any] = {"max_tokens": None, **dict.fromkeys(OPTIONAL), "top_logprobs": TOP}
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,14 +190,14 @@ class BatchRoute:
     ) -> Iterator[tuple[str, Answer | Again]]:
         """Each answer of a file to a question that is `asked`; what cannot be read is left out."""
         with path.open("rb") as lines:
-            for line in lines:
+            while line := lines.readline(MOST_BYTES):
                 try:
-                    said = json.loads(line)
+                    said = self.server.parsed(line)
                     key = str(said["custom_id"])
                     if key in asked:
                         yield key, self._answer(said, asked[key])
-                except (ValueError, KeyError, TypeError, IndexError, AttributeError):
-                    continue
+                except GARBLED:
+                    continue  # also the pieces of a line that is too long
 
     def _answer(self, said: Any, request: Request) -> Answer | Again:
         response, error = said.get("response") or {}, said.get("error")
@@ -212,7 +216,7 @@ class BatchRoute:
         if status in RETRIED or status >= 500:
             return Again(f"the server answered {status}")
         refused = Failure(f"the server refuses the request ({status}): {words}")
-        return Again(refused.reason) if self.chat.learns(words, LENGTHS) else refused
+        return Again(refused.reason) if self.chat.learns(words, SAID) else refused
 
 
 def _text(value: Any) -> str:

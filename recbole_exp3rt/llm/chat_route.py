@@ -6,20 +6,20 @@ model follows the form that they ask for, and the label is read where the model 
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Container
+import re
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from recbole_exp3rt.llm.base import Completion, Request
 from recbole_exp3rt.llm.guard import plain_messages
-from recbole_exp3rt.llm.http_server import Empty, NoAnswer, Read, Server, Unsupported
+from recbole_exp3rt.llm.http_server import Empty, NoAnswer, Read, Server, Unsupported, tokens_in
 from recbole_exp3rt.llm.scripted import before_stop
 from recbole_exp3rt.llm.thoughts import part, with_thought
 from recbole_exp3rt.llm.written import ROOM, all_on, find_label, from_top, read_steps
 
 T = TypeVar("T")
 RAISE = ": it was cut off, raise max_new_tokens (or the step's own), or set enable_thinking=False"
-TOP = 20  # the most that OpenAI reports
+FEWER = (10, 8, 5, 3, 2)  # where a server does not say how many it allows
 OPTIONAL = ("temperature", "seed", "chat_template_kwargs")  # what may be refused without harm
 NAMING = 256  # tokens for an answer of which only the model's name counts: some think first
 
@@ -63,7 +63,7 @@ class ChatRoute:
                 "temperature": request.temperature,
                 "seed": request.seed,
                 **({"stop": stops} if stops else {}),
-                **({"logprobs": True, "top_logprobs": TOP} if tells else {}),
+                **({"logprobs": True, "top_logprobs": self.server.top} if tells else {}),
             },
             request.max_new_tokens + (ROOM if scored else 0),
         )
@@ -75,14 +75,24 @@ class ChatRoute:
             known["max_completion_tokens"] = length
         return {"model": self.model, **known}
 
-    def learns(self, said: str, asked: Container[str]) -> bool:
-        """Whether a refusal in these words names a key of `asked` that can be left out."""
+    def learns(self, said: str, asked: Mapping[str, Any]) -> bool:
+        """Whether a refusal in these words names a key of `asked` that can be left out, or be
+        smaller."""
         if "max_tokens" in asked and "max_completion_tokens" in said:
             new = {"max_tokens"}
         else:
             new = {key for key in OPTIONAL if key in said and key in asked}
         self.server.refused |= new
-        return bool(new)
+        return bool(new) or ("logprobs" in said and self._asks_fewer(said, asked))
+
+    def _asks_fewer(self, said: str, asked: Mapping[str, Any]) -> bool:
+        """Whether the server may take fewer likeliest tokens than were `asked` for: as many as it
+        says that it allows, or fewer step by step. It is kept for the run."""
+        allowed = fewer_than(asked["top_logprobs"], said) if "top_logprobs" in asked else None
+        if allowed is None:
+            return False
+        self.server.top = min(self.server.top, allowed)
+        return True
 
     def read(self, said: Any, request: Request) -> Completion:
         """What an answer to `question(request)` says.
@@ -91,9 +101,9 @@ class ChatRoute:
         """
         choice = said["choices"][0]
         message = choice["message"]
-        usage = said.get("usage") or {}
-        prompt = int(usage.get("prompt_tokens") or 0)
-        new = int(usage.get("completion_tokens") or 0)
+        usage = said.get("usage")
+        told = usage if isinstance(usage, dict) else {}
+        prompt, new = (tokens_in(told.get(f"{kind}_tokens")) for kind in ("prompt", "completion"))
         if message.get("refusal") or choice.get("finish_reason") == "content_filter":
             raise NoAnswer("the model refused to answer", prompt, new)
         cut = choice.get("finish_reason") == "length"
@@ -139,23 +149,37 @@ class ChatRoute:
         return await self._ask(lambda: self._body(body, NAMING), lambda said: str(said["model"]))
 
     async def tells_top(self) -> bool:
-        """Whether the server reports the likeliest tokens. Asks for one token."""
-        body: dict[str, Any] = {
-            "messages": [{"role": "user", "content": "Say 1."}],
-            "logprobs": True,
-            "top_logprobs": TOP,
-        }
+        """Whether the server reports the likeliest tokens. Asks for one token, and with fewer and
+        fewer of the likeliest ones while the server refuses."""
 
-        def read(said: Any) -> None:
+        def question() -> dict[str, Any]:
+            return self._body(
+                {
+                    "messages": [{"role": "user", "content": "Say 1."}],
+                    "logprobs": True,
+                    "top_logprobs": self.server.top,
+                },
+                1,
+            )
+
+        def read(said: Any) -> bool:
             steps = read_steps(said["choices"][0])
-            if not steps or len(steps[0].top) < 2 or not math.isfinite(steps[0].top[0][1]):
-                raise Unsupported("no top log-probabilities")
+            return bool(steps) and len(steps[0].top) > 1
 
-        try:
-            await self._ask(lambda: self._body(body, 1), read)
-        except Unsupported:
-            return False
-        return True
+        while True:
+            try:
+                return await self._ask(question, read)
+            except Unsupported as error:
+                if not self._asks_fewer(str(error), question()):
+                    return False
+
+
+def fewer_than(asked: int, said: str) -> int | None:
+    """How many likeliest tokens a server allows that refused `asked` in these words: the largest
+    smaller number in them, else the next step down; None: it allows none."""
+    numbers = map(int, re.findall(r"(?<![\w.])(?<![A-Za-z]-)\d{1,4}(?!\w|\.\d)", said))
+    told = [number for number in numbers if FEWER[-1] <= number < asked]
+    return max(told) if told else next((fewer for fewer in FEWER if fewer < asked), None)
 
 
 def _stops(request: Request) -> list[str]:

@@ -11,6 +11,7 @@ import re
 from collections.abc import Sequence
 
 from recbole_exp3rt.llm.base import Message
+from recbole_exp3rt.text import whole
 
 # <|im_end|>, <｜User｜>, <s>, </s>, <start_of_turn>, <file_sep>, <<SYS>>, [INST], [/TOOL_RESULTS].
 # Prompts' own tags begin with a capital and their brackets hold no word in capitals: they stay.
@@ -26,4 +27,6 @@ def guarded(content: str) -> str:
 
 def plain_messages(messages: Sequence[Message]) -> list[dict[str, str]]:
     """The messages as a server takes them."""
-    return [{"role": message.role, "content": guarded(message.content)} for message in messages]
+    return [
+        {"role": message.role, "content": guarded(whole(message.content))} for message in messages
+    ]

@@ -8,16 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar, cast
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from recbole_exp3rt.llm.base import Completion, Failure, LLMError
+from recbole_exp3rt.llm.http_client import TooLarge, client_of
 from recbole_exp3rt.llm.rates import Limits
+from recbole_exp3rt.terminal import plain
+from recbole_exp3rt.text import whole
+from recbole_exp3rt.urls import bare, secrets_of, wrong_with
 
 T = TypeVar("T")
 Read = Callable[[Any], T]
@@ -27,6 +32,13 @@ RETRIED = {408, 409, 425, 429}  # and all of 5xx
 FIRST_WAIT, LONGEST_WAIT = 0.5, 60.0  # seconds; doubled at each retry
 EMPTY_RETRIES = 2
 PATIENCE = 600.0  # the longest wait that a server may ask for
+TOP = 20  # likeliest tokens: the most that OpenAI reports
+MOST_TOKENS = 2**31  # of one answer: no count above it is meant
+
+
+MOST_WORDS = 2_000  # characters of a server's error that are looked at
+# What reading a body of another form than expected ends in.
+GARBLED = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError)
 
 
 class NoAnswer(Exception):
@@ -79,8 +91,10 @@ class Server:
 
     `limits` say how fast it is asked; what is asked again takes its turn as well.
     `refused` are the fields of a body that it does not take, as those found out who sent them.
+    `mended` counts answers with half a character (a lone surrogate) or a byte that is no UTF-8 in
+    them: U+FFFD takes its place.
 
-    Raises: LLMError if the openai client is not installed.
+    Raises: LLMError if the openai client is not installed, or the URL cannot be one.
     """
 
     def __init__(
@@ -99,13 +113,22 @@ class Server:
                 "a model behind a server needs the openai client: "
                 "pip install 'recbole-exp3rt[http]'"
             ) from error
+        if reason := wrong_with(url):
+            raise LLMError(f"base_url={bare(url)!r} cannot be a server: {reason}")
+        parts = urlsplit(url)
+        signed = parts.username is not None or parts.password is not None
         self._openai = openai
-        self._key = key
-        self.url = url.rstrip("/")
+        self._secrets = [*([key] if key else []), *secrets_of(url)]
+        if parts.query:  # the library notes each URL as it is
+            for library in ("httpx", "httpx2"):
+                logging.getLogger(library).setLevel(logging.WARNING)
+        self.url = bare(url).rstrip("/")
         self.root = self.url.removesuffix("/v1")
         self.max_retries = max_retries
         self.limits = limits
         self.retries = 0
+        self.top = TOP  # likeliest tokens that it reports, as far as is known
+        self.mended = 0
         self.dead = False
         self.failures = (openai.APIStatusError, openai.APIConnectionError)
         self.refused: set[str] = set()
@@ -115,14 +138,21 @@ class Server:
             api_key=key or "none",
             timeout=timeout,
             max_retries=0,
+            default_query=dict(parse_qsl(parts.query)),
+            default_headers={"Accept-Encoding": "gzip"},
+            http_client=client_of(
+                openai.DefaultAsyncHttpxClient,
+                timeout,
+                auth=(unquote(parts.username or ""), unquote(parts.password or ""))
+                if signed
+                else None,
+            ),
         )
 
     @property
     def name(self) -> str:
         """The URL without user, password and query."""
-        parts = urlsplit(self.url)
-        port = f":{parts.port}" if parts.port else ""
-        return f"{parts.scheme}://{parts.hostname}{port}{parts.path}"
+        return self.url
 
     async def ask(
         self,
@@ -171,6 +201,10 @@ class Server:
                 pause = retry_after(error.response.headers)
             except self._openai.APITimeoutError as error:
                 failed, pause = self._lost(error, "the server did not answer in time"), None
+            except asyncio.TimeoutError:
+                failed, pause = NoAnswer("the server did not answer in time"), None
+            except TooLarge as error:  # it would come again
+                raise NoAnswer(str(error), prompt, new) from None
             except self._openai.APIConnectionError as error:
                 failed, pause = self._lost(error, "the connection broke"), None
             except Garbled as error:
@@ -181,7 +215,7 @@ class Server:
                     new += error.new_tokens
                 if empty > EMPTY_RETRIES:
                     break
-            except (KeyError, IndexError, TypeError, ValueError, AttributeError):
+            except GARBLED:
                 failed, pause = NoAnswer("the server's answer is garbled"), None
             if pause is not None and pause > PATIENCE:
                 raise NoAnswer(f"the server asks to wait {pause:.0f} s", prompt, new)
@@ -197,7 +231,22 @@ class Server:
             if self.limits and (pause := self.limits.delay(body)) > 0:
                 await asyncio.sleep(pause)
             said = await self.client.post(url, cast_to=bytes, body=dict(body))
-        return json.loads(said)
+        return self.parsed(said)
+
+    def parsed(self, said: bytes) -> Any:
+        """JSON of others. Raises: ValueError, RecursionError if it is none."""
+        try:
+            found = json.loads(said)
+        except UnicodeDecodeError:
+            found = json.loads(said.decode(errors="replace"))
+            self.mended += 1
+        if b"\\ud" not in said.lower():
+            return found
+        text = json.dumps(found, ensure_ascii=False)
+        if (mended := whole(text)) == text:
+            return found
+        self.mended += 1
+        return json.loads(mended)
 
     def _lost(self, error: Exception, what: str) -> NoAnswer:
         cause = type(error.__cause__).__name__
@@ -236,12 +285,23 @@ class Server:
         """The server's own words in one short line, without the key."""
         inner = body.get("error", body) if isinstance(body, Mapping) else body
         said = inner.get("message", inner) if isinstance(inner, Mapping) else inner
-        line = " ".join(str(said).split())
+        line = plain(" ".join(str(said)[:MOST_WORDS].split()))
         if code and str(code) not in line:
-            line = f"{code}: {line}"
-        if self._key:
-            line = line.replace(self._key, "***")
+            line = f"{plain(code)[:40]}: {line}"
+        for secret in self._secrets:
+            line = line.replace(secret, "***")
         return line[:200]
+
+
+def tokens_in(count: object, otherwise: int = 0) -> int:
+    """A number of tokens that a server tells; `otherwise` where it tells none that can be.
+
+    An answer is paid whatever is said beside it: a bad count is no reason to ask for it again.
+    """
+    if isinstance(count, float) and count.is_integer():
+        count = int(count)
+    good = isinstance(count, int) and not isinstance(count, bool) and 0 <= count <= MOST_TOKENS
+    return cast(int, count) if good else otherwise
 
 
 def back_off(attempt: int) -> float:

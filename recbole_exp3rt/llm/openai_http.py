@@ -27,6 +27,7 @@ from recbole_exp3rt.llm.rates import Limits
 from recbole_exp3rt.llm.thoughts import thinking
 from recbole_exp3rt.llm.token_route import TokenRoute
 from recbole_exp3rt.llm.token_servers import token_server
+from recbole_exp3rt.text import whole
 
 T = TypeVar("T")
 PREFIX = "openai:"  # how such a model is named in the settings
@@ -115,6 +116,11 @@ class OpenAIHTTP:
 
     def __deepcopy__(self, memo: dict[int, Any]) -> OpenAIHTTP:
         return self
+
+    @property
+    def mended(self) -> int:
+        """Answers in which U+FFFD stands for what is no character."""
+        return sum(server.mended for server in self.servers)
 
     # --- the protocol
 
@@ -376,7 +382,7 @@ class OpenAIHTTP:
 
 def bytes_by_three(text: str) -> int:
     """Tokens of a text where no tokenizer is at hand: more than nearly any has."""
-    return math.ceil(len(text.encode()) / 3)
+    return math.ceil(len(whole(text).encode()) / 3)
 
 
 def _base(name: str) -> str:

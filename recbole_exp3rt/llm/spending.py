@@ -303,6 +303,7 @@ class MeteredLLM:
         self.ledger = ledger
         self.budget = budget
         self.spent = Spent()  # by this object
+        self.estimated = 0  # answers whose tokens the server does not tell
         self.paid_as = str(getattr(llm, "paid_as", llm.identity))
         self.price = prices.price(self.paid_as)
         if budget is not None and self.price is None:
@@ -382,11 +383,13 @@ class MeteredLLM:
 
     def _charge(self, request: Request, answer: Answer) -> None:
         prompt, new = answer.prompt_tokens, answer.new_tokens
-        if not (prompt or new):
-            if not isinstance(answer, Completion):
-                return  # nothing is known of what it cost
-            # a server that reports no tokens is not for nothing
-            prompt, new = self._prompt_tokens(request), self.llm.count_tokens(answer.text)
+        if isinstance(answer, Completion):
+            # a server that reports no tokens, or no number of them, is not for nothing
+            self.estimated += int(not prompt or not (new or not answer.text))
+            prompt = prompt or self._prompt_tokens(request)
+            new = new or self.llm.count_tokens(answer.text)
+        elif not (prompt or new):
+            return  # nothing is known of what it cost
         cost = self.price.of(prompt, new) if self.price else None
         self.ledger.add(self.identity, prompt, new, cost)
         self.spent += Spent(1, prompt, new, cost or 0.0, int(cost is None))

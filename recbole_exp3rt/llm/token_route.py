@@ -17,6 +17,7 @@ from recbole_exp3rt.llm.guard import plain_messages
 from recbole_exp3rt.llm.http_server import NoAnswer, Server
 from recbole_exp3rt.llm.labels import LabelTokens, label_tokens, shared_start
 from recbole_exp3rt.llm.thoughts import answering, opened_by
+from recbole_exp3rt.text import whole
 
 Tokens = tuple[int, ...]
 
@@ -84,7 +85,7 @@ class TokenRoute:
         return replace(said, label_logp=logp)
 
     async def count(self, text: str) -> int:
-        return len(await self.speaks.text_tokens(text)) if text else 0
+        return len(await self.speaks.text_tokens(whole(text))) if text else 0
 
     async def encode(self, text: str) -> Tokens:
         """Tokens of a text that continues another."""

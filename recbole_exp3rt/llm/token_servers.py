@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from recbole_exp3rt.llm.base import Completion, Request
-from recbole_exp3rt.llm.http_server import Empty, Server, Unsupported
+from recbole_exp3rt.llm.http_server import Empty, Server, Unsupported, tokens_in
 from recbole_exp3rt.llm.token_route import Tokens, TokenServer
 
 N_PROBS = 256  # likeliest tokens that llama.cpp tells at once; a label below them is forced
@@ -71,8 +71,8 @@ class LlamaCpp:
             return Completion(
                 text,
                 finish,  # type: ignore[arg-type]
-                int(said["tokens_evaluated"]),
-                int(said["tokens_predicted"]),
+                tokens_in(said.get("tokens_evaluated"), len(prompt)),
+                tokens_in(said.get("tokens_predicted")),
             )
 
         return await self.server.ask("/completion", body, read)
@@ -144,12 +144,13 @@ class VLLM:
         def read(said: Any) -> Completion:
             choice = said["choices"][0]
             finish = "length" if choice["finish_reason"] == "length" else "stop"
-            usage = said["usage"]
+            usage = said.get("usage")
+            told = usage if isinstance(usage, dict) else {}
             return Completion(
                 _text(choice["text"]),
                 finish,  # type: ignore[arg-type]
-                int(usage["prompt_tokens"]),
-                int(usage["completion_tokens"]),
+                tokens_in(told.get("prompt_tokens"), len(prompt)),
+                tokens_in(told.get("completion_tokens")),
             )
 
         return await self.server.ask("completions", body, read)
@@ -241,8 +242,8 @@ class SGLang:
             return Completion(
                 _text(said["text"]),
                 finish,  # type: ignore[arg-type]
-                int(meta["prompt_tokens"]),
-                int(meta["completion_tokens"]),
+                tokens_in(meta.get("prompt_tokens"), len(prompt)),
+                tokens_in(meta.get("completion_tokens")),
             )
 
         body = {"input_ids": prompt, "sampling_params": sampling}

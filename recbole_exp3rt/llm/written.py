@@ -15,6 +15,7 @@ from recbole_exp3rt.llm.base import Readout
 from recbole_exp3rt.llm.thoughts import part
 
 NEVER = -100.0  # nats: e^-100, a label that was not written and is not known of
+TINY = 1e-3  # nats above 0 that rounding makes of a probability of 1
 CRUMB = 1e-9  # the least mass that unknown labels are said to share
 ROOM = 24  # tokens for the cue and the label after the reasoning
 
@@ -105,16 +106,21 @@ def _at(steps: Sequence[Step], start: int) -> Step | None:
 
 
 def read_steps(choice: Mapping[str, object]) -> list[Step]:
-    """The steps of a chat completion's choice; none if the server reports none.
-
-    Raises: KeyError, TypeError, ValueError if they have another form.
-    """
+    """The steps of a chat completion's choice; none if the server reports none, or in another
+    form: the answer beside them is paid."""
     logprobs = choice.get("logprobs")
     content = logprobs.get("content") if isinstance(logprobs, Mapping) else None
-    return [
-        Step(
-            str(token["token"]),
-            tuple((str(one["token"]), float(one["logprob"])) for one in token["top_logprobs"]),
-        )
-        for token in content or ()
-    ]
+    try:
+        return [
+            Step(
+                str(token["token"]),
+                tuple(
+                    (str(one["token"]), logp)
+                    for one in token["top_logprobs"]
+                    if -math.inf < (logp := float(one["logprob"])) <= TINY
+                ),
+            )
+            for token in content or ()
+        ]
+    except (KeyError, TypeError, ValueError):
+        return []

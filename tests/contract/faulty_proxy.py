@@ -21,6 +21,9 @@ FAULTS = (
     *("wait", "wait until", "broken", "busy", "reset", "slow", "truncated", "garbled", "empty"),
     "refusal",
 )
+# A body that says all, in a strange way: the answer is paid, and must not be asked for again.
+KEPT = ("content type", "doubled", "redirect", "encoding", "usage")
+LOST = ("gateway", "no choices", "html", "drip", "nested")  # no answer arrives
 
 
 class FaultyProxy:
@@ -40,6 +43,7 @@ class FaultyProxy:
         self.lock = threading.Lock()
         self.connections: set[socket.socket] = set()
         self.asked: Counter[tuple[str, str]] = Counter()
+        self.delivered: Counter[str] = Counter()  # bodies whose answers arrived whole
         self.seen: Counter[str] = Counter()
         self.headers: list[dict[str, str]] = []
         self.busy = 0
@@ -100,7 +104,10 @@ class FaultyProxy:
             return fault
 
     def answer(self, handler, body: bytes) -> None:
-        fault = self.draw(handler.path)
+        fault = None if handler.path.endswith("?again") else self.draw(handler.path)
+        if fault in (None, *KEPT) and fault != "redirect":
+            with self.lock:
+                self.delivered[body.decode()] += 1
         if fault == "wait":
             say(handler, 429, {"error": {"message": "slow down"}}, {"Retry-After": self.pause})
         elif fault == "wait until":
@@ -127,24 +134,61 @@ class FaultyProxy:
         elif fault == "refusal":
             refused = {"content": None, "refusal": "I cannot help with that."}
             say(handler, 200, {"choices": [{"message": refused, "finish_reason": "stop"}]})
+        elif fault == "gateway":
+            say(handler, 502, "<html>bad gateway</html>", {"Retry-After": "0"})
+        elif fault == "no choices":
+            say(handler, 200, {"choices": []})
+        elif fault == "html":
+            say(handler, 200, "<html>Welcome to our wireless network</html>")
+        elif fault == "nested":
+            say(handler, 200, "[" * 100_000)
+        elif fault == "redirect":
+            say(handler, 307, "", {"Location": handler.path + "?again"})
         else:
-            self.forward(handler, body)
+            self.forward(handler, body, strange=fault)
 
-    def forward(self, handler, body: bytes | None, cut: bool = False) -> None:
+    def forward(
+        self, handler, body: bytes | None, cut: bool = False, strange: str | None = None
+    ) -> None:
         with self.lock:
             self.headers.append({name.lower(): value for name, value in handler.headers.items()})
             if body is not None and not cut:
                 self.asked[handler.path, body.decode()] += 1
         request = urllib.request.Request(
-            self.target + handler.path, body, {"Content-Type": "application/json"}
+            self.target + handler.path.partition("?")[0], body, {"Content-Type": "application/json"}
         )
         try:
             with urllib.request.urlopen(request) as reply:
                 status, said = reply.status, reply.read()
         except urllib.error.HTTPError as error:
             status, said = error.code, error.read()
+        headers = {}
+        if strange == "content type":
+            headers = {"Content-Type": "text/html; charset=latin-1"}
+        elif strange == "doubled":
+            headers = {"Content-Length": str(len(said)), "Content-Type": "text/plain"}
+        elif strange == "encoding":
+            said = said.decode().encode("utf-16")
+        elif strange == "usage":
+            usage = {"prompt_tokens": -5, "completion_tokens": "many"}
+            said = json.dumps(json.loads(said) | {"usage": usage}).encode()
         with suppress(OSError):  # the client may have gone
-            say(handler, status, said, cut=len(said) // 2 if cut else None)
+            if strange == "drip":
+                drip(handler, said, self.slow)
+            else:
+                say(handler, status, said, headers, cut=len(said) // 2 if cut else None)
+
+
+def drip(handler, content: bytes, seconds: float) -> None:
+    """A byte now and then: each comes in time, the whole does not."""
+    handler.send_response(200)
+    handler.send_header("Content-Length", str(len(content)))
+    handler.end_headers()
+    for byte in content[:20]:
+        handler.wfile.write(bytes([byte]))
+        handler.wfile.flush()
+        time.sleep(seconds / 20)
+    handler.close_connection = True
 
 
 def say(handler, status: int, body, headers=None, cut: int | None = None) -> None:
