@@ -12,7 +12,7 @@ PACKAGE = ROOT / "recbole_exp3rt"
 
 # From the plain core up. A module imports from its own layer or from those before it.
 LAYERS = [
-    {"errors", "paths", "records", "scale"},
+    {"errors", "paths", "records", "scale", "text"},
     {"corpus", "card", "prompts", "llm.base"},
     {"sample", "llm"},
     {"stages", "sample.measure"},
