@@ -43,6 +43,9 @@ _MONTHS = [
     "December",
 ]
 _DATE = re.compile(r"(?P<day>[0-9]{1,2})\s+(?P<month>[A-Za-z]+)\s+(?P<year>[0-9]{1,4})")
+_BEGINNING = 100_000  # characters; Python's reader refuses a cell beyond 131,072
+_LONGEST_ROW = 1_000  # lines
+_A_DATE = re.compile(rf"""(?:^|,)"?{_DATE.pattern}"?(?:,|$)""")
 _COUNT = re.compile(r"[0-9][0-9,]*")
 _UNCLOSED = "quotation mark that is not closed"
 _TITLE_YEAR = re.compile(r"(?P<title>.*\S)\s+(?P<year>\d{4})")
@@ -145,6 +148,8 @@ def _read_movie(text: Iterable[str], item: str) -> Iterator[Review | Dropped]:
         elif next_row := _next_row(lines.taken, header):
             lines.give_back(next_row)
             yield Dropped(_UNCLOSED)
+        elif (cells is None or _begins(lines.taken[0], header)) and _goes_on(lines, header):
+            yield Dropped(_UNCLOSED)
         elif cells is None or len(cells) != len(header):
             yield Dropped("malformed")
         else:
@@ -156,26 +161,69 @@ def _read_movie(text: Iterable[str], item: str) -> Iterator[Review | Dropped]:
 def _next_row(taken: Sequence[str], header: Sequence[str]) -> int | None:
     """Which of these lines, read as one row, begins another one; None where it is one row.
 
-    Two of rating, votes and date in their places are enough, or all three if the lines are a
-    row without a fault as they are.
+    Where the lines are a row without a fault, only a whole row's beginning counts: it may stand
+    in a text.
     """
     if len(taken) == 1:
         return None
     try:
         rows = list(csv.reader(taken, strict=True))
-        signs = 3 if len(rows) == 1 and len(rows[0]) == len(header) else 2
+        faultless = len(rows) == 1 and len(rows[0]) == len(header)
     except csv.Error:
-        signs = 2
-    begins = (n for n, line in enumerate(taken) if n and _signs(line, header) >= signs)
-    return next(begins, None)
+        faultless = False
+    inner = enumerate(taken[1:], start=1)
+    if faultless:
+        return next((n for n, line in inner if _signs(line, header) == 3), None)
+    return next((n for n, line in inner if _begins(line, header)), None)
+
+
+def _goes_on(lines: _Lines, header: Sequence[str]) -> bool:
+    """Whether the row before goes on, as its quotation mark is not opened; then its lines go.
+
+    They end with a line that has an odd number of quotation marks. Where a row begins before
+    that, or a row without a fault follows, there are none.
+    """
+    before, lines.taken = lines.taken, []
+    for line in lines:
+        if _begins(line, header) or len(lines.taken) > _LONGEST_ROW:
+            break
+        if line.count('"') % 2:
+            tail = len(lines.taken)
+            lines.give_back(0)
+            lines.taken = []
+            if _is_row(lines, header):
+                break
+            lines.give_back(0)
+            for _ in range(tail):
+                next(lines)
+            return True
+    lines.give_back(0)
+    lines.taken = before
+    return False
+
+
+def _is_row(lines: Iterable[str], header: Sequence[str]) -> bool:
+    """Whether a row without a fault stands at the beginning of these lines."""
+    try:
+        return len(next(csv.reader(lines, strict=True), [])) == len(header)
+    except csv.Error:
+        return False
+
+
+def _begins(line: str, header: Sequence[str]) -> bool:
+    """Whether a row begins here, though one of its cells or marks may be broken."""
+    return _signs(line, header) >= 2 or _A_DATE.search(line) is not None
 
 
 def _signs(line: str, header: Sequence[str]) -> int:
     """How many of rating, votes and date stand where a row that begins here has them."""
     try:
-        row = dict(zip(header, next(csv.reader([line]), []), strict=False))
+        cells = next(csv.reader([line[:_BEGINNING]]), [])
     except csv.Error:
         return 0
+    if not cells or not _stands_in(line, cells[0]):
+        return 0
+    row = dict(zip(header, cells, strict=False))
     rating = row.get("rating", " ")
     return sum(
         [

@@ -23,7 +23,7 @@ from recbole_exp3rt.errors import UsageError
 LONGEST_LINE = 4 * 2**20  # bytes, unpacked; the longest row seen in real data has 15,000
 _LONGEST_LITERAL = 2**20  # Python's own parser takes some hundred bytes of memory a character
 _CHUNK = 2**16
-_IS_ARRAY = re.compile(rb"(?:\xef\xbb\xbf)?\s*\[\s*[{\]]")
+_IS_ARRAY = re.compile(rb"\s*\[(?:\s*[{\]]|[ \t\r]*\n)")
 _MARK = re.compile(rb'\\[^\n]|["{}\[\],\n]')  # an escaped character is one mark
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 
