@@ -126,6 +126,14 @@ class _Lines:
     def give_back(self, since: int) -> None:
         self.waiting.extendleft(reversed(self.taken[since:]))
 
+    def again(self, since: int) -> _Lines:
+        """Itself, set back to where `taken` was emptied and on by `since` lines."""
+        self.give_back(0)
+        self.taken = []
+        for _ in range(since):
+            next(self)
+        return self
+
 
 def _read_movie(text: Iterable[str], item: str) -> Iterator[Review | Dropped]:
     header: list[str] | None = None
@@ -189,15 +197,11 @@ def _goes_on(lines: _Lines, header: Sequence[str]) -> bool:
             break
         if line.count('"') % 2:
             tail = len(lines.taken)
-            lines.give_back(0)
-            lines.taken = []
-            if _is_row(lines, header):
-                break
-            lines.give_back(0)
-            for _ in range(tail):
-                next(lines)
-            return True
-    lines.give_back(0)
+            if not any(_is_row(lines.again(since), header) for since in range(tail)):
+                lines.again(tail)
+                return True
+            break
+    lines.again(0)
     lines.taken = before
     return False
 

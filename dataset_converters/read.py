@@ -21,7 +21,7 @@ from typing import Any
 from recbole_exp3rt.errors import UsageError
 
 LONGEST_LINE = 4 * 2**20  # bytes, unpacked; the longest row seen in real data has 15,000
-_LONGEST_LITERAL = 2**20  # Python's own parser takes some hundred bytes of memory a character
+_LONGEST_LITERAL = 2**18  # Python's own parser takes some 500 bytes of memory a character
 _CHUNK = 2**16
 _IS_ARRAY = re.compile(rb"\s*\[(?:\s*[{\]]|[ \t\r]*\n)")
 _MARK = re.compile(rb'\\[^\n]|["{}\[\],\n]')  # an escaped character is one mark
@@ -72,7 +72,7 @@ def _elements(file: gzip.GzipFile | BufferedReader, path: Path) -> Iterator[byte
     """The elements of the JSON array that `file` begins with; `file` is left after its end.
 
     A string never goes on in the next line: there, a quotation mark that is not closed ends, and
-    the element with it, so that it costs no other element where each begins a line.
+    the element with it. So a broken element costs no other one where each begins a line.
     """
     piece = bytearray()
     depth, number, quoted, broken = 0, 0, False, False
@@ -88,7 +88,7 @@ def _elements(file: gzip.GzipFile | BufferedReader, path: Path) -> Iterator[byte
                 quoted = not quoted
             elif quoted or mark not in b"[]{},":
                 continue
-            elif broken and mark == b"{" and _begins_line(piece, chunk[begin:at]):
+            elif mark == b"{" and depth and _is_next(piece, chunk[begin:at], depth, broken):
                 number += 1
                 yield bytes(piece + chunk[begin:at])
                 piece.clear()
@@ -116,9 +116,16 @@ def _elements(file: gzip.GzipFile | BufferedReader, path: Path) -> Iterator[byte
         yield bytes(piece)
 
 
-def _begins_line(piece: bytearray, rest: bytes) -> bool:
-    """Whether nothing but blanks and commas follows the last line feed of `piece` and `rest`."""
-    return not (bytes(piece[-200:]) + rest).rpartition(b"\n")[2].strip(b" \t\r,")
+def _is_next(piece: bytearray, rest: bytes, depth: int, broken: bool) -> bool:
+    """Whether an opening brace begins the next element, as the one before is not closed.
+
+    It does at the beginning of a line after a broken string, and after a comma in a record,
+    where only a name can stand.
+    """
+    before = bytes(piece[-200:]) + rest[-200:]
+    if broken:
+        return not before.rpartition(b"\n")[2].strip(b" \t\r,")
+    return depth == 2 and before.rstrip().endswith(b",") and before.strip() != b","
 
 
 def _too_long(path: Path, what: str) -> UsageError:
@@ -128,7 +135,7 @@ def _too_long(path: Path, what: str) -> UsageError:
 
 
 def parsed(text: str) -> object:
-    """The value of a text in JSON or, up to 1 MiB, as a Python literal; None if it is neither."""
+    """The value of a text in JSON or, up to 256 KiB, as a Python literal; None if it is neither."""
     for parse in (json.loads, _literal):
         try:
             return parse(text)
