@@ -17,6 +17,7 @@ import pandas as pd
 from recbole_exp3rt.corpus import Corpus
 from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.records import Description, Review
+from recbole_exp3rt.text import whole
 
 Text = tuple[str, str]  # title, text
 
@@ -88,7 +89,7 @@ def read_sidecar(path: Path, wanted: set[tuple[str, str]]) -> dict[tuple[str, st
                 f"{path} line {number}: no user_id and item_id; run the converter again"
             ) from None
         if key in wanted:
-            found[key] = (str(row.get("title") or ""), str(row.get("text") or ""))
+            found[key] = (whole(str(row.get("title") or "")), whole(str(row.get("text") or "")))
     return found
 
 
@@ -98,7 +99,7 @@ def _json_lines(path: Path) -> Iterator[tuple[int, Any]]:
             if line.strip():
                 try:
                     yield number, json.loads(line.decode("utf-8"))
-                except ValueError as error:
+                except (ValueError, RecursionError) as error:
                     form = "UTF-8" if isinstance(error, UnicodeDecodeError) else "JSON"
                     raise UsageError(
                         f"{path} line {number} is not {form}; run the converter again"

@@ -284,3 +284,12 @@ def test_a_full_disk_ends_in_one_line_and_leaves_nothing(tmp_path, small_disk, c
 def test_each_of_200_mutated_rows_is_kept_or_counted(tmp_path, form):
     """The long form is benchmarks/fuzz_converters.py."""
     assert sum(convert_mutated(form, 7, 200, tmp_path)) == 200
+
+
+def test_half_a_character_in_a_sidecar_is_replaced(tmp_path):
+    from recbole_exp3rt.data.corpus import read_sidecar
+
+    row = {"user_id": "u", "item_id": "i", "title": "So \udc00", "text": "Fun \ud83d"}
+    (tmp_path / "d.reviews.jsonl").write_text(json.dumps(row))
+    found = read_sidecar(tmp_path / "d.reviews.jsonl", {("u", "i")})
+    assert found == {("u", "i"): ("So \ufffd", "Fun \ufffd")}
