@@ -16,13 +16,14 @@ from dataset_converters.sample import make_sample
 from dataset_converters.write import load_properties
 from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.terminal import plain
+from recbole_exp3rt.text import whole
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Convert; print the statistics. Returns 0, or 2 with one line on stderr for a bad input."""
     options = _parser().parse_args(argv)
     try:
-        print(plain(_run(options)))
+        print(plain(whole(_run(options))))
     except UsageError as error:
         print(plain(f"error: {error}"), file=sys.stderr)
         return 2
@@ -33,15 +34,18 @@ def _run(options: argparse.Namespace) -> str:
     output, k_core = options.output_path, options.k_core
     if options.source == "sample":
         return make_sample(output, k_core)
+    told = options.item_word, options.rating_scale
     if options.source == "exp3rt" and options.part == "profiles":
+        if options.rating_scale:
+            raise UsageError("rating_scale: profiles have no ratings; leave it out")
         return convert_profiles(options.input_path, output, options.item_word or "movie")
     if options.source == "exp3rt":
-        properties = load_properties(f"exp3rt-{options.part}", options.item_word)
+        properties = load_properties(f"exp3rt-{options.part}", *told)
         if options.part == "topk":
             return convert_topk(options.input_path, output, properties, k_core)
         aligned = AlignedSource(options.input_path, properties["description_fields"])
         return convert(aligned, output, properties, k_core, split=aligned.split)
-    properties = load_properties(options.source, options.item_word)
+    properties = load_properties(options.source, *told)
     if options.source == "imdb":
         return convert(ImdbSource(options.input_path, options.metadata), output, properties, k_core)
     return convert(AmazonSource(options.reviews, options.meta), output, properties, k_core)
@@ -58,8 +62,10 @@ def _parser() -> argparse.ArgumentParser:
     imdb.add_argument("--metadata", type=Path, help="JSONL file (default: movie_metadata.jsonl)")
 
     amazon = sources.add_parser("amazon-book", help="Amazon reviews of 2014, 2018 or 2023")
-    amazon.add_argument("--reviews", type=Path, required=True, help="JSON lines, plain or .gz")
-    amazon.add_argument("--meta", type=Path, help="metadata lines, plain or .gz")
+    amazon.add_argument(
+        "--reviews", type=Path, required=True, help="JSON lines or array, plain or .gz"
+    )
+    amazon.add_argument("--meta", type=Path, help="metadata, in the same forms")
 
     exp3rt = sources.add_parser("exp3rt", help="the data that the paper's authors released")
     exp3rt.add_argument("--input_path", type=Path, required=True)
@@ -74,6 +80,13 @@ def _parser() -> argparse.ArgumentParser:
         )
         if source is not sample:
             source.add_argument("--item_word", help="what the prompts call an item")
+            source.add_argument(
+                "--rating_scale",
+                type=float,
+                nargs="+",
+                metavar="NUMBER",
+                help="LOWEST HIGHEST [STEP], such as 1 10 or 0.5 5 0.5, in place of the source's",
+            )
     return parser
 
 

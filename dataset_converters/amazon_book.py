@@ -2,23 +2,20 @@
 
 2014 and 2018: reviewerID, asin, overall, unixReviewTime (s), summary, reviewText, and `helpful`
 ([up, total]) or `vote` ("1,204"). 2023: user_id, parent_asin, rating, timestamp (ms), title, text,
-helpful_vote. Metadata lines of 2014 are Python literals, the others JSON.
+helpful_vote. Metadata lines of 2014 are Python literals, the others JSON. A file may also be one
+JSON array. A time of 10^11 or more is read as milliseconds, a smaller one as seconds, in any form.
 """
 
 from __future__ import annotations
 
-import ast
-import gzip
-import json
-import math
 import re
-import zlib
 from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-from dataset_converters.base import Dropped, plain_text, whole_number
+from dataset_converters.base import Dropped, review_of
+from dataset_converters.read import as_id, as_text, record, records
 from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.records import Review
 
@@ -39,8 +36,8 @@ class AmazonSource:
                 raise UsageError(f"{option}={path} is not a file; name a .json, .jsonl or .gz file")
 
     def reviews(self) -> Iterator[Review | Dropped]:
-        for line in _lines(self.reviews_path):
-            row = _record(line)
+        for found in records(self.reviews_path):
+            row = found if isinstance(found, dict) else {}
             if "reviewerID" in row:
                 yield _review_2014(row)
             elif "user_id" in row:
@@ -48,49 +45,28 @@ class AmazonSource:
             else:
                 yield Dropped("malformed")
 
-    def items(self, wanted: AbstractSet[str]) -> Iterator[tuple[str, Mapping[str, str]]]:
-        for line in _lines(self.meta_path) if self.meta_path else ():
-            row = _record(line)
-            item = str(row.get("parent_asin") or row.get("asin") or "")
-            if item in wanted:
+    def items(self, wanted: AbstractSet[str]) -> Iterator[tuple[str, Mapping[str, str]] | Dropped]:
+        for found in records(self.meta_path) if self.meta_path else ():
+            row = found if isinstance(found, dict) else {}
+            item = (as_id(_first(row, "parent_asin", "asin")) or "").strip()
+            if not item:
+                yield Dropped("no record with an item id")
+            elif item in wanted:
                 yield item, _description(row)
 
 
-def _lines(path: Path) -> Iterator[str]:
-    """Raises: UsageError if a .gz file is broken."""
-    try:
-        with _open(path) as file:
-            yield from (line for line in file if not line.isspace())
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise UsageError(f"{path}: {error}; download it again") from None
-
-
-def _open(path: Path) -> IO[str]:
-    if path.suffix == ".gz":
-        return gzip.open(path, "rt", encoding="utf-8", errors="replace")
-    return path.open(encoding="utf-8", errors="replace")
-
-
-def _record(value: object) -> dict[str, Any]:
-    """A record, written as JSON or as a Python literal; empty where there is none."""
-    if not isinstance(value, str):
-        return value if isinstance(value, dict) else {}
-    for parse in (json.loads, ast.literal_eval):
-        try:
-            found = parse(value)
-        except (ValueError, SyntaxError, MemoryError, RecursionError):
-            continue
-        return found if isinstance(found, dict) else {}
-    return {}
+def _first(row: Mapping[str, Any], *names: str) -> Any:
+    """The first value that is there; 0 is one, None and '' are none."""
+    return next((row[name] for name in names if row.get(name) not in (None, "")), None)
 
 
 def _review_2014(row: Mapping[str, Any]) -> Review | Dropped:
     helpful = row.get("helpful", row.get("vote", 0))
-    return _review(
+    return review_of(
         user=row["reviewerID"],
         item=row.get("asin"),
         rating=row.get("overall"),
-        seconds=row.get("unixReviewTime"),
+        time=row.get("unixReviewTime"),
         title=row.get("summary"),
         text=row.get("reviewText"),
         helpful=helpful[0] if isinstance(helpful, list) and helpful else helpful,
@@ -98,56 +74,20 @@ def _review_2014(row: Mapping[str, Any]) -> Review | Dropped:
 
 
 def _review_2023(row: Mapping[str, Any]) -> Review | Dropped:
-    milliseconds = _number(row.get("timestamp"))
-    return _review(
+    return review_of(
         user=row["user_id"],
-        item=row.get("parent_asin") or row.get("asin"),
+        item=_first(row, "parent_asin", "asin"),
         rating=row.get("rating"),
-        seconds=None if milliseconds is None else milliseconds / 1000,
+        time=row.get("timestamp"),
         title=row.get("title"),
         text=row.get("text"),
         helpful=row.get("helpful_vote", 0),
     )
 
 
-def _review(
-    user: object,
-    item: object,
-    rating: object,
-    seconds: object,
-    title: object,
-    text: object,
-    helpful: object,
-) -> Review | Dropped:
-    if rating is None or rating == "":
-        return Dropped("unrated")
-    stars, timestamp = _number(rating), _number(seconds)
-    if stars is None or user is None or item is None:
-        return Dropped("malformed")
-    if timestamp is None:
-        return Dropped("unreadable date")
-    return Review(
-        user=str(user).strip(),
-        item=str(item).strip(),
-        rating=stars,
-        text=plain_text(str(text or "")),
-        title=" ".join(plain_text(str(title or "")).split()),
-        timestamp=timestamp,
-        helpful=whole_number(helpful),
-    )
-
-
-def _number(value: object) -> float | None:
-    try:
-        number = float(str(value))
-    except ValueError:
-        return None
-    return number if math.isfinite(number) else None
-
-
 def _description(row: Mapping[str, Any]) -> dict[str, str]:
     return {
-        "title": str(row.get("title") or ""),
+        "title": as_text(row.get("title")) or "",
         "categories": ", ".join(_texts(row.get("categories") or row.get("category"))),
         "author": _author(row),
         "description": " ".join(_texts(row.get("description"))),
@@ -156,15 +96,20 @@ def _description(row: Mapping[str, Any]) -> dict[str, str]:
 
 def _texts(value: object) -> list[str]:
     """All texts of a text, a list or a list of lists, each once, in their order."""
-    if isinstance(value, list):
-        return list(dict.fromkeys(text for part in value for text in _texts(part)))
-    return [value.strip()] if isinstance(value, str) and value.strip() else []
+    found, rest = dict[str, None](), [value]
+    while rest:
+        part = rest.pop()
+        if isinstance(part, list):
+            rest += reversed(part)
+        elif isinstance(part, str) and part.strip():
+            found[part.strip()] = None
+    return list(found)
 
 
 def _author(row: Mapping[str, Any]) -> str:
     """2023 has a record with a name, or the details, or a store like 'X (Author)'; 2018 a brand."""
     author = row.get("author")
-    name = _record(author).get("name") or (author if isinstance(author, str) else "")
-    details = _record(row.get("details"))
-    found = name or details.get("Author") or row.get("store") or row.get("brand") or ""
-    return _BYLINE.sub("", _ROLE.sub("", str(found))).strip(" ,")
+    name = record(author).get("name") or (author if isinstance(author, str) else "")
+    details = record(row.get("details"))
+    found = ", ".join(_texts(name or details.get("Author") or row.get("store") or row.get("brand")))
+    return _BYLINE.sub("", _ROLE.sub("", found)).strip(" ,")

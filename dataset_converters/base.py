@@ -13,20 +13,24 @@ from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
 
+from dataset_converters.read import as_id, as_number, as_text, whole_number
+from dataset_converters.scale import Scale
 from dataset_converters.write import Sidecar, write_dataset
 from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.records import Review
+from recbole_exp3rt.text import whole
 
-# What pandas, and so RecBole's reader, takes for a missing value.
+# What pandas, and so RecBole's reader, takes for a missing value, and RecBole's own name for none.
 READS_AS_MISSING = frozenset(
     [
+        "[PAD]",
         "",
         "#N/A",
         "#N/A N/A",
@@ -48,8 +52,18 @@ READS_AS_MISSING = frozenset(
         "null",
     ]
 )
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")  # other readers of a table stop at them
 _BREAK = re.compile(r"<br\s*/?>", re.IGNORECASE)
 _LONGEST_VALUE = 100_000  # RecBole's reader refuses a field beyond 131,072 characters
+LONGEST_ID = 1_000  # characters
+MOST_OUTSIDE = 0.05  # of the rated rows, outside the rating scale: above, the scale is wrong
+_MILLISECONDS = 1e11  # a time from here on is in milliseconds: as seconds it is the year 5138
+UNUSABLE_ID = (
+    f"unusable id (empty, over {LONGEST_ID:,} characters, control character, or read as missing, "
+    "like 'NA')"
+)
+HALF_CHARACTER = "half a character (lone surrogate) replaced by U+FFFD"
+_UNRATED = ("", "Null", "None")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +80,7 @@ class Source(Protocol):
         """Every row of the input, in the same order each time."""
         ...
 
-    def items(self, wanted: AbstractSet[str]) -> Iterator[tuple[str, Mapping[str, str]]]:
+    def items(self, wanted: AbstractSet[str]) -> Iterator[tuple[str, Mapping[str, str]] | Dropped]:
         """(item id, column -> value) for items of `wanted`; the first row of an item counts."""
         ...
 
@@ -87,12 +101,14 @@ def convert(
     `description_fields` names the item columns. `split` gives the parts of a data set whose split
     is fixed; without it RecBole splits.
 
-    Raises: UsageError if nothing readable or nothing above the k-core is left.
+    Raises: UsageError if nothing readable or nothing above the k-core is left, or more than
+    MOST_OUTSIDE of the ratings lie outside the scale.
     Paper: section 4.1.1.
     """
     dropped: Counter[str] = Counter()
-    lowest, highest = properties["rating_scale"]
-    rows = _collect(source, lowest, highest, dropped)
+    noted: Counter[str] = Counter()
+    scale = Scale.read(properties["rating_scale"])
+    rows = _collect(source, scale, dropped, noted)
     if rows.empty:
         counts = "; ".join(drop_lines(dropped)) or "the input is empty"
         raise UsageError(f"{output_path.name}: no readable rated row ({counts}); check the input")
@@ -103,40 +119,98 @@ def convert(
     rows = rows.sort_values(["user_id", "timestamp", "item_id"], ignore_index=True)
 
     wanted = set(rows["item_id"])
-    items = _item_table(source, wanted, list(properties["description_fields"]))
+    items = _item_table(source, wanted, list(properties["description_fields"]), noted)
     kept = set(rows["row"])
     sidecar: Sidecar = (
-        review
-        for row, review in enumerate(source.reviews())
-        if row in kept and isinstance(review, Review)
+        review for row, review in _usable(source, Counter(), Counter()) if row in kept
     )
     columns = ["user_id", "item_id", "rating", "timestamp", "helpful"]
     parts = split(rows) if split else {"": rows}
     tables = {name: part[columns] for name, part in parts.items()}
     write_dataset(output_path, tables, items, sidecar, properties)
-    return "\n".join([table_2(output_path.name, rows), *part_lines(parts), *drop_lines(dropped)])
+    lines = [table_2(output_path.name, rows), *part_lines(parts), *drop_lines(dropped)]
+    return "\n".join([*lines, *drop_lines(noted, "noted")])
 
 
-def _collect(source: Source, lowest: float, highest: float, dropped: Counter[str]) -> pd.DataFrame:
+def review_of(
+    user: object,
+    item: object,
+    rating: object,
+    time: object,
+    title: object,
+    text: object,
+    helpful: object,
+) -> Review | Dropped:
+    """One row as a review, its values read strictly; `time` is in seconds or milliseconds."""
+    if rating is None or (isinstance(rating, str) and rating.strip() in _UNRATED):
+        return Dropped("unrated")
+    names, stars, seconds = (as_id(user), as_id(item)), as_number(rating), as_number(time)
+    texts = as_text(title), as_text(text)
+    if None in names or None in texts or stars is None:
+        return Dropped("malformed")
+    if seconds is not None and abs(seconds) >= _MILLISECONDS:
+        seconds /= 1000
+    if seconds is None or abs(seconds) >= _MILLISECONDS:
+        return Dropped("unreadable date")
+    return Review(
+        user=names[0] or "",
+        item=names[1] or "",
+        rating=stars,
+        text=plain_text(texts[1] or ""),
+        title=" ".join(plain_text(texts[0] or "").split()),
+        timestamp=seconds,
+        helpful=whole_number(helpful),
+    )
+
+
+def _usable(
+    source: Source, dropped: Counter[str], noted: Counter[str]
+) -> Iterator[tuple[int, Review]]:
+    """The rows with readable ids, as they are written, and their numbers in the source."""
+    for number, review in enumerate(source.reviews()):
+        if isinstance(review, Dropped):
+            dropped[review.reason] += 1
+            continue
+        user, item = review.user.strip(), review.item.strip()
+        title, text = whole(review.title), whole(review.text)
+        if unusable_id(user) or unusable_id(item):
+            dropped[UNUSABLE_ID] += 1
+            continue
+        noted["spaces around an id left out"] += (user, item) != (review.user, review.item)
+        noted[HALF_CHARACTER] += (title, text) != (review.title, review.text)
+        yield number, replace(review, user=user, item=item, title=title, text=text)
+
+
+def _collect(
+    source: Source, scale: Scale, dropped: Counter[str], noted: Counter[str]
+) -> pd.DataFrame:
     """The usable rows, without texts; `row` is a row's number in the source."""
     users: dict[str, int] = {}
     items: dict[str, int] = {}
     user, item, row, helpful = array("l"), array("l"), array("q"), array("l")
     rating, timestamp = array("d"), array("d")
-    for number, review in enumerate(source.reviews()):
-        if isinstance(review, Dropped):
-            dropped[review.reason] += 1
-        elif unusable_id(review.user) or unusable_id(review.item):
-            dropped["unusable id (empty, control character, or read as missing, like 'NA')"] += 1
-        elif not lowest <= review.rating <= highest:
-            dropped[f"rating outside {lowest}–{highest}"] += 1
-        else:
-            user.append(users.setdefault(review.user, len(users)))
-            item.append(items.setdefault(review.item, len(items)))
-            rating.append(review.rating)
-            timestamp.append(review.timestamp)
-            helpful.append(review.helpful)
-            row.append(number)
+    outside: list[float] = []  # as many as will do to say what the scale may be
+    for number, review in _usable(source, dropped, noted):
+        if not scale.has(review.rating):
+            dropped[f"rating outside {scale}"] += 1
+            outside = [min([review.rating, *outside]), max([review.rating, *outside])]
+            continue
+        noted[f"rating between two levels of {scale}, kept as it is"] += not scale.is_level(
+            review.rating
+        )
+        user.append(users.setdefault(review.user, len(users)))
+        item.append(items.setdefault(review.item, len(items)))
+        rating.append(review.rating)
+        timestamp.append(review.timestamp)
+        helpful.append(review.helpful)
+        row.append(number)
+    count = dropped[f"rating outside {scale}"]
+    if count > MOST_OUTSIDE * (count + len(row)):
+        raise UsageError(
+            f"{count:,} of {count + len(row):,} ratings ({count / (count + len(row)):.0%}) lie "
+            f"outside the scale {scale}, from {min([*outside, *rating]):g} to "
+            f"{max([*outside, *rating]):g}; give --rating_scale LOWEST HIGHEST [STEP]"
+        )
     return pd.DataFrame(
         {
             "user_id": np.array(list(users), dtype=object)[np.asarray(user, dtype=int)],
@@ -172,29 +246,38 @@ def k_core_of(rows: pd.DataFrame, k: int, dropped: Counter[str]) -> pd.DataFrame
     return rows[alive]
 
 
-def _item_table(source: Source, wanted: AbstractSet[str], columns: list[str]) -> pd.DataFrame:
+def _item_table(
+    source: Source, wanted: AbstractSet[str], columns: list[str], noted: Counter[str]
+) -> pd.DataFrame:
     """Metadata of every wanted item, one line a value: [n_items, 1 + n_columns], strings.
 
     An item without metadata, or a title that RecBole would read as missing, goes by its id.
     """
     found: dict[str, Mapping[str, str]] = {}
-    for item, values in source.items(wanted):
-        found.setdefault(item, values)
+    for row in source.items(wanted):
+        if isinstance(row, Dropped):
+            noted[f"metadata row left out: {row.reason}"] += 1
+        else:
+            found.setdefault(*row)
     lines = []
     for item in sorted(wanted):
-        cells = [one_line(found.get(item, {}).get(column, "")) for column in columns]
+        values = [found.get(item, {}).get(column, "") for column in columns]
+        noted[HALF_CHARACTER] += any(whole(value) != value for value in values)
+        cells = [one_line(value) for value in values]
         lines.append([item, cells[0] or item, *cells[1:]])
     return pd.DataFrame(lines, columns=["item_id", *columns])
 
 
 def unusable_id(token: str) -> bool:
     """True for an id that would not come back from RecBole's reader as it is."""
-    return not token or token in READS_AS_MISSING or not token.isprintable()
+    return (
+        not token or len(token) > LONGEST_ID or token in READS_AS_MISSING or not token.isprintable()
+    )
 
 
 def one_line(value: str) -> str:
     """A metadata value on one line, without markup; empty if RecBole would read it as missing."""
-    line = " ".join(plain_text(value).split())[:_LONGEST_VALUE]
+    line = " ".join(_CONTROL.sub(" ", whole(plain_text(value))).split())[:_LONGEST_VALUE]
     return "" if line in READS_AS_MISSING else line
 
 
@@ -202,14 +285,6 @@ def plain_text(text: str) -> str:
     """Review text without HTML breaks and entities, each line stripped, no empty line twice."""
     lines = [line.strip() for line in html.unescape(_BREAK.sub("\n", text)).splitlines()]
     return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip()
-
-
-def whole_number(value: object) -> int:
-    """A count such as 3, 3.0, "1,204" or "Null" (0)."""
-    try:
-        return max(int(float(str(value).replace(",", ""))), 0)
-    except (ValueError, OverflowError):
-        return 0
 
 
 def table_2(name: str, rows: pd.DataFrame) -> str:
@@ -226,7 +301,7 @@ def part_lines(parts: Mapping[str, pd.DataFrame]) -> list[str]:
     return [f"  {name}: {len(part):,} rows" for name, part in parts.items() if name]
 
 
-def drop_lines(dropped: Mapping[str, int]) -> list[str]:
+def drop_lines(dropped: Mapping[str, int], word: str = "dropped") -> list[str]:
     """One line a reason, the most frequent first."""
     ordered = sorted(dropped.items(), key=lambda pair: -pair[1])
-    return [f"  dropped {count:,}: {reason}" for reason, count in ordered if count]
+    return [f"  {word} {count:,}: {reason}" for reason, count in ordered if count]

@@ -8,7 +8,6 @@ item_descriptions.jsonl.
 
 from __future__ import annotations
 
-import json
 import random
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -27,6 +26,7 @@ from dataset_converters.base import (
     unusable_id,
 )
 from dataset_converters.imdb import review_of
+from dataset_converters.read import as_id, as_text, lines, record, records
 from dataset_converters.write import write_dataset
 from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.records import Review
@@ -45,22 +45,27 @@ class AlignedSource:
         self.test_pairs: set[tuple[str, str]] = set()
 
     def reviews(self) -> Iterator[Review | Dropped]:
-        for row in _rows(self.interactions):
+        for found in records(self.interactions):
+            row = found if isinstance(found, dict) else {}
             review = review_of(row, row.get("user_id"), row.get("item_id")) if row else None
             if isinstance(review, Review) and row.get("exp3rt_test_score") is not None:
-                self.test_pairs.add((review.user, review.item))
+                self.test_pairs.add((review.user.strip(), review.item.strip()))
             yield review or Dropped("malformed")
 
-    def items(self, wanted: AbstractSet[str]) -> Iterator[tuple[str, Mapping[str, str]]]:
-        for row in _rows(self.descriptions):
-            if row.get("item_id") in wanted:
-                yield row["item_id"], self._description(row)
+    def items(self, wanted: AbstractSet[str]) -> Iterator[tuple[str, Mapping[str, str]] | Dropped]:
+        for found in records(self.descriptions):
+            row = found if isinstance(found, dict) else {}
+            item = (as_id(row.get("item_id")) or "").strip()
+            if not item:
+                yield Dropped("no record with an item id")
+            elif item in wanted:
+                yield item, self._description(row)
 
     def _description(self, row: Mapping[str, Any]) -> dict[str, str]:
         """The authors' lines where they gave some, else the metadata."""
         values: dict[str, str] = {}
         column = ""
-        for line in str(row.get("exp3rt_item_description") or "").splitlines():
+        for line in (as_text(row.get("exp3rt_item_description")) or "").splitlines():
             label, colon, value = line.partition(":")
             if colon and label in self.columns:
                 column = self.columns[label]
@@ -69,12 +74,13 @@ class AlignedSource:
                 values[column] += " " + line
         if values:
             return values
-        movie = row.get("metadata") or {}
-        year = f" ({movie['year']})" if movie.get("year") else ""
-        texts = {column: str(movie.get(column) or "") for column in self.columns.values()}
+        movie = record(row.get("metadata"))
+        texts = {column: as_text(movie.get(column)) or "" for column in self.columns.values()}
+        year = as_text(movie.get("year"))
+        title = texts["title"] or Path(as_text(row.get("file")) or "").stem
         return texts | {
-            "title": f"{movie.get('title') or Path(str(row.get('file') or '')).stem}{year}",
-            "description": str(movie.get("plot") or ""),
+            "title": f"{title} ({year})" if year else title,
+            "description": as_text(movie.get("plot")) or "",
         }
 
     def split(self, rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -120,7 +126,7 @@ def _pairs(
 ) -> pd.DataFrame:
     """The lines `user item item …` as rows of raw ids. A number outside the lists is malformed."""
     rows = []
-    for line in _lines(path):
+    for line in lines(path):
         user, *written = line.split() or [""]
         for item in written:
             if user in users and item in items:
@@ -136,28 +142,18 @@ def _pairs(
 
 
 def _remap(path: Path) -> dict[str, str]:
-    """Number -> raw id, of the lines 'org_id remap_id'."""
-    lines = [line.split() for line in _lines(path)[1:]]
-    return {line[1]: line[0] for line in lines if len(line) == 2 and not unusable_id(line[0])}
-
-
-def _lines(path: Path) -> list[str]:
-    """A broken byte costs its own row, never the file."""
-    return path.read_text(encoding="utf-8", errors="replace").splitlines()
+    """Number -> raw id, of the lines 'org_id remap_id'; one that stands twice is left out."""
+    found: dict[str, str] = {}
+    twice = set()
+    for line in lines(path):
+        raw, number = (*line.split(), "", "")[:2]
+        if len(line.split()) == 2 and number != "remap_id" and not unusable_id(raw):
+            twice |= {number} & found.keys()
+            found[number] = raw
+    return {number: raw for number, raw in found.items() if number not in twice}
 
 
 def _file(path: Path) -> Path:
     if not path.is_file():
         raise UsageError(f"{path} does not exist; name the folder that holds it as --input_path")
     return path
-
-
-def _rows(path: Path) -> Iterator[dict[str, Any]]:
-    """The JSON objects of `path`, one a line; an unreadable line is an empty object."""
-    with path.open(encoding="utf-8", errors="replace") as file:
-        for line in file:
-            try:
-                row = json.loads(line)
-            except ValueError:
-                row = {}
-            yield row if isinstance(row, dict) else {}

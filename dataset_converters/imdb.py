@@ -3,21 +3,26 @@
 A movie is known by its file's name, `Title Year.csv`, with `_` where the title has a colon.
 Metadata is a JSONL file with `file`, `tconst`, `title`, `year`, `genres`, `directors`, `cast`,
 `plot`; a movie without a line there goes by its file's name.
+
+A quotation mark that is not closed takes the rows after it into its own. `_next_row` notices a line
+that begins like a row inside another, counts the damaged one alone and goes on with that line.
 """
 
 from __future__ import annotations
 
 import csv
-import json
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from dataset_converters.base import Dropped, plain_text, whole_number
+from dataset_converters import base
+from dataset_converters.base import Dropped
+from dataset_converters.read import as_id, as_number, as_text, lines, parsed
 from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.records import Review
 
@@ -37,6 +42,12 @@ _MONTHS = [
     "November",
     "December",
 ]
+_DATE = re.compile(r"(?P<day>[0-9]{1,2})\s+(?P<month>[A-Za-z]+)\s+(?P<year>[0-9]{1,4})")
+_BEGINNING = 100_000  # characters; Python's reader refuses a cell beyond 131,072
+_LONGEST_ROW = 1_000  # lines
+_A_DATE = re.compile(rf"""(?:^|,)"?{_DATE.pattern}"?(?:,|$)""")
+_COUNT = re.compile(r"[0-9][0-9,]*")
+_UNCLOSED = "quotation mark that is not closed"
 _TITLE_YEAR = re.compile(r"(?P<title>.*\S)\s+(?P<year>\d{4})")
 
 
@@ -53,13 +64,11 @@ class ImdbSource:
 
     def item_id(self, file: Path) -> str:
         stem = _nfc(file.stem)
-        return str(self.movies.get(stem, {}).get("tconst") or stem)
+        return (as_id(self.movies.get(stem, {}).get("tconst")) or "").strip() or stem.strip()
 
     def reviews(self) -> Iterator[Review | Dropped]:
         for path in self.files:
-            # A broken byte or quotation mark costs its own row, never the file.
-            with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-                yield from _read_movie(csv.reader(file), self.item_id(path))
+            yield from _read_movie(lines(path), self.item_id(path))
 
     def items(self, wanted: AbstractSet[str]) -> Iterator[tuple[str, Mapping[str, str]]]:
         for path in self.files:
@@ -85,71 +94,177 @@ def _read_metadata(path: Path | None) -> dict[str, dict[str, Any]]:
     """File stem -> metadata."""
     if path is None:
         return {}
+    if not path.is_file():
+        raise UsageError(f"metadata={path} is not a file; name a JSONL file")
     movies = {}
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise UsageError(f"metadata={path}: {error.strerror}; name a JSONL file") from None
-    except UnicodeDecodeError as error:
-        raise UsageError(f"metadata={path} is not UTF-8 ({error}); save it as UTF-8") from None
-    for number, line in enumerate(lines, start=1):
-        try:
-            movie = json.loads(line)
-            movies[_nfc(str(movie["file"]).removesuffix(".csv"))] = movie
-        except (ValueError, KeyError, TypeError):
+    for number, line in enumerate(lines(path), start=1):
+        if "\ufffd" in line:
+            raise UsageError(f"metadata={path} is not UTF-8 (line {number}); save it as UTF-8")
+        movie = parsed(line)
+        file = as_id(movie.get("file")) if isinstance(movie, dict) else None
+        if not isinstance(movie, dict) or file is None:
             raise UsageError(
                 f"{path} line {number} is no JSON object with 'file'; mend or remove it"
-            ) from None
+            )
+        movies[_nfc(file.removesuffix(".csv"))] = movie
     return movies
 
 
-def _read_movie(rows: Iterator[list[str]], item: str) -> Iterator[Review | Dropped]:
+class _Lines:
+    """Lines that can be given back. `taken` are those read since it was emptied."""
+
+    def __init__(self, text: Iterable[str]) -> None:
+        self.text, self.waiting, self.taken = iter(text), deque[str](), list[str]()
+
+    def __iter__(self) -> _Lines:
+        return self
+
+    def __next__(self) -> str:
+        self.taken.append(self.waiting.popleft() if self.waiting else next(self.text))
+        return self.taken[-1]
+
+    def give_back(self, since: int) -> None:
+        self.waiting.extendleft(reversed(self.taken[since:]))
+
+    def again(self, since: int) -> _Lines:
+        """Itself, set back to where `taken` was emptied and on by `since` lines."""
+        self.give_back(0)
+        self.taken = []
+        for _ in range(since):
+            next(self)
+        return self
+
+
+def _read_movie(text: Iterable[str], item: str) -> Iterator[Review | Dropped]:
     header: list[str] | None = None
+    lines = _Lines(text)
     while True:
+        lines.taken = []
         try:
-            cells = next(rows)
-        except StopIteration:
-            return
+            cells = next(csv.reader(lines), None)
         except csv.Error:
-            yield Dropped("malformed")
+            cells = None
+        if not lines.taken:
+            return
+        if len(lines.taken) == 1 and lines.taken[0].isspace():
             continue
-        if header is None and set(COLUMNS) <= set(cells):
-            header = cells
-        elif header is None or len(cells) != len(header):
+        if header is None:
+            if set(COLUMNS) <= set(cells or ()):
+                header = cells
+            else:
+                yield Dropped("malformed")
+        elif next_row := _next_row(lines.taken, header):
+            lines.give_back(next_row)
+            yield Dropped(_UNCLOSED)
+        elif (cells is None or _begins(lines.taken[0], header)) and _goes_on(lines, header):
+            yield Dropped(_UNCLOSED)
+        elif cells is None or len(cells) != len(header):
             yield Dropped("malformed")
         else:
             row = dict(zip(header, cells, strict=True))
-            yield review_of(row, row["username"], item)
+            stands = _stands_in("".join(lines.taken), row["username"])
+            yield review_of(row, row["username"], item) if stands else Dropped("malformed")
+
+
+def _next_row(taken: Sequence[str], header: Sequence[str]) -> int | None:
+    """Which of these lines, read as one row, begins another one; None where it is one row.
+
+    Where the lines are a row without a fault, only a whole row's beginning counts: it may stand
+    in a text.
+    """
+    if len(taken) == 1:
+        return None
+    try:
+        rows = list(csv.reader(taken, strict=True))
+        faultless = len(rows) == 1 and len(rows[0]) == len(header)
+    except csv.Error:
+        faultless = False
+    inner = enumerate(taken[1:], start=1)
+    if faultless:
+        return next((n for n, line in inner if _signs(line, header) == 3), None)
+    return next((n for n, line in inner if _begins(line, header)), None)
+
+
+def _goes_on(lines: _Lines, header: Sequence[str]) -> bool:
+    """Whether the row before goes on, as its quotation mark is not opened; then its lines go.
+
+    They end with a line that has an odd number of quotation marks. Where a row begins before
+    that, or a row without a fault follows, there are none.
+    """
+    before, lines.taken = lines.taken, []
+    for line in lines:
+        if _begins(line, header) or len(lines.taken) > _LONGEST_ROW:
+            break
+        if line.count('"') % 2:
+            tail = len(lines.taken)
+            if not any(_is_row(lines.again(since), header) for since in range(tail)):
+                lines.again(tail)
+                return True
+            break
+    lines.again(0)
+    lines.taken = before
+    return False
+
+
+def _is_row(lines: Iterable[str], header: Sequence[str]) -> bool:
+    """Whether a row without a fault stands at the beginning of these lines."""
+    try:
+        return len(next(csv.reader(lines, strict=True), [])) == len(header)
+    except csv.Error:
+        return False
+
+
+def _begins(line: str, header: Sequence[str]) -> bool:
+    """Whether a row begins here, though one of its cells or marks may be broken."""
+    return _signs(line, header) >= 2 or _A_DATE.search(line) is not None
+
+
+def _signs(line: str, header: Sequence[str]) -> int:
+    """How many of rating, votes and date stand where a row that begins here has them."""
+    try:
+        cells = next(csv.reader([line[:_BEGINNING]]), [])
+    except csv.Error:
+        return 0
+    if not cells or not _stands_in(line, cells[0]):
+        return 0
+    row = dict(zip(header, cells, strict=False))
+    rating = row.get("rating", " ")
+    return sum(
+        [
+            rating == rating.strip() and (as_number(rating) is not None or rating == "Null"),
+            _COUNT.fullmatch(row.get("helpful", "")) is not None,
+            _timestamp(row.get("date", "")) is not None,
+        ]
+    )
+
+
+def _stands_in(written: str, cell: str) -> bool:
+    """Whether a cell is read as it is written, without a stray quotation mark."""
+    quoted = '"' + cell.replace('"', '""') + '"'
+    return quoted in written or ('"' not in cell and cell in written)
 
 
 def review_of(row: Mapping[str, object], user: object, item: object) -> Review | Dropped:
     """One row in this source's columns; `rating` and `date` are texts like '8', '1 May 2019'."""
-    written = str(row.get("rating", "")).strip()
-    if written in ("", "Null", "None"):
-        return Dropped("unrated")
-    timestamp = _timestamp(str(row.get("date", "")))
-    if timestamp is None:
-        return Dropped("unreadable date")
-    try:
-        rating = float(written)
-    except ValueError:
-        return Dropped("malformed")
-    return Review(
-        user=str(user).strip(),
-        item=str(item).strip(),
-        rating=rating,
-        text=plain_text(str(row.get("review", ""))),
-        title=" ".join(plain_text(str(row.get("title", ""))).split()),
-        timestamp=timestamp,
-        helpful=whole_number(row.get("helpful", 0)),
+    return base.review_of(
+        user=user,
+        item=item,
+        rating=row.get("rating"),
+        time=_timestamp(row.get("date")),
+        title=row.get("title"),
+        text=row.get("review"),
+        helpful=row.get("helpful", 0),
     )
 
 
-def _timestamp(date: str) -> float | None:
+def _timestamp(date: object) -> float | None:
     """Seconds since 1970, UTC, of a day written like '30 January 2019', in any locale."""
+    match = _DATE.fullmatch(date.strip()) if isinstance(date, str) else None
+    if match is None or match["month"] not in _MONTHS:
+        return None
+    month = _MONTHS.index(match["month"]) + 1
     try:
-        day, month, year = date.split()
-        moment = datetime(int(year), _MONTHS.index(month) + 1, int(day), tzinfo=timezone.utc)
+        moment = datetime(int(match["year"]), month, int(match["day"]), tzinfo=timezone.utc)
     except ValueError:
         return None
     return moment.timestamp()
@@ -157,14 +272,15 @@ def _timestamp(date: str) -> float | None:
 
 def _description(stem: str, movie: Mapping[str, Any]) -> dict[str, str]:
     match = _TITLE_YEAR.fullmatch(stem)
-    title = movie.get("title") or (match["title"] if match else stem).replace("_", ":")
-    year = movie.get("year") or (match["year"] if match else "")
+    texts = {key: as_text(value) or "" for key, value in movie.items()}
+    title = texts.get("title") or (match["title"] if match else stem).replace("_", ":")
+    year = texts.get("year") or (match["year"] if match else "")
     return {
-        "title": f"{title} ({year})" if year else str(title),
-        "genres": str(movie.get("genres") or ""),
-        "directors": str(movie.get("directors") or ""),
-        "cast": str(movie.get("cast") or ""),
-        "description": str(movie.get("plot") or ""),
+        "title": f"{title} ({year})" if year else title,
+        "genres": texts.get("genres", ""),
+        "directors": texts.get("directors", ""),
+        "cast": texts.get("cast", ""),
+        "description": texts.get("plot", ""),
     }
 
 

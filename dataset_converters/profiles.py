@@ -8,14 +8,13 @@ way to our prompt; nobody's id is told, so which interactions stand behind a pai
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from dataset_converters.read import records
 from recbole_exp3rt.distill.examples import Example, Parts, Task
 from recbole_exp3rt.distill.gate import profile_fault
 from recbole_exp3rt.distill.training_data import DataCard, counts_of, write_training_data
@@ -25,6 +24,7 @@ from recbole_exp3rt.prompts import Prompt, load_prompts
 from recbole_exp3rt.records import Preference, Subject
 from recbole_exp3rt.stages import profile
 from recbole_exp3rt.stages.lists import Unreadable, list_answer, parse_lists
+from recbole_exp3rt.text import whole
 
 TASKS: dict[Subject, Task] = {"user": "user_profile", "item": "item_profile"}
 FILES = ("valid", "test")  # the authors' names of what becomes train and valid
@@ -41,6 +41,7 @@ def convert_profiles(input_path: Path, output_path: Path, item_word: str = "movi
 
     Raises: UsageError if a file is missing or not of that form.
     """
+    item_word = whole(item_word)
     prompts = load_prompts()
     examples: dict[Task, Parts] = {}
     rejected: list[dict[str, Any]] = []
@@ -50,14 +51,14 @@ def convert_profiles(input_path: Path, output_path: Path, item_word: str = "movi
         parts: list[tuple[Example, ...]] = []
         for name in FILES:
             made = []
-            for told, answer in _pairs(input_path / f"{subject}_{name}.json"):
-                example = _example(task, prompt, told, answer, item_word)
+            for pair in _pairs(input_path / f"{subject}_{name}.json"):
+                example = _example(task, prompt, *pair, item_word) if pair else "malformed"
                 if isinstance(example, Example):
                     made.append(example)
                     continue
                 reasons[task][example] += 1
                 row = {"task": task, "user": None, "item": None}
-                rejected.append({**row, "reason": example, "answer": answer})
+                rejected.append({**row, "reason": example, "answer": pair[1] if pair else ""})
             parts.append(tuple(made))
         examples[task] = (parts[0], parts[1])
     card = DataCard(
@@ -79,22 +80,32 @@ def convert_profiles(input_path: Path, output_path: Path, item_word: str = "movi
     return "\n".join(lines)
 
 
-def _pairs(path: Path) -> Iterator[tuple[str, str]]:
-    """(preferences, profile) of each entry, as they are written."""
+def _pairs(path: Path) -> list[tuple[str, str] | None]:
+    """(preferences, profile) of each entry, as they are written; None for one that has none."""
     if not path.is_file():
         raise UsageError(f"{path} does not exist; name the folder that holds it as --input_path")
-    try:
-        rows = json.loads(path.read_text(encoding="utf-8"))
-        yield from [(str(row["input"]), str(row["output"])) for row in rows]
-    except (ValueError, TypeError, KeyError):
+    pairs = [_pair(found) for found in records(path)]
+    if not any(pairs):
         raise UsageError(
             f"{path} is not a JSON list of entries with input and output; check the file"
-        ) from None
+        )
+    return pairs
+
+
+def _pair(found: object) -> tuple[str, str] | None:
+    entry = found if isinstance(found, dict) else {}
+    told, answer = entry.get("input"), entry.get("output")
+    if isinstance(told, str) and isinstance(answer, str):
+        return whole(told), whole(answer)
+    return None
 
 
 def _example(task: Task, prompt: Prompt, told: str, answer: str, item_word: str) -> Example | str:
     """An example, or why there is none. Preferences go, oldest first, where room is short."""
-    blocks = [parse_lists(block) for block in _BETWEEN.split(told) if "[" in block]
+    try:
+        blocks = [parse_lists(block) for block in _BETWEEN.split(told) if "[" in block]
+    except Unreadable:
+        return "preferences not in the form [Like] … [Dislike] …"
     preferences = [Preference("", "", *block) for block in blocks if block != ((), ())]
     if fault := profile_fault(Completion(answer), bool(preferences), forced=False):
         return fault

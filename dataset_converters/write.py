@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import yaml
 
+from dataset_converters.scale import with_scale
 from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.paths import properties_dir
 from recbole_exp3rt.records import Review
+from recbole_exp3rt.text import whole
 
 Sidecar = Iterable[Review]
 
@@ -23,11 +25,18 @@ WRITTEN = ("inter", *(f"{part}.inter" for part in PARTS), "item", "reviews.jsonl
 TYPES = {"rating": "float", "timestamp": "float", "helpful": "float"}  # all others are tokens
 
 
-def load_properties(name: str, item_word: str | None = None) -> dict[str, Any]:
-    """The values of `properties/dataset/<name>.yaml`; `item_word` replaces theirs."""
+def load_properties(
+    name: str, item_word: str | None = None, rating_scale: Sequence[float] | None = None
+) -> dict[str, Any]:
+    """The values of `properties/dataset/<name>.yaml`; what is told replaces theirs.
+
+    `rating_scale` is LOWEST HIGHEST [STEP]. Raises: UsageError where that is no scale.
+    """
     text = (properties_dir() / "dataset" / f"{name}.yaml").read_text(encoding="utf-8")
     properties: dict[str, Any] = yaml.safe_load(text)
-    return properties | ({"item_word": item_word} if item_word else {})
+    if item_word:
+        properties["item_word"] = whole(item_word)
+    return with_scale(properties, rating_scale) if rating_scale else properties
 
 
 def data_set_name(output_path: Path) -> str:

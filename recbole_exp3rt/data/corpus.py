@@ -21,6 +21,7 @@ from recbole_exp3rt.corpus import Corpus
 from recbole_exp3rt.data.texts import Pair, Row, Written, own_texts
 from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.records import Description, Review
+from recbole_exp3rt.text import whole
 
 
 def corpus_of(
@@ -129,7 +130,7 @@ def read_sidecar(
                 f"{path} line {number}: no user_id and item_id; run the converter again"
             ) from None
         if key in wanted:
-            text = (str(row.get("title") or ""), str(row.get("text") or ""))
+            text = (whole(str(row.get("title") or "")), whole(str(row.get("text") or "")))
             time = _time(row.get(time_field, row.get("timestamp")))
             found.setdefault(key, []).append((time, text))
     return found
@@ -149,7 +150,7 @@ def _json_lines(path: Path) -> Iterator[tuple[int, Any]]:
             if line.strip():
                 try:
                     yield number, json.loads(line.decode("utf-8"))
-                except ValueError as error:
+                except (ValueError, RecursionError) as error:
                     form = "UTF-8" if isinstance(error, UnicodeDecodeError) else "JSON"
                     raise UsageError(
                         f"{path} line {number} is not {form}; run the converter again"

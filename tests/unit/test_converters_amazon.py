@@ -8,6 +8,7 @@ import pytest
 
 from dataset_converters.__main__ import main
 from dataset_converters.amazon_book import AmazonSource
+from dataset_converters.base import Dropped
 from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.records import Review
 
@@ -115,7 +116,8 @@ def test_metadata_of_every_age(tmp_path, line, expected):
     reviews, meta = tmp_path / "r.json", tmp_path / "m.json"
     reviews.write_text("")
     meta.write_text(line + "\nno record\n" + line.replace("B1", "B2") + "\n")
-    (found,) = AmazonSource(reviews, meta).items({"B1"})
+    found, unread = AmazonSource(reviews, meta).items({"B1"})
+    assert unread == Dropped("no record with an item id")
     assert found[0] == "B1"
     assert tuple(found[1][k] for k in ("title", "categories", "author", "description")) == expected
 
@@ -124,7 +126,8 @@ def test_metadata_is_never_executed(tmp_path):
     trap = tmp_path / "sprung"
     (tmp_path / "r.json").write_text("")
     (tmp_path / "m.json").write_text(f"{{'asin': open({str(trap)!r}, 'w').name}}\n")
-    assert not list(AmazonSource(tmp_path / "r.json", tmp_path / "m.json").items({"B1", str(trap)}))
+    source = AmazonSource(tmp_path / "r.json", tmp_path / "m.json")
+    assert list(source.items({"B1", str(trap)})) == [Dropped("no record with an item id")]
     assert not trap.exists()
 
 

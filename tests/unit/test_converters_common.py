@@ -10,7 +10,8 @@ import yaml
 
 from dataset_converters import write
 from dataset_converters.__main__ import main
-from dataset_converters.base import Dropped, convert, k_core_of, one_line, plain_text, whole_number
+from dataset_converters.base import UNUSABLE_ID, Dropped, convert, k_core_of, one_line, plain_text
+from dataset_converters.read import whole_number
 from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.records import Review
 
@@ -87,10 +88,11 @@ def test_every_dropped_row_is_counted_under_its_reason(tmp_path):
         review(user=""),
         review(user="tab\tbed"),
         review(item="k", rating=float("nan")),
+        *[review(item=f"i{n}") for n in range(40)],
     ]
     report = convert(Reviews(*rows), tmp_path / "d", MOVIES, k_core=0)
     assert report.splitlines()[1:] == [
-        "  dropped 3: unusable id (empty, control character, or read as missing, like 'NA')",
+        f"  dropped 3: {UNUSABLE_ID}",
         "  dropped 2: unrated",
         "  dropped 2: rating outside 1–10",
     ]

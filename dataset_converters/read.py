@@ -1,0 +1,194 @@
+"""Rows of files that others wrote, read in bounded memory: lines, JSON lines, JSON arrays.
+
+A row that cannot be read is None, for the caller to count. A line or an element of an array that
+is longer than any row can be ends the conversion in one line: it is a damaged file or a trap.
+Also the values of a row, read strictly: what is no id, number or text is None.
+"""
+
+from __future__ import annotations
+
+import ast
+import gzip
+import json
+import math
+import re
+import zlib
+from collections.abc import Iterator
+from io import BufferedReader
+from pathlib import Path
+from typing import Any
+
+from recbole_exp3rt.errors import UsageError
+
+LONGEST_LINE = 4 * 2**20  # bytes, unpacked; the longest row seen in real data has 15,000
+_LONGEST_LITERAL = 2**18  # Python's own parser takes some 500 bytes of memory a character
+_CHUNK = 2**16
+_IS_ARRAY = re.compile(rb"\s*\[(?:\s*[{\]]|[ \t\r]*\n)")
+_MARK = re.compile(rb'\\[^\n]|["{}\[\],\n]')  # an escaped character is one mark
+_NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
+
+
+def lines(path: Path) -> Iterator[str]:
+    """Lines of UTF-8 text, plain or .gz, with their ends; only a line feed ends one.
+
+    A byte that is no UTF-8 becomes U+FFFD and costs its own row, never the file.
+    Raises: UsageError for a file that cannot be read, or a line over LONGEST_LINE.
+    """
+    for line in _in_bytes(path, arrays=False):
+        yield line.decode("utf-8", errors="replace")
+
+
+def records(path: Path) -> Iterator[object]:
+    """Each row of JSON lines, or of one JSON array; None for one that is no JSON.
+
+    A line may also be a Python literal, as in Amazon's metadata of 2014. Empty lines are no rows.
+    Raises: UsageError as `lines` does.
+    """
+    for row in _in_bytes(path, arrays=True):
+        if not row.isspace():
+            yield parsed(row.decode("utf-8", errors="replace"))
+
+
+def _in_bytes(path: Path, arrays: bool) -> Iterator[bytes]:
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            if file.peek(_CHUNK).startswith(b"\xef\xbb\xbf"):
+                file.read(3)
+            if arrays and _IS_ARRAY.match(file.peek(_CHUNK)):
+                yield from _elements(file, path)
+            number = 0
+            while line := file.readline(LONGEST_LINE + 1):
+                number += 1
+                if len(line) > LONGEST_LINE:
+                    raise _too_long(path, f"line {number}")
+                yield line
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise UsageError(f"{path}: {error}; download it again") from None
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}; name a file that can be read") from None
+
+
+def _elements(file: gzip.GzipFile | BufferedReader, path: Path) -> Iterator[bytes]:
+    """The elements of the JSON array that `file` begins with; `file` is left after its end.
+
+    A string never goes on in the next line: there, a quotation mark that is not closed ends, and
+    the element with it. So a broken element costs no other one where each begins a line.
+    """
+    piece = bytearray()
+    depth, number, quoted, broken = 0, 0, False, False
+    while chunk := file.read(_CHUNK):
+        if chunk.endswith(b"\\"):
+            chunk += file.read(1)
+        begin = 0
+        for match in _MARK.finditer(chunk):
+            at, mark = match.start(), match[0]
+            if mark == b"\n":
+                broken, quoted = broken or quoted, False
+            elif mark == b'"':
+                quoted = not quoted
+            elif quoted or mark not in b"[]{},":
+                continue
+            elif mark == b"{" and depth and _is_next(piece, chunk[begin:at], depth, broken):
+                number += 1
+                yield bytes(piece + chunk[begin:at])
+                piece.clear()
+                begin, depth, broken = at, 2, False
+            elif mark in b"[{":
+                depth += 1
+                begin = at + 1 if depth == 1 else begin
+            elif depth > 1 or mark == b"]":
+                depth -= mark != b","
+            if (depth == 1 and mark == b",") or (depth == 0 and mark == b"]"):
+                number += 1
+                element = bytes(piece + chunk[begin:at])
+                piece.clear()
+                begin, broken = at + 1, False
+                if depth == 0:
+                    file.seek(begin - len(chunk), 1)
+                if mark == b"," or element.strip():
+                    yield element
+                if depth == 0:
+                    return
+        piece += chunk[begin:]
+        if len(piece) > LONGEST_LINE:
+            raise _too_long(path, f"element {number + 1} of its JSON array")
+    if piece and not piece.isspace():
+        yield bytes(piece)
+
+
+def _is_next(piece: bytearray, rest: bytes, depth: int, broken: bool) -> bool:
+    """Whether an opening brace begins the next element, as the one before is not closed.
+
+    It does at the beginning of a line after a broken string, and after a comma in a record,
+    where only a name can stand.
+    """
+    before = bytes(piece[-200:]) + rest[-200:]
+    if broken:
+        return not before.rpartition(b"\n")[2].strip(b" \t\r,")
+    return depth == 2 and before.rstrip().endswith(b",") and before.strip() != b","
+
+
+def _too_long(path: Path, what: str) -> UsageError:
+    return UsageError(
+        f"{path}: {what} is longer than {LONGEST_LINE:,} bytes, which no row is; check the file"
+    )
+
+
+def parsed(text: str) -> object:
+    """The value of a text in JSON or, up to 256 KiB, as a Python literal; None if it is neither."""
+    for parse in (json.loads, _literal):
+        try:
+            return parse(text)
+        except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+            continue
+    return None
+
+
+def _literal(text: str) -> object:
+    if len(text) > _LONGEST_LITERAL:
+        raise ValueError("too long for a literal")
+    return ast.literal_eval(text.strip())
+
+
+def record(value: object) -> dict[str, Any]:
+    """`value` if it is a record or the text of one, else an empty record."""
+    found = parsed(value) if isinstance(value, str) else value
+    return found if isinstance(found, dict) else {}
+
+
+def as_id(value: object) -> str | None:
+    """A text or whole number as an id; None for anything else, such as True, 1.5 or [1]."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value) if abs(value) < 10**100 else None
+    return value if isinstance(value, str) else None
+
+
+def as_number(value: object) -> float | None:
+    """A finite number, or a text of one in the digits 0-9; None for anything else."""
+    if isinstance(value, str):
+        value = float(value) if _NUMBER.fullmatch(value := value.strip()) else None
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def as_text(value: object) -> str | None:
+    """A text or a number as text, '' where it is missing; None for anything else."""
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        return ""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return None
+    try:
+        return str(value)
+    except ValueError:  # a number of thousands of digits
+        return None
+
+
+def whole_number(value: object) -> int:
+    """A count such as 3, 3.0 or "1,204"; 0 for anything else, and for more than 10^9."""
+    number = as_number(value.replace(",", "") if isinstance(value, str) else value)
+    return max(int(number), 0) if number is not None and number <= 1e9 else 0
