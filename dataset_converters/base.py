@@ -23,6 +23,7 @@ import pandas as pd
 from dataset_converters.write import Sidecar, write_dataset
 from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.records import Review
+from recbole_exp3rt.settings import read_scale
 
 # What pandas, and so RecBole's reader, takes for a missing value.
 READS_AS_MISSING = frozenset(
@@ -91,8 +92,8 @@ def convert(
     Paper: section 4.1.1.
     """
     dropped: Counter[str] = Counter()
-    lowest, highest = properties["rating_scale"]
-    rows = _collect(source, lowest, highest, dropped)
+    scale = read_scale(properties)
+    rows = _collect(source, scale.lowest, scale.highest, dropped)
     if rows.empty:
         counts = "; ".join(drop_lines(dropped)) or "the input is empty"
         raise UsageError(f"{output_path.name}: no readable rated row ({counts}); check the input")
