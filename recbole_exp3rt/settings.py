@@ -56,6 +56,7 @@ class RunSettings:
     result_file: str | None
     export_dir: str | None
     export_format: str
+    export_safe_cells: bool
     explanations: int
     seed: int
 
@@ -79,6 +80,7 @@ class RunSettings:
             result_file=read.text_or_none("result_file"),
             export_dir=read.text_or_none("export_dir"),
             export_format=read.one_of("export_format", EXPORTS),
+            export_safe_cells=read.flag("export_safe_cells"),
             explanations=read.whole("explanations", least=0),
             seed=read.whole("seed", least=0, most=2**32 - 1),  # what numpy takes
         )

@@ -26,8 +26,8 @@ _ORDINARY = re.compile(r"[\t\n -~]*")
 # Quotation marks (‹ 《 «) and arrows are not among them: plain texts use them.
 _SIGNS = str.maketrans("˂ᐸ˃ᐳǀ∣│┃❘∶ː˸։׃꞉܃܄꞊", "<<>>|||||::::::::=")
 _LETTERS = str.maketrans(
-    "авсԁеѕіјкӏмոорԛгѵѡхуԝһтнηανεικορτυχωγσօսհıɡɑɩʟɴʀꜱᴀᴄᴅᴇᴍᴏᴘᴛᴜᴠᴡᴢɪɢʜʙᴊᴋʏłøđħŧɨ"  # noqa: RUF001
-    "ΗΝΡΧΥΒΖΜꓓԌᎪᏴᏟᎬᎻᎫᏦᏞᎷᏢᎡᏚᎢᏙᎳᏃᎠᏀ",  # noqa: RUF001
+    "авсԁеѕіјкӏмոорԛгѵѡхуԝһтнηανεικορτυχωγσօսհıɡɑɩʟɴʀꜱᴀᴄᴅᴇᴍᴏᴘᴛᴜᴠᴡᴢɪɢʜʙᴊᴋʏłøđħŧɨ"
+    "ΗΝΡΧΥΒΖΜꓓԌᎪᏴᏟᎬᎻᎫᏦᏞᎷᏢᎡᏚᎢᏙᎳᏃᎠᏀ",
     "abcdesijklmnopqrvwxywhthnaveikoptuxwyoouhigailnrsacdemoptuvwzighbjkylodhti"
     "hnpxybzmdgabcehjklmprstvwzdg",
 )
@@ -162,6 +162,6 @@ def _marks(seen: str) -> Iterator[tuple[int, int, str]]:
 
 
 def _other_script(seen: str) -> bool:
-    """Whether a mark is a short word of another script that only looks like one: Russian вот."""  # noqa: RUF002
+    """Whether a mark is a short word of another script that only looks like one: Russian вот."""
     letters = "".join(filter(str.isalpha, seen))
     return len(letters) < 5 and not re.search("[A-Za-z]", letters)
