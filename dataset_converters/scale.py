@@ -21,11 +21,11 @@ class Scale:
 
     @classmethod
     def read(cls, value: Sequence[float] | Mapping[str, float]) -> Scale:
-        """`[lowest, highest]` or `{lowest, highest, step}`, as in a data set's properties."""
+        """`[lowest, highest]`, with a step as third, or `{lowest, highest, step}`."""
         if isinstance(value, Mapping):
             return cls(value["lowest"], value["highest"], value["step"], strict=True)
-        lowest, highest = value
-        return cls(lowest, highest)
+        lowest, highest, *step = value
+        return cls(lowest, highest, step[0], strict=True) if step else cls(lowest, highest)
 
     def has(self, rating: float) -> bool:
         inside = self.lowest <= rating <= self.highest

@@ -202,7 +202,7 @@ def _card(
     made: Annotated,
 ) -> DataCard:
     stages = asdict(settings.stages)
-    stages["scale"] = [settings.stages.scale.lowest, settings.stages.scale.highest]
+    stages["scale"] = settings.stages.scale.setting
     rejected = {task: tally.rejected for task, tally in made.tallies.items()}
     steps = ["preferences", "profiles", *(["rationales"] if settings.stages.use_reasoning else [])]
     return DataCard(

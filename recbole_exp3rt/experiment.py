@@ -258,7 +258,8 @@ class Experiment:
             relevant = {pairs[row] for row in relevant_rows(split, None, run.relevant_from)}
             tables["topk"] = topk_table(self._lists, relevant, said, run.scale)
         written = [
-            write_table(table, folder, name, run.export_format) for name, table in tables.items()
+            write_table(table, folder, name, run.export_format, safe_cells=run.export_safe_cells)
+            for name, table in tables.items()
         ]
         if self.rater:
             pipeline = self.rater.pipeline

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from recbole_exp3rt.scale import RatingScale
 from recbole_exp3rt.stages.choice import Choice
 
 Pair = tuple[str, str]
+_FORMULA = re.compile(r"(?![+-]?\d+(?:\.\d+)?\Z)[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
 Predictions = Mapping[Pair, RatingPrediction | None]
 WRITERS: Mapping[str, Callable[[pd.DataFrame, Path], None]] = {
     "parquet": lambda table, path: table.to_parquet(path, index=False),
@@ -91,8 +93,12 @@ def _with_answers(
     return table
 
 
-def write_table(table: pd.DataFrame, folder: Path, name: str, form: str) -> Path:
-    """Write `folder/name.form`, at once or not at all."""
+def write_table(
+    table: pd.DataFrame, folder: Path, name: str, form: str, *, safe_cells: bool = True
+) -> Path:
+    """Write `folder/name.form`, at once or not at all; a CSV with `safe_cells` by default."""
+    if form == "csv" and safe_cells:
+        table = with_safe_cells(table)
     path, part = folder / f"{name}.{form}", folder / f".{name}.{form}.part"
     folder.mkdir(parents=True, exist_ok=True)
     try:
@@ -101,6 +107,22 @@ def write_table(table: pd.DataFrame, folder: Path, name: str, form: str) -> Path
     finally:
         part.unlink(missing_ok=True)
     return path
+
+
+def with_safe_cells(table: pd.DataFrame) -> pd.DataFrame:
+    """Names and texts that a spreadsheet would run as a formula get a ' in front.
+
+    They begin with = + - @, in full width too, or with a tab or a line break. Numbers stay as they
+    are, an id that is one too.
+    """
+    safe = table.rename(columns=_safe_cell)
+    for column in safe.select_dtypes(exclude=["number", "bool"]):
+        safe[column] = safe[column].map(_safe_cell)
+    return safe
+
+
+def _safe_cell(cell: Any) -> Any:
+    return f"'{cell}" if isinstance(cell, str) and _FORMULA.match(cell) else cell
 
 
 def write_profiles(profiles: Mapping[Choice, Profile], corpus: Corpus, folder: Path) -> Path:

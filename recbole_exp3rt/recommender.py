@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import math
 import threading
-from collections.abc import Iterable, Mapping
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
 from pathlib import Path
@@ -27,7 +28,7 @@ from recbole_exp3rt.llm.base import Message
 from recbole_exp3rt.rater import Rater, make_rater
 from recbole_exp3rt.records import Description, Profile, RatingPrediction, Review
 from recbole_exp3rt.rerank import RatingReranker, Reranker, new_order
-from recbole_exp3rt.scale import RatingScale
+from recbole_exp3rt.scale import RatingScale, between_levels
 from recbole_exp3rt.settings import Settings
 from recbole_exp3rt.stages.run import Pipeline
 
@@ -103,16 +104,17 @@ class Recommender:
         reviews: Iterable[Review],
         descriptions: Mapping[str, Mapping[str, str]] | None = None,
         *,
-        rating_scale: tuple[int, int],
+        rating_scale: Sequence[float] | Mapping[str, float],
         **settings: Any,
     ) -> Recommender:
         """Over reviews of your own, without a data set; `settings` are those of EXP3RT.
 
+        `rating_scale` is (lowest, highest) or (lowest, highest, step), such as (0.5, 5, 0.5).
         `descriptions` maps an item to label: value, such as {"Title": …, "Plot": …}; a line whose
         value is None, NaN or blank is left out. Of several reviews of one (user, item) the latest
         counts. Raises: UsageError for what is no review, no description or outside the scale.
         """
-        given = {"rating_scale": list(rating_scale), **settings}
+        given = {"rating_scale": rating_scale, **settings}
         if unknown := [key for key in given if key not in default_values("EXP3RT")]:
             raise UsageError(f"setting {unknown[0]} is none of EXP3RT's")
         values = Settings.from_config({**default_values("EXP3RT"), **given})
@@ -264,6 +266,8 @@ def _reviews(given: Iterable[Review], scale: RatingScale) -> list[Review]:
                 f"{of}: rating {value!r} is no number of {scale.lowest}–{scale.highest}; "
                 "give it in the data's own units"
             )
+    if said := between_levels([float(review.rating) for review in reviews], scale):
+        warnings.warn(said, stacklevel=3)
     return reviews
 
 

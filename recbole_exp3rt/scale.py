@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from functools import cached_property
+
+MOST_LEVELS = 101  # each level is a label that the model is asked about, for every rating
 
 
 class MissingLabel(ValueError):
     """A label of the scale has no log-probability."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class RatingScale:
     """`levels[k]`, in rating units, is written by the model as `labels[k]`.
 
     IMDB's 1..10 is written 0..9, so that every label is one digit; 1..5 is written as it is
-    (paper, Table 12).
+    (paper, Table 12). The levels are `step` apart: half stars are 0.5, 1.0 … 5.0.
     """
 
-    levels: tuple[int, ...]
+    levels: tuple[float, ...]
     labels: tuple[str, ...]
 
     def __post_init__(self) -> None:
@@ -29,42 +34,130 @@ class RatingScale:
             raise ValueError(f"labels {self.labels} do not stand one for one for {self.levels}")
 
     @classmethod
-    def between(cls, lowest: int, highest: int) -> RatingScale:
-        """The whole levels of `lowest..highest`; levels of two digits are shown from 0 on."""
-        levels = tuple(range(lowest, highest + 1))
-        first = 0 if highest > 9 and len(levels) <= 10 else lowest
-        return cls(levels, tuple(str(first + k) for k in range(len(levels))))
+    def between(cls, lowest: float, highest: float, step: float = 1) -> RatingScale:
+        """The levels from `lowest` to `highest`, `step` apart, computed as decimals.
+
+        Whole levels of two digits are shown from 0 on where ten labels are enough; all other
+        levels are written as they are, with as many decimals each, so that none begins like
+        another because it is shorter.
+
+        Raises: ValueError where no whole number of steps lies between the two, or more than
+        MOST_LEVELS levels.
+        """
+        first, last, apart = _exact(lowest), _exact(highest), _exact(step)
+        if apart <= 0 or not first < last:
+            raise ValueError(f"there are no levels from {lowest} to {highest} in steps of {step}")
+        try:
+            steps, rest = divmod(last - first, apart)
+        except InvalidOperation:  # more steps than a Decimal has digits for
+            steps, rest = Decimal(MOST_LEVELS), Decimal(0)
+        if steps >= MOST_LEVELS:
+            wide = math.ceil((last - first) / (MOST_LEVELS - 1))
+            raise ValueError(
+                f"there are more than {MOST_LEVELS} levels from {lowest} to {highest} in steps of "
+                f"{step}, which is more than a model can be asked about; give a larger step"
+                + (f", such as {wide}" if wide > apart else "")
+            )
+        if rest:
+            raise ValueError(f"steps of {step} from {lowest} on do not end at {highest}")
+        exact = [first + k * apart for k in range(int(steps) + 1)]
+        whole = all(level == int(level) for level in exact)
+        levels = tuple(int(level) if whole else float(level) for level in exact)
+        if whole and apart == 1 and last > 9 and len(levels) <= 10:
+            return cls(levels, tuple(str(k) for k in range(len(levels))))
+        places = 0 if whole else max(_places(first), _places(apart))
+        return cls(levels, tuple(f"{level:.{places}f}" for level in exact))
 
     @property
-    def lowest(self) -> int:
+    def lowest(self) -> float:
         return self.levels[0]
 
     @property
-    def highest(self) -> int:
+    def highest(self) -> float:
         return self.levels[-1]
 
+    @cached_property
+    def step(self) -> float:
+        """From one level to the next, in rating units."""
+        step = float(_exact(self.levels[1]) - _exact(self.levels[0]))
+        return int(step) if step == int(step) else step
+
     @property
-    def shift(self) -> int:
+    def setting(self) -> list[float]:
+        """As `rating_scale` names it: [lowest, highest], and the step if it is not 1."""
+        return [self.lowest, self.highest, *([] if self.step == 1 else [self.step])]
+
+    @property
+    def shift(self) -> float:
         """Rating units minus shown units."""
-        return self.levels[0] - int(self.labels[0])
+        return self.levels[0] - float(self.labels[0])
 
     def label_of(self, rating: float) -> str:
         """Label of the level nearest to `rating`; halves go up."""
-        nearest = math.floor(rating + 0.5)
-        if nearest not in self.levels:
+        nearest = math.floor((rating - self.lowest) / self.step + 0.5)
+        if not 0 <= nearest < len(self.levels):
             raise ValueError(f"rating {rating:g} is outside {self.lowest}–{self.highest}")
-        return self.labels[self.levels.index(nearest)]
+        return self.labels[nearest]
 
-    def level_of(self, label: str) -> int:
+    def level_of(self, label: str) -> float:
         return self.levels[self.labels.index(label)]
 
-    def show_average(self, average: float) -> str:
-        """An average as the prompt shows it: in shown units, one decimal, never below 0."""
-        return f"{max(average - self.shift, 0.0):.1f}"
+    def level_from(self, rating: float) -> float:
+        """The lowest level that is not below `rating`, which is at most the highest."""
+        return next(level for level in self.levels if level >= rating)
 
-    def farthest(self, rating: float) -> int:
+    def is_level(self, rating: float) -> bool:
+        """Whether a label stands for `rating` itself, and not for the level nearest to it."""
+        steps = (rating - self.lowest) / self.step
+        near = 1e-6 * max(1.0, abs(rating)) / self.step  # ratings are kept in single precision
+        return abs(steps - round(steps)) <= near and -near <= steps <= len(self.levels) - 1 + near
+
+    def show_average(self, average: float) -> str:
+        """An average as the prompt shows it: in shown units, one decimal more than the labels
+        have, never below the lowest label."""
+        places = len(self.labels[0].partition(".")[2]) + 1
+        shown = f"{max(average - self.shift, float(self.labels[0])):.{places}f}"
+        return shown.removeprefix("-") if float(shown) == 0 else shown
+
+    def farthest(self, rating: float) -> float:
         """The level with the largest error against `rating`: what an unanswered pair counts as."""
         return max(self.levels, key=lambda level: abs(level - rating))
+
+
+def between_levels(ratings: Iterable[float], scale: RatingScale) -> str | None:
+    """What to say of ratings between the levels of a scale: how many, and the step that fits them.
+
+    None where every rating is a level.
+    """
+    counts = Counter(ratings)
+    between = [rating for rating in counts if not scale.is_level(rating)]
+    if not between:
+        return None
+    advice = "no usual step has a level for each"
+    for step in (0.5, 0.25, 0.2, 0.1, 0.05):
+        try:
+            finer = RatingScale.between(scale.lowest, scale.highest, step)
+        except ValueError:
+            continue
+        if all(map(finer.is_level, counts)):
+            advice = f"give rating_scale={finer.setting}"
+            break
+    return (
+        f"{sum(counts[rating] for rating in between):,} of {counts.total():,} ratings lie between "
+        f"the levels of rating_scale={scale.setting}, such as {min(between):g}; a language model "
+        f"is shown and taught the nearest level; {advice}"
+    )
+
+
+def _exact(number: float) -> Decimal:
+    """The number as it is written: 0.1 is a tenth."""
+    return Decimal(str(number))
+
+
+def _places(number: Decimal) -> int:
+    """Decimals of a number, without closing zeros."""
+    exponent = number.normalize().as_tuple().exponent
+    return max(-exponent, 0) if isinstance(exponent, int) else 0
 
 
 def label_probabilities(logp: Mapping[str, float], scale: RatingScale) -> dict[str, float]:
@@ -90,7 +183,7 @@ def expected_rating(logp: Mapping[str, float], scale: RatingScale) -> float:
     return sum(scale.level_of(label) * p for label, p in probabilities.items())
 
 
-def modal_rating(logp: Mapping[str, float], scale: RatingScale) -> int:
+def modal_rating(logp: Mapping[str, float], scale: RatingScale) -> float:
     """The most probable level; the lower one on a tie."""
     probabilities = label_probabilities(logp, scale)
     return scale.level_of(max(scale.labels, key=lambda label: probabilities[label]))

@@ -25,6 +25,8 @@ TASKS = ("rating", "rerank")
 EXPORTS = ("parquet", "csv", "jsonl")
 CalibrationKind = Literal["none", "affine", "blend"]
 CALIBRATIONS: tuple[CalibrationKind, ...] = ("none", "affine", "blend")
+SCALE = ("lowest", "highest", "step")  # what `rating_scale` says, as a list or by name
+MOST_RATING = 1e12  # no rating is larger
 MIN_ANSWERS = 10  # validation answers below which nothing is calibrated
 
 Name = TypeVar("Name", bound=str)
@@ -55,6 +57,7 @@ class RunSettings:
     result_file: str | None
     export_dir: str | None
     export_format: str
+    export_safe_cells: bool
     explanations: int
     seed: int
 
@@ -78,6 +81,7 @@ class RunSettings:
             result_file=read.text_or_none("result_file"),
             export_dir=read.text_or_none("export_dir"),
             export_format=read.one_of("export_format", EXPORTS),
+            export_safe_cells=read.flag("export_safe_cells"),
             explanations=read.whole("explanations", least=0),
             seed=read.whole("seed", least=0, most=2**32 - 1),  # what numpy takes
         )
@@ -182,18 +186,35 @@ class Settings:
 
 
 def read_scale(config: Lookup) -> RatingScale:
-    """`rating_scale: [lowest, highest]` as whole numbers."""
-    value = config["rating_scale"]
+    """`rating_scale`: [lowest, highest], [lowest, highest, step], or a mapping of these names.
+
+    Raises: UsageError for anything else, and for more levels than a model can be asked about.
+    """
+    given = config["rating_scale"]
+    value = given
+    if isinstance(given, Mapping) and {*given} <= {*SCALE} and {*SCALE[:2]} <= {*given}:
+        value = [given[name] for name in SCALE if name in given]
     if (
         not isinstance(value, (list, tuple))
-        or len(value) != 2
-        or not all(isinstance(v, int) and not isinstance(v, bool) for v in value)
+        or len(value) not in (2, 3)
+        or not all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in value)
+        or not all(abs(v) < MOST_RATING for v in value)  # nor NaN
         or not value[0] < value[1]
     ):
         raise UsageError(
-            f"rating_scale={value!r} is not [lowest, highest] in whole numbers, such as [1, 5]"
+            f"rating_scale={given!r:.200} is not [lowest, highest] in whole numbers, such as "
+            "[1, 5], nor [lowest, highest, step], such as [0.5, 5, 0.5]"
         )
-    return RatingScale.between(value[0], value[1])
+    if len(value) == 2 and not all(v == int(v) for v in value):
+        low, high = value
+        raise UsageError(
+            f"rating_scale={given!r} has levels between whole numbers, but does not say how far "
+            f"apart they are; give the step: [{low}, {high}, 0.5] for half stars"
+        )
+    try:
+        return RatingScale.between(*value)
+    except ValueError as error:
+        raise UsageError(f"rating_scale={given!r}: {error}") from None
 
 
 def read_names(key: str, value: Any) -> tuple[str, ...]:

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from recbole_exp3rt import compat
 from recbole_exp3rt.config import Config
 from recbole_exp3rt.errors import UsageError
+from recbole_exp3rt.scale import between_levels
 from recbole_exp3rt.settings import read_scale
 
 Part = Literal["train", "valid", "test"]
@@ -229,20 +230,24 @@ def load_split(config: Config) -> Split:
 
 
 def check_ratings(split: Split) -> None:
-    """Raises: UsageError for a rating outside the `rating_scale` that the settings name."""
+    """Warns, once and with numbers, where ratings lie between the levels of `rating_scale`.
+
+    Raises: UsageError for a rating outside the `rating_scale` that the settings name.
+    """
     config = split.config
     if config["rating_scale"] is None or not split.has_ratings:
         return
     scale = read_scale(config)
-    for name in PARTS:
-        ratings = split.ratings(name)
-        outside = ratings[(ratings < scale.lowest) | (ratings > scale.highest)]
-        if len(outside):
-            raise UsageError(
-                f"data set {config.dataset} has a rating {outside[0]:g} outside rating_scale="
-                f"{[scale.lowest, scale.highest]}; give the scale of its ratings, and do not "
-                "normalise them"
-            )
+    ratings = np.concatenate([split.ratings(name) for name in PARTS])
+    room = np.spacing(np.float32(max(abs(scale.lowest), abs(scale.highest))))  # RecBole's precision
+    outside = ratings[(ratings < scale.lowest - room) | (ratings > scale.highest + room)]
+    if len(outside):
+        raise UsageError(
+            f"data set {config.dataset} has a rating {outside[0]:g} outside rating_scale="
+            f"{scale.setting}; give the scale of its ratings, and do not normalise them"
+        )
+    if said := between_levels(ratings.tolist(), scale):
+        warnings.warn(f"data set {config.dataset}: {said}", stacklevel=2)
 
 
 def rebuild_split(config: Any, made: float) -> Split:

@@ -27,13 +27,13 @@ _BULLETS = re.compile(r"(?:^- .*\n?)+", re.MULTILINE)
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """One example. `labels` are the ids where there is loss, else IGNORED; of a `rated` one the
-    last but the end of the turn is a rating's label, or its last token."""
+    """One example. `labels` are the ids where there is loss, else IGNORED; of a rated one as many
+    tokens as `rated` says, before the end of the turn, are a rating's label."""
 
     ids: tuple[int, ...]
     labels: tuple[int, ...]
     shortened: bool = False
-    rated: bool = False
+    rated: int = 0
 
 
 def label_of(answer: str) -> str | None:
@@ -58,7 +58,7 @@ def check_labels(chat: Chat, answers: Iterable[str], known: Iterable[str] = ()) 
 def encode(chat: Chat, messages: Sequence[Message], answer: str, max_tokens: int) -> Encoded | None:
     """The example within `max_tokens`; None if it cannot be made to fit."""
     prefill, rest = _opened(answer)
-    said = _answer_ids(chat, prefill, rest)
+    said, rated = _answer_ids(chat, prefill, rest)
     messages = tuple(messages)
     shortened = False
     while True:
@@ -76,11 +76,11 @@ def encode(chat: Chat, messages: Sequence[Message], answer: str, max_tokens: int
     start = shared_start([header, prompt]) if prefill else len(prompt)
     labels = (*[IGNORED] * start, *ids[start:])
     label = label_of(answer)
-    if label is not None and not chat.decode(ids[-4:-1]).endswith(label):
+    if label is not None and not chat.decode(ids[-3 - rated : -1]).endswith(label):
         raise LLMError(
             f"{chat.name}: the rating {label!r} does not survive as tokens; use other labels"
         )
-    return Encoded(ids, labels, shortened, rated=label is not None)
+    return Encoded(ids, labels, shortened, rated)
 
 
 def _opened(answer: str) -> tuple[str, str]:
@@ -93,21 +93,23 @@ def _opened(answer: str) -> tuple[str, str]:
     return "", answer
 
 
-def _answer_ids(chat: Chat, prefill: str, rest: str) -> tuple[int, ...]:
-    """Tokens of the answer after its prefill, and the end of the turn.
+def _answer_ids(chat: Chat, prefill: str, rest: str) -> tuple[tuple[int, ...], int]:
+    """Tokens of the answer after its prefill, with the end of the turn; how many are its label.
 
     A rating's tokens are those that a readout scores (`llm/labels.py`).
     """
     label = label_of(rest)
     if label is None:
-        return (*chat.encode(rest), chat.end_of_turn)
+        return (*chat.encode(rest), chat.end_of_turn), 0
     before = rest[: rest.rindex(CUE)].rstrip()
     cue = f"\n{CUE} " if prefill or before else f"{CUE} "
     # another label beside it, so that the two part where the cue ends
     other = "1" if label != "1" else "2"
     found = label_tokens(chat.encode, before, Readout(cue, (label, other)), chat.end_of_turn)
-    ids = (*found.context, *found.labels[0])
-    return ids if ids[-1] == chat.end_of_turn else (*ids, chat.end_of_turn)
+    written = found.labels[0]
+    if written[-1] == chat.end_of_turn:
+        written = written[:-1]
+    return (*found.context, *written, chat.end_of_turn), len(written)
 
 
 def _shorter(messages: tuple[Message, ...], over: int, chat: Chat) -> tuple[Message, ...] | None:

@@ -100,10 +100,10 @@ def writes_rating(text: str, scale: RatingScale) -> bool:
 
     Other numbers are no rating: 'the 7 samurai', 'Ocean's Eleven', '9/11', 'rated R'.
     """
-    levels = {*scale.levels, *map(int, scale.labels)}
-    tops = {scale.highest, int(scale.labels[-1]), 5, 10, 100}
+    levels = {*scale.levels, *map(float, scale.labels)}
+    tops = {scale.highest, float(scale.labels[-1]), 5, 10, 100}
     return any(_value(top) in tops for _, top in _OUT_OF.findall(text)) or any(
-        0 <= _value(number) <= max(levels)
+        0 <= _value(number) <= max(map(abs, levels))
         for pattern in (_RATED, _GIVEN, _BEFORE, _STARS)
         for number in pattern.findall(text)
     )

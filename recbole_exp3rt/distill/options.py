@@ -62,7 +62,7 @@ def _check_threshold(recommend_from: float | None, scale: RatingScale) -> None:
     if recommend_from is None:
         raise UsageError(
             "recommend_from is not set: a rationale speaks for ratings from it on; give "
-            f"--recommend_from={(scale.lowest + scale.highest + 1) // 2}, or --use_reasoning=False"
+            f"--recommend_from={scale.levels[len(scale.levels) // 2]}, or --use_reasoning=False"
         )
     if not scale.lowest < recommend_from <= scale.highest:
         raise UsageError(

@@ -88,3 +88,12 @@ def attend(
 
 
 AttentionInterface.register(NAME, attend)
+
+
+def before_ends(parts: torch.Tensor, ends: torch.Tensor, most: int) -> torch.Tensor:
+    """Which of the `parts` stand in a row right before an end, `most` at most: [rows, columns]."""
+    found, behind = torch.zeros_like(parts), ends
+    for _ in range(most):
+        behind = parts & torch.nn.functional.pad(behind[:, 1:], (0, 1))
+        found = found | behind
+    return found

@@ -26,7 +26,7 @@ from recbole_exp3rt.distill.encode import IGNORED, Encoded
 from recbole_exp3rt.distill.fast import speed_up
 from recbole_exp3rt.distill.order import EpochOrder
 from recbole_exp3rt.distill.presets import TrainSettings
-from recbole_exp3rt.distill.rows import one_row
+from recbole_exp3rt.distill.rows import before_ends, one_row
 from recbole_exp3rt.errors import UsageError
 
 BEST = "best"
@@ -69,7 +69,8 @@ class AnswerTrainer(SFTTrainer):
     """
 
     rating_weight = 1.0
-    rating_ids: Sequence[int] = ()  # tokens that end a rating
+    rating_ids: Sequence[int] = ()  # tokens that a rating is made of
+    rating_length = 1  # the most tokens of a rating
     end_ids: Sequence[int] = ()  # tokens that end a turn
 
     def compute_loss(
@@ -107,9 +108,9 @@ class AnswerTrainer(SFTTrainer):
     def _is_rating(self, labels: torch.Tensor) -> torch.Tensor:
         """Which labels are a rating's, with the end of the turn behind it: [rows, columns]."""
         ratings, ends = (labels.new_tensor(ids) for ids in (self.rating_ids, self.end_ids))
-        last = labels.new_full((len(labels), 1), IGNORED)
-        after = torch.cat([labels[:, 1:], last], dim=1)
-        return torch.isin(labels, ratings) & torch.isin(after, ends)
+        return before_ends(
+            torch.isin(labels, ratings), torch.isin(labels, ends), self.rating_length
+        )
 
     def evaluate(self, *args: Any, **kwargs: Any) -> Any:
         self._eval_sums: list[list[float]] = []
@@ -286,7 +287,9 @@ def make_trainer(
         peft_config=lora(settings),
     )
     trainer.rating_weight = settings.rating_weight
-    trainer.rating_ids = sorted({example.ids[-2] for example in train if example.rated})
+    ratings = [example.ids[-1 - example.rated : -1] for example in train if example.rated]
+    trainer.rating_ids = sorted({token for rating in ratings for token in rating})
+    trainer.rating_length = max(map(len, ratings), default=1)
     trainer.end_ids = sorted({example.ids[-1] for example in train})
     adapted: Any = trainer.model
     for parameter in adapted.parameters():

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
+from itertools import zip_longest
 from typing import Any
 
 import torch
@@ -111,18 +112,21 @@ def label_logp(
 ) -> list[list[float]]:
     """Natural-log probability of each row's labels after its context, over the full vocabulary.
 
-    `labels[row][label]` are a label's tokens. All first tokens are read off one position; a
-    label's later tokens take one more step, which is taken back before the next label.
+    `labels[row][label]` are a label's tokens. All first tokens are read off one position; what
+    several labels begin with is read once, and taken back before what another begins with.
     """
     logp = torch.log_softmax(rows.feed(contexts), dim=-1)  # [rows, vocabulary]
     found = [[logp[r, label[0]].item() for label in row] for r, row in enumerate(labels)]
-    for k in range(max(map(len, labels))):
-        rest = [row[k] if k < len(row) else () for row in labels]
-        for j in range(1, max(map(len, rest))):
-            step = [[label[j - 1]] if j < len(label) else [] for label in rest]
-            logp = torch.log_softmax(rows.feed(step), dim=-1)
-            for r, label in enumerate(rest):
-                if j < len(label):
-                    found[r][k] += logp[r, label[j]].item()
-        rows.forget([max(len(label) - 1, 0) for label in rest])
+    # in this order a beginning comes right before the longer ones that go on from it
+    walks = [sorted({tuple(b[:k]) for b in row for k in range(1, len(b))}) for row in labels]
+    read = [0] * len(labels)  # tokens of labels that each row has read
+    for begun in zip_longest(*walks, fillvalue=()):
+        rows.forget([max(n - len(b) + 1, 0) if b else 0 for n, b in zip(read, begun, strict=True)])
+        logp = torch.log_softmax(rows.feed([b[-1:] for b in begun]), dim=-1)
+        for r, b in enumerate(begun):
+            read[r] = len(b) or read[r]
+            for k, label in enumerate(labels[r] if b else ()):
+                if len(label) > len(b) and tuple(label[: len(b)]) == b:
+                    found[r][k] += logp[r, label[len(b)]].item()
+    rows.forget(read)
     return found

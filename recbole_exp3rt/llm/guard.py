@@ -13,10 +13,12 @@ from collections.abc import Sequence
 from recbole_exp3rt.llm.base import Message
 from recbole_exp3rt.text import whole
 
-# <|im_end|>, <｜User｜>, <s>, </s>, <start_of_turn>, <file_sep>, <<SYS>>, [INST], [/TOOL_RESULTS].
+# <|im_end|>, <｜User｜>, <s>, </s>, <start_of_turn>, <file_sep>, <<SYS>>, [INST], [/TOOL_RESULTS],
+# [|endofturn|], [gMASK], <[BOS_never_used]>.
 # Prompts' own tags begin with a capital and their brackets hold no word in capitals: they stay.
 _SPECIAL = re.compile(
-    r"<(?=\||｜|/?[a-z][a-z0-9_]*[^\S\n]*/?>|</?SYS>)|\[(?=/?[A-Z][A-Z_]{2,}\])|(?<=\w)(?=[|｜]>)"
+    r"<(?=\||｜|\[|/?[a-z][a-z0-9_]*[^\S\n]*/?>|</?SYS>)|\[(?=\||/?[a-z]?[A-Z][A-Z_]{2,}\])"
+    r"|(?<=\w)(?=[|｜]>)"
 )
 
 

@@ -40,13 +40,16 @@ class Step:
 def find_label(text: str, readout: Readout, *, alone: bool) -> Written | None:
     """The label after the last cue of `text`; None if there is none.
 
-    `**Predicted User Rating:** 8/9` is read, `8.5` and `18` are not labels. With `alone` (nothing
-    but the rating was asked for), a label that opens the answer needs no cue. What a model thought
-    is not looked at, and where its thought does not end there is no label.
+    `**Predicted User Rating:** 8/9` is read, `8.5` and `18` are not labels. Of labels with
+    decimals `4` is 4.0 and `4,5` is 4.5; of a scale below zero `- 1` may be a dash, `-1` is not.
+    With `alone` (nothing but the rating was asked for), a label that opens the answer needs no cue.
+    What a model thought is not looked at, and where its thought does not end there is no label.
     """
     words = readout.cue.strip().rstrip(":").split()
-    cue = r"[\s*_#>-]*" + r"\s+".join(map(re.escape, words)) + r"[\s:*_\"'(\[`=-]*"
-    labels = "|".join(sorted(map(re.escape, readout.labels), key=len, reverse=True))
+    # as little as can be between cue and label: a minus is the label's
+    cue = r"[\s*_#>-]*" + r"\s+".join(map(re.escape, words)) + r"[\s:*_\"'(\[`=-]*?"
+    spelt = spellings(readout.labels)
+    labels = "|".join(map(_pattern, sorted(spelt, key=len, reverse=True)))
     label = rf"(?P<label>{labels})(?![\w]|[.,]\d)"
     start = part(text).start
     found = list(re.compile(cue + label, re.IGNORECASE).finditer(text, start))
@@ -56,7 +59,21 @@ def find_label(text: str, readout: Readout, *, alone: bool) -> Written | None:
     if not found:
         return None
     last = found[-1]
-    return Written(text[: last.start()], last["label"], last.start("label"))
+    return Written(text[: last.start()], spelt[_plain(last["label"])], last.start("label"))
+
+
+def spellings(labels: Sequence[str]) -> dict[str, str]:
+    """Each way to write a label, and the label: `4` is 4.0, where the labels have decimals."""
+    short = {label.rstrip("0").removesuffix("."): label for label in labels if "." in label}
+    return short | {label: label for label in labels}
+
+
+def _plain(label: str) -> str:
+    return label.replace("\N{MINUS SIGN}", "-").replace(",", ".")
+
+
+def _pattern(label: str) -> str:
+    return re.escape(label).replace(r"\.", "[.,]").replace(r"\-", "[-\N{MINUS SIGN}]")
 
 
 def all_on(label: str, readout: Readout) -> tuple[tuple[float, ...], int]:
@@ -70,38 +87,70 @@ def from_top(
 ) -> tuple[tuple[float, ...], int]:
     """`top`: log-probability of each label where one was written, and how many are bounded.
 
-    A label counts with all tokens that say it and nothing else (`8`, ` 8`). One that is missing
-    is at most as likely as the least likely token reported, and all of them share what mass the
-    reported tokens leave: it gets the smaller of that bound and an equal share. Where a token
-    does not say exactly one label (labels of several tokens), only the written one is known.
+    A label counts with all tokens that say it and nothing else (`8`, ` 8`). One of several tokens
+    is followed along the tokens that were written (`4` `.` `5`): what is told in each place is
+    multiplied by how likely the way to it was. Labels that begin alike where another token was
+    written share its probability alike. One of which nothing is told is at most as likely as the
+    least likely token reported, and all of them share what mass the reported tokens leave: it
+    gets the smaller of that bound and an equal share. Both kinds count as bounded. Where the
+    first token does not say a label's beginning alone, only the written label is known.
     """
     # looked for in the tokens' own text: the answer may have lost white space or half characters
     place = find_label("".join(step.token for step in steps), readout, alone=alone)
-    step = _at(steps, place.start) if place else None
-    prefixed = any(a != b and b.startswith(a) for a in readout.labels for b in readout.labels)
-    if step is None or prefixed or step.token.strip() != written.label or not step.top:
-        return all_on(written.label, readout)
-    said: dict[str, float] = {}
-    for token, logp in step.top:
-        said[token.strip()] = said.get(token.strip(), 0.0) + math.exp(logp)
-    found = {label: said[label] for label in readout.labels if said.get(label, 0.0) > 0.0}
-    missing = len(readout.labels) - len(found)
-    left = max(1.0 - sum(math.exp(logp) for _, logp in step.top), CRUMB)
-    least = min(logp for _, logp in step.top)
-    bound = min(least, math.log(left / missing)) if missing else 0.0
-    return (
-        tuple(math.log(found[label]) if label in found else bound for label in readout.labels),
-        missing,
-    )
+    first = _at(steps, place.start) if place else None
+    spelt = spellings(readout.labels)
+    known: dict[str, float] = {}
+    shared: dict[str, float] = {}
+    begun, likely, left, least = "", 1.0, 0.0, math.inf
+    for step in steps[first:] if first is not None else ():
+        said: dict[str, float] = {}
+        for token, logp in step.top:
+            token = _said(token, begun)
+            said[token] = said.get(token, 0.0) + likely * math.exp(logp)
+        here = _said(step.token, begun)
+        goes_on = here != "" and any(label.startswith(begun + here) for label in spelt)
+        if not said or not (goes_on or begun in spelt):
+            return all_on(written.label, readout)
+        left += max(likely - sum(said.values()), 0.0)
+        least = min(least, likely * math.exp(min(logp for _, logp in step.top)))
+        ways = {token: _labels(token, begun, spelt) for token in said}
+        on = here if goes_on and len(ways.get(here, ())) > 1 else None
+        for token, mass in said.items():
+            for label in ways[token] if token != on else ():
+                into = known if len(ways[token]) == 1 else shared
+                into[label] = into.get(label, 0.0) + mass / len(ways[token])
+        if on is None:
+            break
+        begun, likely = begun + on, said[on]
+    else:  # the answer ended with its label
+        if begun not in spelt:
+            return all_on(written.label, readout)
+        known[spelt[begun]] = known.get(spelt[begun], 0.0) + likely
+    told = {label: known.get(label, 0.0) + shared.get(label, 0.0) for label in readout.labels}
+    unknown = sum(not mass for mass in told.values())
+    bound = min(math.log(least), math.log(max(left, CRUMB) / unknown)) if unknown else 0.0
+    found = tuple(math.log(told[label]) if told[label] else bound for label in readout.labels)
+    return found, sum(not known.get(label) for label in readout.labels)
 
 
-def _at(steps: Sequence[Step], start: int) -> Step | None:
+def _said(token: str, begun: str) -> str:
+    """What a token says of a label of which `begun` is written: a blank before it is none of it."""
+    return _plain(token.rstrip() if begun else token.strip())
+
+
+def _labels(token: str, begun: str, spelt: Mapping[str, str]) -> set[str]:
+    """The labels that go on with `token` after `begun`; if none does, the one that ends there."""
+    ahead = {label for way, label in spelt.items() if token and way.startswith(begun + token)}
+    return ahead or ({spelt[begun]} if begun in spelt else set())
+
+
+def _at(steps: Sequence[Step], start: int) -> int | None:
     """The step whose token holds the character `start` of the whole text."""
     seen = 0
-    for step in steps:
+    for k, step in enumerate(steps):
         seen += len(step.token)
         if seen > start:
-            return step
+            return k
     return None
 
 

@@ -7,13 +7,17 @@ from typing import Any
 import torch
 from numpy.typing import NDArray
 
+from recbole_exp3rt.settings import read_scale
+
 Range = tuple[float, float]
 
 
 def rating_range(config: Any, ratings: NDArray[Any]) -> Range:
     """`rating_scale` of the data set; where it says none, lowest and highest train rating."""
-    lowest, highest = config["rating_scale"] or (ratings.min(), ratings.max())
-    return float(lowest), float(highest)
+    if config["rating_scale"] is None:
+        return float(ratings.min()), float(ratings.max())
+    scale = read_scale(config)
+    return float(scale.lowest), float(scale.highest)
 
 
 def clip_to(limits: Range, ratings: torch.Tensor) -> torch.Tensor:

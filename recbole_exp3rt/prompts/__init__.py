@@ -22,7 +22,7 @@ FIELDS: dict[str, frozenset[str]] = {
     "user_profile": frozenset({"item_word", "preferences"}),
     "item_profile": frozenset({"item_word", "preferences"}),
     "rating": frozenset(
-        {"item_word", "lowest", "highest", "bias_hint"}
+        {"item_word", "number", "lowest", "highest", "bias_hint"}
         | {"user_profile", "item_description", "item_profile"}
     ),
 }
@@ -31,7 +31,7 @@ FIELDS["rationale"] = frozenset(
     {"item_word", "recommend_from", "user_rating"}
     | {"user_profile", "item_description", "item_profile"}
 )
-OPTIONAL = frozenset({"item_word", "lowest", "highest", "bias_hint"})
+OPTIONAL = frozenset({"item_word", "number", "lowest", "highest", "bias_hint"})
 
 _SECTION = re.compile(r"^=== (system|user|assistant) ===\n", re.MULTILINE)
 
@@ -62,9 +62,13 @@ class Prompts:
 
     @property
     def digest(self) -> str:
-        """sha256, in hex, over the words of all prompts: what a student has to be asked with."""
+        """sha256, in hex, over the words of all prompts: what a student has to be asked with.
+
+        As they read where ratings are whole numbers: a step of the scale is no other wording.
+        """
         prompts = (getattr(self, name) for name in sorted(FIELDS))
         words = json.dumps([(prompt.name, prompt.sections) for prompt in prompts])
+        words = words.replace("{number}", "integer")
         return hashlib.sha256(words.encode()).hexdigest()
 
 

@@ -24,10 +24,10 @@ PER_MATCH = 1.3
 SPREAD = 1.2
 
 _TAG = re.compile(r"\[\s*(dis)?likes?\s*\]", re.IGNORECASE)
-_AVERAGE = re.compile(r"\[(User|Item) Average Rating\]\s*([0-9.]+)")
-_GIVEN = re.compile(r"<User Rating>\s*(\d+)")
-_FROM = re.compile(r"\b(\d+) or (?:more|higher|above)")
-_RANGE = re.compile(r"from (\d+)\b.*? to (\d+)\b")
+_AVERAGE = re.compile(r"\[(User|Item) Average Rating\]\s*(-?[0-9.]+)")
+_GIVEN = re.compile(r"<User Rating>\s*(-?\d+(?:\.\d+)?)")
+_FROM = re.compile(r"(?<![\w.])(-?\d+(?:\.\d+)?) or (?:more|higher|above)")
+_RANGE = re.compile(r"from (-?\d+)\b.*? to (-?\d+)\b")
 _TOKEN = re.compile(r"\w+|[^\w\s]")
 
 Sides = tuple[list[str], list[str]]  # taste names: likes, dislikes
@@ -51,17 +51,17 @@ class OracleTeacher:
         prompt = "\n".join(message.content for message in request.messages)
         label_logp = None
         if (given := _GIVEN.search(question)) and "<Item Profile>" in question:
-            text = _rationale(question, int(given[1]), _threshold(prompt))
+            text = _rationale(question, float(given[1]), _threshold(prompt))
         elif "<User Profile>" in question and "<Item Profile>" in question:
             labels = _levels(request.readout, prompt)
             if labels is None:
-                return Failure(f"{self.identity}: the labels are not whole numbers")
+                return Failure(f"{self.identity}: the labels are not numbers")
             rating, reasons = _rate(question, min(labels), max(labels))
             told = f"Reasoning: {reasons}\n" if "Reasoning:" in prompt else ""
             nearest = min(labels, key=lambda level: abs(level - rating))
-            text = f"{told}Predicted User Rating: {nearest}"
+            text = f"{told}Predicted User Rating: {labels[nearest]}"
             if request.readout:
-                label_logp = _log_gaussian(labels, rating)
+                label_logp = _log_gaussian(list(labels), rating)
         elif request.readout:
             return Failure(f"{self.identity}: scores labels for ratings only")
         elif (preferences := _between(question, "Preferences")) is not None:
@@ -144,13 +144,16 @@ def _lists(sides: Sides) -> str:
     return f"[Like]\n{likes}\n\n[Dislike]\n{dislikes}"
 
 
-def _levels(readout: Readout | None, prompt: str) -> list[int] | None:
+def _levels(readout: Readout | None, prompt: str) -> dict[float, str] | None:
     """The scale as shown: the labels, or else the range that the instructions name."""
     if readout:
-        written = [label.strip() for label in readout.labels]
-        return [int(w) for w in written] if all(w.isdecimal() for w in written) else None
+        try:
+            return {float(label): label.strip() for label in readout.labels}
+        except ValueError:
+            return None
     found = _RANGE.search(prompt)
-    return list(range(int(found[1]), int(found[2]) + 1)) if found else list(range(10))
+    shown = range(int(found[1]), int(found[2]) + 1) if found else range(10)
+    return {level: str(level) for level in shown}
 
 
 def _matches(question: str) -> tuple[list[str], list[str], list[str], list[str]]:
@@ -163,13 +166,13 @@ def _matches(question: str) -> tuple[list[str], list[str], list[str], list[str]]
     return suits, [name for name in features if name in dislikes], features, praised
 
 
-def _threshold(prompt: str) -> int:
+def _threshold(prompt: str) -> float:
     """From which rating on, as shown, the instructions speak for the item."""
     found = _FROM.search(prompt)
-    return int(found[1]) if found else math.ceil(USUAL)
+    return float(found[1]) if found else math.ceil(USUAL)
 
 
-def _rationale(question: str, given: int, threshold: int) -> str:
+def _rationale(question: str, given: float, threshold: float) -> str:
     """Each quality of the item in turn, in a sentence of one form: small steps for a small student.
 
     Only where the tastes speak against the given rating does a last sentence turn the balance:
@@ -189,7 +192,7 @@ def _rationale(question: str, given: int, threshold: int) -> str:
     return f"{' '.join(told)}\nRecommended: {'yes' if recommended else 'no'}"
 
 
-def _rate(question: str, lowest: int, highest: int) -> tuple[float, str]:
+def _rate(question: str, lowest: float, highest: float) -> tuple[float, str]:
     """(expected rating as shown, why), from the averages and the tastes of both profiles."""
     suits, offends, _, praised = _matches(question)
     averages = {who: float(value.rstrip(".")) for who, value in _AVERAGE.findall(question)}
@@ -216,7 +219,7 @@ def _reasons(suits: list[str], offends: list[str], praised: list[str], high: boo
     return " ".join(points)
 
 
-def _log_gaussian(levels: Sequence[int], mean: float) -> tuple[float, ...]:
+def _log_gaussian(levels: Sequence[float], mean: float) -> tuple[float, ...]:
     """Natural-log probabilities of the levels under a Gaussian cut to them; they sum to one."""
     spread = SPREAD * (max(levels) - min(levels)) / 9
     exponents = [-((level - mean) ** 2) / (2 * spread**2) for level in levels]

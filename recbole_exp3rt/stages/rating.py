@@ -55,6 +55,7 @@ def messages(
     biased = pair.user_average is not None or pair.item_average is not None
     return prompt.render(
         item_word=item_word,
+        number="integer" if scale.step == 1 else f"number in steps of {scale.step:g}",
         lowest=scale.labels[0],
         highest=scale.labels[-1],
         bias_hint=BIAS_HINT if biased else "",

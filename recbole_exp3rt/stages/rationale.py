@@ -6,7 +6,6 @@ it. The closing line of the answer is ours: it says on which side the text stand
 
 from __future__ import annotations
 
-import math
 import re
 from dataclasses import dataclass
 
@@ -57,7 +56,7 @@ def request(
     def told(candidate: Pair) -> tuple[Message, ...]:
         return prompts.rationale.render(
             item_word=item_word,
-            recommend_from=scale.label_of(math.ceil(recommend_from)),
+            recommend_from=scale.label_of(scale.level_from(recommend_from)),
             user_rating=scale.label_of(rating),
             user_profile=render_profile(candidate.user, None, scale),
             item_description=render_description(candidate.description),

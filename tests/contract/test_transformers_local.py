@@ -15,6 +15,7 @@ from recbole_exp3rt.llm.transformers_local import TransformersLLM
 
 DIGITS = tuple("0123456789")
 ONE_TO_TEN = tuple(str(level) for level in range(1, 11))
+HALF_STEPS = ("-10.5", "-10.0", "-0.5", "0.0", "0.5", "10.0", "10.5")  # several tokens, a sign
 SYSTEM = Message("system", "You rate movies for a user. Explain, then rate.")
 
 
@@ -43,7 +44,7 @@ def full_pass(model, tokens):
     return torch.log_softmax(logits.double(), dim=-1)
 
 
-@pytest.mark.parametrize("labels", [DIGITS, ONE_TO_TEN, ("good", "bad", "goodness me")])
+@pytest.mark.parametrize("labels", [DIGITS, ONE_TO_TEN, HALF_STEPS, ("good", "bad", "goodness me")])
 @pytest.mark.parametrize("cue", ["\nPredicted User Rating: ", "\nPredicted User Rating:"])
 def test_label_probabilities_equal_a_full_pass_over_the_whole_text(smollm2, stock, labels, cue):
     requests = pairs(
@@ -64,7 +65,7 @@ def test_label_probabilities_equal_a_full_pass_over_the_whole_text(smollm2, stoc
             assert chat.decode([*start, *label]) == chat.decode(prompt) + said + cue + text + end
             after = passes[label[:-1]]
             wanted = sum(float(after[len(start) - 1 + k, t]) for k, t in enumerate(label))
-            assert logp == pytest.approx(wanted, abs=1e-4)
+            assert logp == pytest.approx(wanted, abs=1e-4 * len(label))  # a step a token
 
 
 def test_greedy_text_equals_the_librarys_own(smollm2, stock):

@@ -5,12 +5,14 @@ from pathlib import Path
 
 import pytest
 import students
+import torch
 from transformers import AutoTokenizer
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "contract"))
 import llama3
 
 from recbole_exp3rt.distill.encode import IGNORED, check_labels, encode
+from recbole_exp3rt.distill.rows import before_ends
 from recbole_exp3rt.llm.base import LLMError, Message, Readout, Request
 from recbole_exp3rt.llm.batches import Task
 from recbole_exp3rt.llm.chat import Chat
@@ -136,3 +138,15 @@ def test_labels_that_are_the_same_tokens_are_refused(chat):
     blind = Blind(chat.tokenizer, None, "blind")
     with pytest.raises(LLMError, match="'3' and '7' are the same tokens"):
         check_labels(blind, [DIRECT, "Predicted User Rating: 3"])
+
+
+@pytest.mark.parametrize("label", ["7", "4.5", "-10.5"])
+def test_all_tokens_of_a_label_are_its_rating_and_none_before_it(chat, label):
+    made = encode(chat, students.rating_messages(1), REASONED[:-1] + label, 1200)
+    assert chat.decode(made.ids[-1 - made.rated : -1]).strip() == label
+    ids = torch.tensor([made.labels, made.labels])
+    rating = torch.isin(ids, ids[0, -1 - made.rated : -1])
+    for most in (made.rated, made.rated + 3):
+        found = before_ends(rating, ids == chat.end_of_turn, most)
+        assert found.sum(dim=1).tolist() == [made.rated] * 2
+        assert found[:, -1 - made.rated : -1].all()

@@ -73,7 +73,7 @@ def test_all_labels_told_means_none_missing_even_where_rounding_leaves_no_mass()
 
 
 @pytest.mark.parametrize(
-    ("readout", "token"), [(TEN, "1"), (DIGITS, "7!"), (DIGITS, "7 of 9")], ids=str
+    ("readout", "token"), [(TEN, "1!"), (DIGITS, "7!"), (DIGITS, "7 of 9")], ids=str
 )
 def test_a_token_that_does_not_say_exactly_one_label_tells_the_written_one_only(readout, token):
     probability, missing = read({token: -0.1, "2": -2.0}, readout, token)
@@ -84,3 +84,61 @@ def test_a_token_that_does_not_say_exactly_one_label_tells_the_written_one_only(
 def test_parsed_puts_all_mass_on_the_label():
     logp, missing = all_on("3", DIGITS)
     assert missing == 9 and logp[3] == 0.0 and max(logp[:3] + logp[4:]) < -50
+
+
+STARS = Readout("\nPredicted User Rating: ", tuple(f"{k / 2:.1f}" for k in range(1, 11)))
+SIGNED = Readout("\nPredicted User Rating: ", tuple(str(k) for k in range(-10, 11)))
+
+
+@pytest.mark.parametrize(
+    ("text", "readout", "label"),
+    [
+        ("Predicted User Rating: 4.5", STARS, "4.5"),
+        ("Predicted User Rating: 4", STARS, "4.0"),
+        ("Predicted User Rating: 4.", STARS, "4.0"),
+        ("**Predicted User Rating:** 4,5 / 5", STARS, "4.5"),
+        ("Predicted User Rating: 4.7", STARS, None),
+        ("Predicted User Rating: -1", SIGNED, "-1"),
+        ("Predicted User Rating: \N{MINUS SIGN}10", SIGNED, "-10"),
+        ("Predicted User Rating - 7", SIGNED, "7"),
+        ("Predicted User Rating: 10", SIGNED, "10"),
+    ],
+)
+def test_labels_with_decimals_and_signs_are_read(text, readout, label):
+    found = find_label(text, readout, alone=False)
+    assert (found and found.label) == label
+
+
+def followed(readout, *steps):
+    """Probability of each label by what is told at each token: (token, {token: probability})."""
+    told = [Step("Predicted User Rating: ", (("x", -1.0),))]
+    told += [Step(t, tuple((k, math.log(p)) for k, p in top.items())) for t, top in steps]
+    written = find_label("".join(step.token for step in told), readout, alone=False)
+    logp, missing = from_top(told, written, readout, alone=False)
+    return {k: math.exp(v) for k, v in zip(readout.labels, logp, strict=True)}, missing
+
+
+def test_a_label_of_several_tokens_is_followed_along_them():
+    first = {"4": 0.6, "3": 0.3, "5": 0.1}
+    half = {"5": 0.75, "0": 0.25}
+    said, missing = followed(STARS, ("4", first), (".", {".": 1.0}), ("5", half))
+    assert (said["4.5"], said["4.0"]) == pytest.approx((0.45, 0.15))
+    assert said["3.0"] == said["3.5"] == pytest.approx(0.15)  # which of the two is not told
+    assert said["5.0"] == pytest.approx(0.1) and missing == 7
+    assert sum(said.values()) == pytest.approx(1, abs=1e-6)
+
+
+def test_a_shorter_label_ends_where_another_goes_on():
+    said, missing = followed(TEN, ("1", {"1": 0.8, "9": 0.2}), ("\n", {"\n": 0.9, "0": 0.1}))
+    assert (said["1"], said["10"], said["9"]) == pytest.approx((0.72, 0.08, 0.2)) and missing == 7
+    said, _ = followed(TEN, ("1", {"1": 0.8, "9": 0.2}), ("0", {"\n": 0.1, "0": 0.9}))
+    assert (said["1"], said["10"]) == pytest.approx((0.08, 0.72))
+    said, missing = followed(TEN, ("1", {"1": 0.8, "9": 0.2}))  # nothing stands behind it
+    assert (said["1"], said["9"]) == pytest.approx((0.8, 0.2)) and missing == 8
+
+
+def test_a_sign_is_followed_like_any_token():
+    said, _ = followed(SIGNED, (" -", {" -": 0.7, " ": 0.1, "3": 0.2}), ("2", {"2": 1.0}))
+    assert said["-2"] == pytest.approx(0.7) and said["3"] == pytest.approx(0.2)
+    said, _ = followed(SIGNED, ("2", {"-": 0.5, "2": 0.5}))
+    assert said["2"] == pytest.approx(0.5) and said["-7"] == pytest.approx(0.05)

@@ -71,6 +71,16 @@ def test_one_or_several_generators_are_read_alike():
         assert RunSettings.from_config(config(generator=both)).generators == ("BPR", "LightGCN")
 
 
+def test_a_scale_with_steps_is_a_list_or_says_its_names():
+    named = {"lowest": 0.5, "highest": 5, "step": 0.5}
+    for given in ([0.5, 5, 0.5], named):
+        scale = RunSettings.from_config(config(rating_scale=given, relevant_from=3.5)).scale
+        assert scale.levels == tuple(k / 2 for k in range(1, 11))
+    assert RunSettings.from_config(config(rating_scale={"lowest": 1, "highest": 10})).scale == (
+        RunSettings.from_config(config()).scale
+    )
+
+
 def test_a_data_set_that_says_no_scale_can_still_be_ranked():
     assert RunSettings.from_config(config(rating_scale=None)).scale is None
     with pytest.raises(UsageError, match=r"rating_scale=None is not \[lowest, highest\]"):
@@ -108,6 +118,11 @@ def test_a_key_given_in_place_of_its_variables_name_is_not_repeated():
         ({"eval_pairs": -3}, "eval_pairs=-3 is not"),
         ({"rating_scale": [10, 1]}, r"rating_scale=\[10, 1\] is not \[lowest, highest\]"),
         ({"rating_scale": "1-10"}, "rating_scale='1-10' is not"),
+        ({"rating_scale": [0.5, 5]}, r"give the step: \[0.5, 5, 0.5\] for half stars"),
+        ({"rating_scale": [1, 100000000]}, "more than 101 levels from 1 to 100000000"),
+        ({"rating_scale": [1, float("inf")]}, "is not"),
+        ({"rating_scale": [1, 5, 0.3]}, "steps of 0.3 from 1 on do not end at 5"),
+        ({"rating_scale": {"lowest": 1, "hihgest": 5}}, "is not"),
         ({"relevant_from": 60}, "relevant_from=60 is outside the scale 1–10"),
         ({"use_bias": "yes"}, "use_bias='yes' is not True or False"),
         ({"max_new_tokens": 0}, "max_new_tokens=0 is not a whole number from 1 on"),

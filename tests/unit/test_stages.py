@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from recbole_exp3rt.llm.base import Completion
+from recbole_exp3rt.llm.base import Completion, text_of
 from recbole_exp3rt.prompts import load_prompts
 from recbole_exp3rt.records import Description, Preference, Profile, Review
 from recbole_exp3rt.scale import RatingScale
@@ -213,3 +213,23 @@ def test_label_probabilities_that_are_no_numbers_are_unreadable(logp):
 def test_an_answer_without_label_probabilities_is_unreadable():
     with pytest.raises(Unreadable):
         rating.parse(Completion("Predicted User Rating: 7"), PAIR, SCALE)
+
+
+def test_the_rating_prompt_asks_for_the_steps_of_its_scale():
+    def asked(*scale, average):
+        users = rating.Pair(Profile("user", "u"), Profile("item", "i"), Description("i"), average)
+        return text_of(
+            rating.messages(
+                users,
+                PROMPTS,
+                RatingScale.between(*scale),
+                item_word="movie",
+                use_reasoning=False,
+            )
+        )
+
+    assert "one integer from 0 (strong dislike) to 9 (strong" in asked(1, 10, average=1)
+    half = asked(0.5, 5, 0.5, average=3.25)
+    assert "one number in steps of 0.5 from 0.5 (strong dislike) to 5.0 (strong" in half
+    assert "[User Average Rating]\n3.25" in half
+    assert "[User Average Rating]\n-7.5" in asked(-10, 10, average=-7.5)
