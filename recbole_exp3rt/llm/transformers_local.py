@@ -96,7 +96,7 @@ def load_model(
         config = Path(str(cached_file(source, "config.json")))
         tokens, rows = AT_ONCE["cuda" if device.startswith("cuda") else "cpu"]
         rows = max_rows or rows
-        settings = AutoConfig.from_pretrained(source)
+        settings = AutoConfig.from_pretrained(source, trust_remote_code=False)
         check_attention(name_or_path, settings.get_text_config())
         plan = plan_memory(
             settings,
@@ -108,8 +108,10 @@ def load_model(
             adapter_parameters=adapter_size(adapter) // 4,
         )
         plan = check_fits(name_or_path, plan, quantization=quantization, device=device)
-        tokenizer = AutoTokenizer.from_pretrained(source)
-        model = AutoModelForCausalLM.from_pretrained(source, attn_implementation=SHARED, **options)
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+        model = AutoModelForCausalLM.from_pretrained(
+            source, attn_implementation=SHARED, trust_remote_code=False, **options
+        )
         if quantization is None:
             model.to(torch.device(device))  # type: ignore[arg-type]
         identity = f"{revision_of(name_or_path, config.parent)}+{dtype}"
@@ -178,6 +180,8 @@ def with_adapter(model: Any, adapter: Path, *, merge: bool) -> Any:
     try:
         from peft import PeftModel
 
+        if '"adapters"' in (adapter / "adapter_config.json").read_text("utf-8"):  # X-LoRA
+            raise ValueError("it is made of others, at places that it names")
         adapted = PeftModel.from_pretrained(model, str(adapter))
         return adapted.merge_and_unload() if merge else adapted.get_base_model()
     except ModuleNotFoundError as error:
