@@ -93,7 +93,7 @@ class Recommender:
         if model != "EXP3RT":
             raise UsageError(f"{result_file} is of {model}; only EXP3RT reads reviews")
         own = _of_a_run(given, settings, f"{result_file}")
-        if Path(str(dataset)).name != dataset:
+        if not isinstance(dataset, str) or dataset == ".." or Path(dataset).name != dataset:
             raise UsageError(f"{result_file}: {dataset!r} is no name of a data set")
         config = Config(model, dataset, config_dict={**own, **settings})
         digest = load_split(config).digest
