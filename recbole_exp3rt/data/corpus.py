@@ -149,6 +149,8 @@ def read_descriptions(
             encoding=encoding or "utf-8-sig",
             engine="c" if len(separator) == 1 else "python",  # takes a longer one for a pattern
         )
+        if not isinstance(table.index, pd.RangeIndex):  # pandas took the first one for an index
+            raise ValueError("its lines have more fields than its head")
     except (ValueError, OSError, LookupError) as error:  # pandas', of an encoding, of a folder
         reason = " ".join(str(error).split())
         raise UsageError(f"{path} is no table: {reason}; run the converter again") from error
