@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from logging import ERROR, getLogger
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -115,7 +116,7 @@ def load_model(
         if quantization is None:
             model.to(torch.device(device))  # type: ignore[arg-type]
         identity = f"{revision_of(name_or_path, config.parent)}+{dtype}"
-    except (OSError, ValueError, RuntimeError, ImportError, KeyError) as error:
+    except (OSError, ValueError, RuntimeError, ImportError, KeyError, UnpicklingError) as error:
         raise not_loaded(name_or_path, error) from error
     if quantization:
         identity += f"+{quantization}"
@@ -188,7 +189,7 @@ def with_adapter(model: Any, adapter: Path, *, merge: bool) -> Any:
         raise LLMError(
             f"adapter {adapter} needs peft: pip install 'recbole-exp3rt[train]'"
         ) from error
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
+    except (OSError, ValueError, RuntimeError, KeyError, UnpicklingError) as error:
         raise LLMError(
             f"adapter {adapter} cannot be put on the model ({one_line(error)}): name a folder "
             "with adapter_config.json, trained on this model"
@@ -223,6 +224,8 @@ def folder_digest(folder: Path) -> str:
 
 
 def one_line(error: Exception) -> str:
+    if isinstance(error, UnpicklingError):  # torch advises to read it all the same
+        return "its weights are a pickle that can run code; take safetensors"
     lines = str(error).strip().splitlines()
     return lines[0].rstrip(".:") if lines else type(error).__name__
 
