@@ -143,9 +143,9 @@ class _PlainLoader(yaml.SafeLoader):
     """Knows no alias: a few lines of them stand for a billion values."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):  # type: ignore[no-untyped-call]
+        if self.check_event(yaml.AliasEvent):
             raise yaml.YAMLError("it holds an alias; write the value itself")
-        return super().compose_node(parent, index)  # type: ignore[no-untyped-call]
+        return super().compose_node(parent, index)
 
 
 def read_dataset_file(path: Path) -> dict[str, Any]:
