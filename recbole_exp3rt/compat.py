@@ -126,12 +126,23 @@ def create_dataset(config: Any) -> Any:
     """
     from recbole.data import create_dataset as create
 
-    given = config["dataset_save_path"]
+    given = {key: config[key] for key in ("dataset_save_path", "save_dataset")}
     config["dataset_save_path"] = "\0"  # no file has this name; None would mean the default
+    config["save_dataset"] = False  # nobody would read it
     try:
         return create(config)
     finally:
-        config["dataset_save_path"] = given
+        for key, value in given.items():
+            config[key] = value
+
+
+def read_plain_arrays() -> None:
+    """LDiffRec reads `item_emb.npy` beside the atomic files, pickled objects and all."""
+    import numpy as np
+
+    module: Any = sys.modules.get("recbole.model.general_recommender.ldiffrec")
+    if module is not None:
+        module.np = _Instead(np, load=lambda file, **_: np.load(file, allow_pickle=False))
 
 
 # --- RecBole's own trainers and quick start, in a user's script
@@ -228,6 +239,8 @@ def apply_to_trainers() -> None:
         module.pickle = _Instead(pickle, dump=CHECKPOINTS.dump, load=CHECKPOINTS.unpickle)
     trainer.torch = _Instead(torch, save=CHECKPOINTS.save, load=CHECKPOINTS.load)
     trainer.Collector = make_collector
+    import_module("recbole.model.general_recommender.ldiffrec")
+    read_plain_arrays()
     tuning.np = _Instead(np, random=_Instead(np.random, RandomState=np.random.default_rng))
 
 

@@ -2,9 +2,9 @@
 
 Later layers win: RecBole's defaults, our overall.yaml, rating.yaml or ranking.yaml, our
 model/<Model>.yaml, our dataset/<data set>.yaml, model/<Model>-<data set>.yaml, the file
-<data set>.yaml that a converter left beside the data, the user's files, the user's dictionary,
-and, for run_recbole.py alone, the command line. `eval_args` is merged key by key, so that a data
-set can say how it is split and a model how it is measured.
+<data set>.yaml beside the data (`dataset_file.py`: what a data set may say), the user's files, the
+user's dictionary, and, for run_recbole.py alone, the command line. `eval_args` is merged key by
+key, so that a data set can say how it is split and a model how it is measured.
 
 A setting that shapes one model belongs to the run's own model; another model of the run, such as
 a baseline, is given one as `<Model>.<setting>`: `LightGCN.reg_weight`.
@@ -13,8 +13,10 @@ a baseline, is given one as `<Model>.<setting>`: `LightGCN.reg_weight`.
 from __future__ import annotations
 
 import ast
+import codecs
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +45,7 @@ from recbole_exp3rt.checks import (  # noqa: E402
     kinds_measured,
     metrics_of,
 )
+from recbole_exp3rt.dataset_file import read_dataset_file  # noqa: E402
 from recbole_exp3rt.known import model_values, recbole_models, shaping_keys  # noqa: E402
 from recbole_exp3rt.registry import MODELS, find_model  # noqa: E402
 
@@ -185,16 +188,12 @@ class Config(RecBoleConfig):  # type: ignore[misc]
             if (ours / f"{name}.yaml").is_file():
                 lay_over(internal, read_layer(ours / f"{name}.yaml", self.yaml_loader))
         data_path = self.external_config_dict.get("data_path", internal["data_path"])
-        beside = Path(str(data_path)) / dataset / f"{dataset}.yaml"
-        if beside.is_file():
-            values = read_layer(beside, self.yaml_loader)
-            check_keys(values, where=f"{beside}: ")
-            lay_over(internal, values)
+        lay_over(internal, read_dataset_file(Path(str(data_path)) / dataset / f"{dataset}.yaml"))
 
     def _get_final_config_dict(self) -> dict[str, Any]:
         final = dict(self.internal_config_dict)
         lay_over(final, self.external_config_dict)
-        return final
+        return {**final, **columns_read(final, kind_of(self.model, self.model_class))}
 
     def _set_default_parameters(self) -> None:
         external = self.external_config_dict
@@ -234,6 +233,21 @@ def kind_of(model: str, model_class: type) -> Kind:
         return MODELS[model].kind
     own = getattr(model_class, "type", None)
     return "other" if own in (ModelType.CONTEXT, ModelType.DECISIONTREE) else "ranking"
+
+
+def columns_read(values: Mapping[str, Any], kind: Kind) -> dict[str, Any]:
+    """How the atomic files are read, where the settings leave it open.
+
+    A rating model learns the rating column, whatever its name; UTF-8 may begin with its mark.
+    """
+    read: dict[str, Any] = {}
+    if kind == "rating" and values.get("LABEL_FIELD") is None:
+        read["LABEL_FIELD"] = values["RATING_FIELD"]
+    encoding = values.get("encoding") or "utf-8"
+    with suppress(LookupError):  # RecBole says so when it reads
+        if codecs.lookup(encoding).name == "utf-8":
+            encoding = "utf-8-sig"
+    return read | {"encoding": encoding}
 
 
 def parse_arguments(arguments: Iterable[str]) -> dict[str, str]:

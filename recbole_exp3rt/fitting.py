@@ -118,9 +118,11 @@ def _choose(
 
 @contextmanager
 def blaming_settings(config: Config) -> Iterator[None]:
-    """What RecBole and torch raise over given settings that shape a model becomes one line.
+    """What RecBole and torch raise while they fit a model becomes one line: the model, the cause.
 
-    A model with the usual settings has no excuse: its error stays what it is.
+    Given settings that shape it are named beside. How long it is trained, which goes to all models
+    of a run, is blamed for a lack of memory alone. A model with the usual settings has no excuse:
+    its error stays what it is.
     """
     own = model_keys(config.model) | set(training_arguments) | LENGTH | TRAINING
     given = {k: v for k, v in config.external_config_dict.items() if k in own - {"search"}}
@@ -128,12 +130,31 @@ def blaming_settings(config: Config) -> Iterator[None]:
         yield
     except UsageError:
         raise
+    except ImportError as error:
+        needed = f"needs the package {error.name}, which" if error.name else "needs what"
+        raise UsageError(
+            f"{config.model} {needed} cannot be imported ({_reason(error)}); install it, or take "
+            "another model"
+        ) from error
     except Exception as error:  # of many kinds
         if not given:
             raise
+        if not _out_of_memory(error):
+            given = {key: value for key, value in given.items() if key not in LENGTH}
         settings = ", ".join(f"{key}={value}" for key, value in given.items())
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        raise UsageError(f"{config.model} with {settings}: {reason}; check its settings") from error
+        if settings:
+            reason = f"{config.model} with {settings}: {_reason(error)}; check its settings"
+        else:
+            reason = f"{config.model} cannot be fitted here: {_reason(error)}; take another model"
+        raise UsageError(reason) from error
+
+
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+
+def _out_of_memory(error: Exception) -> bool:
+    return isinstance(error, MemoryError) or "memory" in str(error)
 
 
 def build_model(config: Config, train: Any) -> Any:

@@ -113,7 +113,8 @@ def load_checkpoint(path: Path, config: Config, split: Split) -> Fitted:
             "give its candidates as a file (.tsv)"
         )
     own_keys = model_keys(name)
-    own = config.for_model(name, **{key: settings[key] for key in settings if key in own_keys})
+    shape = {key: settings[key] for key in settings if key in own_keys and not _opens(key)}
+    own = config.for_model(name, **shape)
     if own.kind != "ranking":
         raise UsageError(f"generator={path} holds {name}, which does not rank")
     _check_origin(path, stored, split)
@@ -129,7 +130,7 @@ def load_checkpoint(path: Path, config: Config, split: Split) -> Fitted:
             f"generator={path} does not fit data set {config.dataset} ({split.dataset.user_num - 1}"
             f" users, {split.dataset.item_num - 1} items): {reason}; train it on this data set"
         ) from error
-    model.load_other_parameter(_on(stored.get("other_parameter"), own["device"]))
+    model.load_other_parameter(_on(stored.get("other_parameter"), model, own["device"]))
     return Fitted(path.name, own, model, make_trainer(own, model), split, learned)
 
 
@@ -156,6 +157,11 @@ def _read(path: Path, trusted: bool) -> dict[str, Any]:
 def _settings(stored: Any) -> Any:
     """Of a dictionary as we write it, or of a pickled Config of RecBole."""
     return getattr(stored, "final_config_dict", stored)
+
+
+def _opens(key: str) -> bool:
+    """Whether a setting makes a model read a file: a checkpoint brings its weights along."""
+    return "path" in key or "pretrain" in key
 
 
 def _check_origin(path: Path, stored: Mapping[str, Any], split: Split) -> None:
@@ -190,12 +196,15 @@ def _plain_split(config: Any) -> dict[str, Any]:
     return {key: config["eval_args"].get(key) for key in ("split", "order", "group_by")}
 
 
-def _on(parameters: Any, device: Any) -> Any:
-    if parameters is None:
+def _on(parameters: Any, model: Any, device: Any) -> Any:
+    """Those that the model says it has: RecBole would set any attribute."""
+    if not isinstance(parameters, Mapping):
         return None
+    known = getattr(model, "other_parameter_name", ())
     return {
         key: value.to(device) if isinstance(value, torch.Tensor) else value
         for key, value in parameters.items()
+        if key in known
     }
 
 

@@ -22,7 +22,9 @@ from recbole.config import Config as RecBoleConfig  # noqa: E402
 from recbole.trainer import TraditionalTrainer  # noqa: E402
 
 from recbole_exp3rt.checks import check_measured  # noqa: E402
-from recbole_exp3rt.config import Config, lay_over, read_layer  # noqa: E402
+from recbole_exp3rt.config import Config, columns_read, kind_of, lay_over, read_layer  # noqa: E402
+from recbole_exp3rt.dataset_file import read_dataset_file  # noqa: E402
+from recbole_exp3rt.errors import UsageError  # noqa: E402
 from recbole_exp3rt.evaluator import filled  # noqa: E402
 from recbole_exp3rt.paths import properties_dir  # noqa: E402
 from recbole_exp3rt.registry import MODELS, find_model  # noqa: E402
@@ -108,7 +110,15 @@ def _lay_over_defaults(config: Any, model: str, model_class: type, dataset: str)
         lay(folder / "model" / f"{model}.yaml")
         lay(folder / "model" / f"{model}-{dataset}.yaml")
     data_path = Path(str(external.get("data_path", internal["data_path"])))
-    own = lay(data_path / dataset / f"{dataset}.yaml").get("eval_args") or {}
+    said = read_dataset_file(data_path / dataset / f"{dataset}.yaml")
+    lay_over(internal, said)
+    kind = kind_of(model, model_class)
+    read = columns_read({**internal, **external}, kind)
+    if kind == "other":
+        read |= _labels(model, {**internal, **external})
+    internal.update(read)
+    external.update({key: value for key, value in read.items() if key in external})
+    own = dict(said.get("eval_args") or {})
     args = external.get("eval_args")
     if isinstance(args, Mapping):  # RecBole would drop what it leaves out
         own = {**own, **args}
@@ -138,3 +148,24 @@ def _say_split(dataset: str) -> None:
         "those of the command: say eval_args={'order': 'TO'}, or 'RO', to both",
         stacklevel=2,
     )
+
+
+def _labels(model: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The `threshold` of a model that learns labels of 0 and 1, where nothing else makes them.
+
+    RecBole would fail in training. What counts as relevant in the data set is its label 1.
+    Raises: UsageError if the data set does not say that.
+    """
+    columns = (values["load_col"] or {}).get("inter", "*")
+    if columns == "*" or values["LABEL_FIELD"] in columns:
+        return {}
+    if values["threshold"] or values["train_neg_sample_args"]:  # sampled rows are label 0
+        return {}
+    rating, relevant = values["RATING_FIELD"], values.get("relevant_from")
+    if relevant is None or rating not in columns:
+        raise UsageError(
+            f"{model} learns labels of 0 and 1, and no column {values['LABEL_FIELD']} is loaded: "
+            f"load it (LABEL_FIELD, load_col), or give threshold={{'{rating}': 4}}, which makes 1 "
+            "of ratings from 4 on"
+        )
+    return {"threshold": {rating: relevant}}

@@ -22,14 +22,15 @@ from recbole_exp3rt.config import Config
 from recbole_exp3rt.corpus import Corpus
 from recbole_exp3rt.data.corpus import corpus_of
 from recbole_exp3rt.data.split import load_split
+from recbole_exp3rt.dataset_file import FORMS
 from recbole_exp3rt.errors import UsageError
-from recbole_exp3rt.known import default_values
+from recbole_exp3rt.known import default_values, model_keys
 from recbole_exp3rt.llm.base import Message
 from recbole_exp3rt.rater import Rater, make_rater
 from recbole_exp3rt.records import Description, Profile, RatingPrediction, Review
 from recbole_exp3rt.rerank import RatingReranker, Reranker, new_order
 from recbole_exp3rt.scale import RatingScale, between_levels
-from recbole_exp3rt.settings import Settings
+from recbole_exp3rt.settings import PLACES, Settings
 from recbole_exp3rt.stages.run import Pipeline
 
 PAIR = ("user_id", "item_id")
@@ -78,18 +79,24 @@ class Recommender:
     def from_run(cls, result_file: str | Path, **settings: Any) -> Recommender:
         """As the run that wrote `result_file` had it; `settings` win over the run's.
 
-        Paths in the run's settings are read from the current folder, as the run read them.
-        Raises: UsageError if the file is no result of EXP3RT, or its data has changed since.
+        The file says which models rate and how they are asked, and how the data is read and
+        split. A path, a server or a key that the run was given has to be given here again: the
+        file may be of others.
+        Raises: UsageError if the file is no result of EXP3RT, its data has changed since, or it
+        names a place that `settings` do not.
         """
         try:
             run = json.loads(Path(result_file).read_text(encoding="utf-8"))
-            model, dataset, given = run["model"], run["dataset"], run["settings"]
+            model, dataset, given = run["model"], run["dataset"], dict(run["settings"])
             kept = str(run["split_digest"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UsageError(f"{result_file} is no result file of a run ({error})") from None
         if model != "EXP3RT":
             raise UsageError(f"{result_file} is of {model}; only EXP3RT reads reviews")
-        config = Config(model, dataset, config_dict={**given, **settings})
+        own = _of_a_run(given, settings, f"{result_file}")
+        if not isinstance(dataset, str) or dataset == ".." or Path(dataset).name != dataset:
+            raise UsageError(f"{result_file}: {dataset!r} is no name of a data set")
+        config = Config(model, dataset, config_dict={**own, **settings})
         digest = load_split(config).digest
         if digest != kept:
             raise UsageError(
@@ -237,6 +244,25 @@ class Recommender:
             order = new_order(part["predicted"].tolist())
             parts.append(part.iloc[list(order)].assign(rank=range(1, len(part) + 1)))
         return pd.concat(parts) if parts else rated.assign(rank=[])
+
+
+def _of_a_run(given: Mapping[str, Any], settings: Mapping[str, Any], file: str) -> dict[str, Any]:
+    """What a result file may decide of the settings of its run.
+
+    Raises: UsageError for a place, or a form of the data, that the caller's `settings` leave open.
+    """
+    for key, value in given.items():
+        if key in settings or value is None:
+            continue
+        if key in PLACES:
+            raise UsageError(
+                f"{file} names {key}={value!r}, and may be of others; where it is as it should be, "
+                f"say so: from_run(…, {key}={value!r})"
+            )
+        if key in FORMS and key != "eval_args" and not FORMS[key][0](value):
+            raise UsageError(f"{file}: {key}={value!r:.80} is not {FORMS[key][1]}")
+    reads = {*FORMS, *model_keys("EXP3RT"), "seed", "reproducibility", "refit"} - PLACES
+    return {key: value for key, value in given.items() if key in reads}
 
 
 def _pairs_of(frame: pd.DataFrame) -> list[tuple[str, str]]:

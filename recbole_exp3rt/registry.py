@@ -36,4 +36,6 @@ def find_model(name: str) -> type:
         return model
     from recbole.utils.utils import get_model
 
-    return get_model(name)  # type: ignore[no-any-return]
+    found: type = get_model(name)
+    compat.read_plain_arrays()
+    return found

@@ -29,6 +29,12 @@ SCALE = ("lowest", "highest", "step")  # what `rating_scale` says, as a list or 
 MOST_RATING = 1e12  # no rating is larger
 MIN_ANSWERS = 10  # validation answers below which nothing is calibrated
 
+# Where things lie, who is asked, and what is trusted: whoever runs says it, no file of others.
+PLACES = frozenset(
+    {"base_url", "api_key_env", "store_path", "prompt_dir", "prices", "ledger", "batch_dir"}
+    | {"data_path", "review_file", "adapter"}
+)
+
 Name = TypeVar("Name", bound=str)
 
 
@@ -319,11 +325,11 @@ class Reader:
             )
         return value
 
-    def names(self, key: str) -> dict[str, str]:
+    def names(self, key: str, what: str = "columns of the .item file to labels") -> dict[str, str]:
         value = self.config[key] or {}
         if not isinstance(value, Mapping) or not all(isinstance(v, str) for v in value.values()):
-            raise UsageError(f"{key}={value!r} does not map columns of the .item file to labels")
-        return {str(column): label for column, label in value.items()}
+            raise UsageError(f"{key}={value!r} does not map {what}")
+        return {str(name): text for name, text in value.items()}
 
     def tasks(self) -> tuple[str, ...] | None:
         return None if self.config["task"] is None else (self.one_of("task", TASKS),)

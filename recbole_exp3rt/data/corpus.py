@@ -21,7 +21,10 @@ from recbole_exp3rt.corpus import Corpus
 from recbole_exp3rt.data.texts import Pair, Row, Written, own_texts
 from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.records import Description, Review
+from recbole_exp3rt.settings import Reader
 from recbole_exp3rt.text import whole
+
+IDS = ("user_id", "item_id")  # as the converters write them
 
 
 def corpus_of(
@@ -51,7 +54,9 @@ def corpus_of(
     zeros = np.zeros(len(pairs))
     times = column(dataset, dataset.time_field) if dataset.time_field else None
     votes = column(dataset, "helpful")
-    written = read_sidecar(sidecar, set(pairs), dataset.time_field or "timestamp")
+    ids = (dataset.uid_field, dataset.iid_field)
+    fields = Reader(dataset.config).names("review_fields", "title and text to fields")
+    written = read_sidecar(sidecar, set(pairs), dataset.time_field or "timestamp", ids, fields)
     if not any(title or text for found in written.values() for _, (title, text) in found):
         raise UsageError(
             f"{sidecar} holds no text for any of the {len(pairs)} train rows: EXP3RT reads texts; "
@@ -75,7 +80,8 @@ def corpus_of(
         for (user, item), rating, time, helpful, (title, text) in rows
     ]
     item_file = folder / f"{dataset.dataset_name}.item"
-    descriptions = read_descriptions(item_file, description_fields, dataset.iid_field)
+    form = (dataset.config["field_separator"], dataset.config["encoding"])
+    descriptions = read_descriptions(item_file, description_fields, dataset.iid_field, *form)
     return Corpus(reviews, descriptions)
 
 
@@ -115,24 +121,34 @@ def repeated_rows(dataset: Any, timed: bool) -> list[Row]:
 
 
 def read_sidecar(
-    path: Path, wanted: set[Pair], time_field: str = "timestamp"
+    path: Path,
+    wanted: set[Pair],
+    time_field: str = "timestamp",
+    ids: tuple[str, str] = IDS,
+    fields: Mapping[str, str] | None = None,
 ) -> dict[Pair, list[Written]]:
     """Titles and texts of the wanted (user, item) pairs, each with its time; others are never kept.
 
-    A line says its time under `time_field` or `timestamp`, or not at all.
+    A line says its time under `time_field` or `timestamp`, or not at all. `ids` names the fields
+    of user and item; where a row has not both, user_id and item_id do. `fields` says which field
+    of a row is the title and which the text.
     """
+    named = {"title": "title", "text": "text", **(fields or {})}
     found: dict[Pair, list[Written]] = {}
     for number, row in _json_lines(path):
-        try:
-            key = (str(row["user_id"]), str(row["item_id"]))
-        except (KeyError, TypeError):
+        names = next(
+            (n for n in (ids, IDS) if isinstance(row, dict) and row.keys() >= set(n)), None
+        )
+        if names is None:
             raise UsageError(
-                f"{path} line {number}: no user_id and item_id; run the converter again"
-            ) from None
+                f"{path} line {number}: no {ids[0]} and {ids[1]}; run the converter again, or set "
+                "USER_ID_FIELD and ITEM_ID_FIELD"
+            )
+        key = (str(row[names[0]]), str(row[names[1]]))
         if key in wanted:
-            text = (whole(str(row.get("title") or "")), whole(str(row.get("text") or "")))
+            title, text = (whole(str(row.get(named[name]) or "")) for name in ("title", "text"))
             time = _time(row.get(time_field, row.get("timestamp")))
-            found.setdefault(key, []).append((time, text))
+            found.setdefault(key, []).append((time, (title, text)))
     return found
 
 
@@ -149,7 +165,7 @@ def _json_lines(path: Path) -> Iterator[tuple[int, Any]]:
         for number, line in enumerate(lines, 1):
             if line.strip():
                 try:
-                    yield number, json.loads(line.decode("utf-8"))
+                    yield number, json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
                 except (ValueError, RecursionError) as error:
                     form = "UTF-8" if isinstance(error, UnicodeDecodeError) else "JSON"
                     raise UsageError(
@@ -158,18 +174,33 @@ def _json_lines(path: Path) -> Iterator[tuple[int, Any]]:
 
 
 def read_descriptions(
-    path: Path, fields: Mapping[str, str], item_field: str = "item_id"
+    path: Path,
+    fields: Mapping[str, str],
+    item_field: str = "item_id",
+    separator: str = "\t",
+    encoding: str | None = None,
 ) -> dict[str, Description]:
     """Descriptions out of the `.item` file: its columns in the order of `fields` (column: label).
 
-    An empty value leaves its line out; a missing file leaves items undescribed.
+    `separator` and `encoding` are RecBole's settings (None: UTF-8, with or without its mark); of
+    several lines of an item the first counts, as in RecBole. An empty value leaves its line out; a
+    missing file leaves items undescribed.
     Raises: UsageError for a file that is no table, or a column that is not there.
     """
     if not path.exists():
         return {}
     try:
-        table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False, encoding="utf-8")
-    except (ValueError, OSError) as error:  # of pandas, of another encoding, of a folder
+        table = pd.read_csv(
+            path,
+            sep=separator,
+            dtype=str,
+            keep_default_na=False,
+            encoding=encoding or "utf-8-sig",
+            engine="c" if len(separator) == 1 else "python",  # takes a longer one for a pattern
+        )
+        if not isinstance(table.index, pd.RangeIndex):  # pandas took the first one for an index
+            raise ValueError("its lines have more fields than its head")
+    except (ValueError, OSError, LookupError) as error:  # pandas', of an encoding, of a folder
         reason = " ".join(str(error).split())
         raise UsageError(f"{path} is no table: {reason}; run the converter again") from error
     table.columns = [str(name).split(":")[0] for name in table.columns]
@@ -182,6 +213,7 @@ def read_descriptions(
         raise UsageError(
             f"description_fields: {path} has no column {absent[0]}; it has {list(table.columns)}"
         )
+    table = table.drop_duplicates(item_field)
     columns = list(fields.items())
     keys = table[item_field].tolist()
     return {

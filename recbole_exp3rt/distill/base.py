@@ -95,7 +95,7 @@ class Trainee:
         try:
             folder = Path(str(cached_file(self.source, "config.json"))).parent
             self.revision = revision_of(self.name, folder)
-            self.config = AutoConfig.from_pretrained(self.source)
+            self.config = AutoConfig.from_pretrained(self.source, trust_remote_code=False)
             check_attention(self.name, self.config.get_text_config())
             self.shapes = dict(_linear_layers(self.config))
         except (OSError, ValueError, RuntimeError, ImportError, KeyError) as error:
@@ -176,7 +176,7 @@ class Trainee:
 
     def tokenizer(self) -> Any:
         try:
-            return AutoTokenizer.from_pretrained(self.source)
+            return AutoTokenizer.from_pretrained(self.source, trust_remote_code=False)
         except (OSError, ValueError, RuntimeError, ImportError, KeyError) as error:
             raise not_loaded(self.name, error) from error
 
@@ -198,7 +198,7 @@ class Trainee:
         attention = ROWS if self.settings.in_rows else "sdpa"
         try:
             model = AutoModelForCausalLM.from_pretrained(
-                self.source, attn_implementation=attention, **options
+                self.source, attn_implementation=attention, trust_remote_code=False, **options
             )
             if machine.quantization is None:
                 model.to(torch.device(machine.device))  # type: ignore[arg-type]

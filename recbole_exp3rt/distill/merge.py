@@ -31,8 +31,8 @@ def merge(adapter: str | Path, out: str | Path) -> Path:
     source = source_of(name)
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
-        model = AutoModelForCausalLM.from_pretrained(source)
-        tokenizer = AutoTokenizer.from_pretrained(source)
+        model = AutoModelForCausalLM.from_pretrained(source, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     except (OSError, ValueError, RuntimeError, ImportError, KeyError) as error:
         raise not_loaded(name, error) from error
     merged = with_adapter(model, adapter, merge=True)

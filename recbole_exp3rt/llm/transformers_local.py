@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from logging import ERROR, getLogger
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -97,7 +98,7 @@ def load_model(
         config = Path(str(cached_file(source, "config.json")))
         tokens, rows = AT_ONCE["cuda" if device.startswith("cuda") else "cpu"]
         rows = max_rows or rows
-        settings = AutoConfig.from_pretrained(source)
+        settings = AutoConfig.from_pretrained(source, trust_remote_code=False)
         check_attention(name_or_path, settings.get_text_config())
         plan = plan_memory(
             settings,
@@ -109,12 +110,14 @@ def load_model(
             adapter_parameters=adapter_size(adapter) // 4,
         )
         plan = check_fits(name_or_path, plan, quantization=quantization, device=device)
-        tokenizer = AutoTokenizer.from_pretrained(source)
-        model = AutoModelForCausalLM.from_pretrained(source, attn_implementation=SHARED, **options)
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+        model = AutoModelForCausalLM.from_pretrained(
+            source, attn_implementation=SHARED, trust_remote_code=False, **options
+        )
         if quantization is None:
             model.to(torch.device(device))  # type: ignore[arg-type]
         identity = f"{revision_of(name_or_path, config.parent)}+{dtype}"
-    except (OSError, ValueError, RuntimeError, ImportError, KeyError) as error:
+    except (OSError, ValueError, RuntimeError, ImportError, KeyError, UnpicklingError) as error:
         raise not_loaded(name_or_path, error) from error
     if quantization:
         identity += f"+{quantization}"
@@ -179,13 +182,15 @@ def with_adapter(model: Any, adapter: Path, *, merge: bool) -> Any:
     try:
         from peft import PeftModel
 
+        if '"adapters"' in (adapter / "adapter_config.json").read_text("utf-8"):  # X-LoRA
+            raise ValueError("it is made of others, at places that it names")
         adapted = PeftModel.from_pretrained(model, str(adapter))
         return adapted.merge_and_unload() if merge else adapted.get_base_model()
     except ModuleNotFoundError as error:
         raise LLMError(
             f"adapter {adapter} needs peft: pip install 'recbole-exp3rt[train]'"
         ) from error
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
+    except (OSError, ValueError, RuntimeError, KeyError, UnpicklingError) as error:
         raise LLMError(
             f"adapter {adapter} cannot be put on the model ({one_line(error)}): name a folder "
             "with adapter_config.json, trained on this model"
@@ -220,6 +225,8 @@ def folder_digest(folder: Path) -> str:
 
 
 def one_line(error: Exception) -> str:
+    if isinstance(error, UnpicklingError):  # torch advises to read it all the same
+        return "its weights are a pickle that can run code; take safetensors"
     lines = str(error).strip().splitlines()
     return lines[0].rstrip(".:") if lines else type(error).__name__
 

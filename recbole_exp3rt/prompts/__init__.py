@@ -33,6 +33,7 @@ FIELDS["rationale"] = frozenset(
 )
 OPTIONAL = frozenset({"item_word", "number", "lowest", "highest", "bias_hint"})
 
+MOST_BYTES = 2**18
 _SECTION = re.compile(r"^=== (system|user|assistant) ===\n", re.MULTILINE)
 
 
@@ -79,6 +80,8 @@ def load_prompt(name: str, prompt_dir: Path | None = None) -> Prompt:
     """
     own = prompt_dir / f"{name}.txt" if prompt_dir else None
     if own and own.exists():
+        if not own.is_file():  # a pipe has no end
+            raise UsageError(f"{own} is no file")
         where, text = str(own), _text(own)
     else:
         where = f"prompts/{name}.txt"
@@ -107,7 +110,11 @@ def load_prompt(name: str, prompt_dir: Path | None = None) -> Prompt:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        with path.open("rb") as file:
+            content = file.read(MOST_BYTES + 1)
+        if len(content) > MOST_BYTES:
+            raise UsageError(f"{path} is over {MOST_BYTES:,} bytes, which is no prompt")
+        return content.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} cannot be read as UTF-8 text: {error}") from None
 

@@ -246,7 +246,9 @@ def test_a_run_exports_what_it_found_and_is_taken_up_again(home, known):
     assert all(len(p["made_of"]) == p["reviews"] for p in profiles)
     assert not list((home / "exports").glob(".*"))
 
-    again = Recommender.from_run("exported.json")
+    with pytest.raises(UsageError, match=r"exported\.json names store_path='recommender\.sqlite'"):
+        Recommender.from_run("exported.json")
+    again = Recommender.from_run("exported.json", store_path="recommender.sqlite")
     pairs = list(zip(ratings["user_id"], ratings["item_id"], strict=True))
     assert again.ratings(pairs) == ratings["expected"].tolist()
 
@@ -273,7 +275,7 @@ def test_a_result_of_other_data_is_refused(home, tmp_path):
     changed = tmp_path / "changed.json"
     changed.write_text(json.dumps(run_of | {"split_digest": "0" * 64}))
     with pytest.raises(UsageError, match="is of split 000000000000, the data now gives"):
-        Recommender.from_run(changed)
+        Recommender.from_run(changed, store_path="recommender.sqlite")
     changed.write_text(json.dumps(run_of | {"model": "MF"}))
     with pytest.raises(UsageError, match="is of MF; only EXP3RT reads reviews"):
         Recommender.from_run(changed)

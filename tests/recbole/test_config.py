@@ -18,21 +18,21 @@ def test_layers_in_their_order(make_world, tmp_path, monkeypatch):
     make_world(structured_rows(), model="MF")
     beside = tmp_path / "dataset" / "world" / "world.yaml"
 
-    def reg_weight(**given):
-        return Config("MF", "world", **given)["reg_weight"]
+    def item_word(**given):
+        return Config("MF", "world", **given)["item_word"]
 
-    ours = yaml.safe_load((properties_dir() / "model" / "MF.yaml").read_text())
-    assert reg_weight() == ours["reg_weight"]
-    beside.write_text("reg_weight: 11.0\n")
-    assert reg_weight() == 11.0
+    ours = yaml.safe_load((properties_dir() / "overall.yaml").read_text())
+    assert item_word() == ours["item_word"]
+    beside.write_text("item_word: book\n")
+    assert item_word() == "book"
     user_file = tmp_path / "mine.yaml"
-    user_file.write_text("reg_weight: 12.0\n")
+    user_file.write_text("item_word: comic\n")
     files = [str(user_file)]
-    assert reg_weight(config_file_list=files) == 12.0
-    assert reg_weight(config_file_list=files, config_dict={"reg_weight": 13.0}) == 13.0
-    monkeypatch.setattr(sys, "argv", ["run", "--reg_weight=14.0"])
-    assert reg_weight(config_dict={"reg_weight": 13.0}) == 13.0, "arguments are run_recbole.py's"
-    assert reg_weight(config_dict={"reg_weight": 13.0}, read_command_line=True) == 14.0
+    assert item_word(config_file_list=files) == "comic"
+    assert item_word(config_file_list=files, config_dict={"item_word": "film"}) == "film"
+    monkeypatch.setattr(sys, "argv", ["run", "--item_word=song"])
+    assert item_word(config_dict={"item_word": "film"}) == "film", "arguments are run_recbole.py's"
+    assert item_word(config_dict={"item_word": "film"}, read_command_line=True) == "song"
 
 
 def test_data_set_says_how_to_split_and_model_how_to_measure(make_world, tmp_path):

@@ -18,7 +18,7 @@ LAYERS = [
     {"stages", "sample.measure"},
     {"settings", "results", "progress", "rater", "calibration", "significance"},
     {"distill"},
-    {"compat", "known", "registry", "checks", "config", "data", "model", "trainer"},
+    {"compat", "known", "registry", "checks", "dataset_file", "config", "data", "model", "trainer"},
     {"fitting"},
     {"evaluator", "rerank", "generators"},
     {"native"},
