@@ -34,6 +34,7 @@ __all__ = ["TrainResult", "TrainSettings", "check", "main", "make_settings", "tr
 
 # What changes nothing that a student learns
 PLACES = {"data", "output", "preset", "threads", "checkpoint_minutes"}
+PLACES |= {"micro_batch", "gradient_checkpointing"}
 USAGE = """python -m recbole_exp3rt.train --data DIR --output DIR [--base smollm2] [--preset cpu] \
 [--key=value …]
        python -m recbole_exp3rt.train merge ADAPTER OUT"""
