@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from recbole_exp3rt.card import check_unseen
-from recbole_exp3rt.command import exit_code, load_config, quiet
+from recbole_exp3rt.command import exit_code, load_config, make_console, quiet
 from recbole_exp3rt.config import Config
 from recbole_exp3rt.data.corpus import corpus_of
 from recbole_exp3rt.data.split import Part, Split, load_split
@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--config_files", default="", help='YAML files: "a.yaml b.yaml"')
     known, rest = parser.parse_known_args(sys.argv[1:])
     sys.argv = [sys.argv[0], *rest]
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 110)
+    console = make_console()
     files = known.config_files.split()
 
     def work() -> None:

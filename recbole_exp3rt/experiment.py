@@ -109,12 +109,13 @@ class Experiment:
             self.results.about["coverage_of_steps"] = {
                 name: count.coverage for name, count in self.rater.pipeline.counts.items()
             }
+        if self.run_settings.result_file:  # first, whatever happens to the rest
+            self.results.write(self.run_settings.result_file)
+            self.console.print(escape(f"Results: {self.run_settings.result_file}"))
+        if self.rater:
             self._explain(rated)
         if self.run_settings.export_dir:
             self._export(Path(self.run_settings.export_dir))
-        if self.run_settings.result_file:
-            self.results.write(self.run_settings.result_file)
-            self.console.print(f"Results: {self.run_settings.result_file}")
         return self.results
 
     # --- tasks
@@ -377,7 +378,10 @@ class Experiment:
         done = f"Fitted {fitted.name} in {seconds:.0f} s ({how})" if how else f"Read {fitted.name}"
         self.console.print(escape(done))
         if how and self.run_settings.save_checkpoints:
-            self.console.print(escape(f"  kept as {fitted.save()}"))
+            try:
+                self.console.print(escape(f"  kept as {fitted.save()}"))
+            except UsageError as error:  # the run is worth more than the file
+                self.console.print(escape(f"  note: {fitted.name} is not kept: {error}"))
 
     def _explain(self, rated: Pairs) -> None:
         assert self.rater is not None and self.settings is not None

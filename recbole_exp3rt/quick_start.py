@@ -14,7 +14,7 @@ from typing import Any
 
 from rich.console import Console
 
-from recbole_exp3rt.command import exit_code, load_config, quiet
+from recbole_exp3rt.command import exit_code, load_config, make_console, quiet
 from recbole_exp3rt.errors import UsageError
 
 
@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--config_files", default="", help='YAML files: "a.yaml b.yaml"')
     known, rest = parser.parse_known_args(sys.argv[1:])
     sys.argv = [sys.argv[0], *rest]
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 110)
+    console = make_console()
     options: dict[str, Any] = {
         "config_files": known.config_files.split(),
         "console": console,

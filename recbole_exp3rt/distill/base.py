@@ -25,8 +25,8 @@ from recbole_exp3rt.llm.memory import BYTES, USABLE, MemoryPlan, gigabytes, plan
 from recbole_exp3rt.llm.transformers_local import (
     DTYPES,
     check_attention,
+    loading,
     nf4_options,
-    not_loaded,
     revision_of,
     source_of,
 )
@@ -96,14 +96,12 @@ class Trainee:
         preset = PRESETS.get(settings.base, {})
         self.name = str(preset.get("name_or_path", settings.base))
         self.source = source_of(self.name)
-        try:
+        with loading(self.name):
             folder = Path(str(cached_file(self.source, "config.json"))).parent
             self.revision = revision_of(self.name, folder)
             self.config = AutoConfig.from_pretrained(self.source)
             check_attention(self.name, self.config.get_text_config())
             self.shapes = dict(_linear_layers(self.config))
-        except (OSError, ValueError, RuntimeError, ImportError, KeyError) as error:
-            raise not_loaded(self.name, error) from error
 
     def check_rank(self) -> None:
         """Raises: UsageError if an adapter of this rank is larger than a layer."""
@@ -209,10 +207,8 @@ class Trainee:
         )
 
     def tokenizer(self) -> Any:
-        try:
+        with loading(self.name):
             return AutoTokenizer.from_pretrained(self.source)
-        except (OSError, ValueError, RuntimeError, ImportError, KeyError) as error:
-            raise not_loaded(self.name, error) from error
 
     def chat(self, tokenizer: Any) -> Chat:
         """Raises: LLMError if the tokenizer has no chat template."""
@@ -230,14 +226,12 @@ class Trainee:
             options |= nf4_options(machine.dtype, machine.device)
         logging.disable_progress_bar()  # type: ignore[no-untyped-call]
         attention = ROWS if self.settings.in_rows else "sdpa"
-        try:
+        with loading(self.name):
             model = AutoModelForCausalLM.from_pretrained(
                 self.source, attn_implementation=attention, **options
             )
             if machine.quantization is None:
                 model.to(torch.device(machine.device))  # type: ignore[arg-type]
-        except (OSError, ValueError, RuntimeError, ImportError, KeyError) as error:
-            raise not_loaded(self.name, error) from error
         model.name_or_path = self.name  # peft writes it down: a name, not a folder of this machine
         model.config.use_cache = False
         return model

@@ -110,7 +110,7 @@ def stop(*args, **kwargs):
     raise KeyboardInterrupt
 
 
-def test_a_training_that_goes_on_may_be_given_another_micro_batch(tiny, data, tmp_path, monkeypatch):
+def test_a_training_that_goes_on_may_take_another_micro_batch(tiny, data, tmp_path, monkeypatch):
     """Memory ran out in spite of the plan: what was trained is not lost."""
     given = {"data": data, "base": tiny, "device": "cpu", "preset": "cpu", "batch_size": 4}
     given |= {"output": str(tmp_path / "s"), "epochs": 2, "micro_batch": 4}
