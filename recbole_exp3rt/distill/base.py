@@ -147,9 +147,9 @@ class Trainee:
         inputs = sum(columns for _, columns in self.shapes.values())
         outputs = sum(rows for rows, _ in self.shapes.values())
         token = int(size * (2.0 * inputs + 2.0 * outputs))
-        if again:  # one input a layer, and one layer whole
+        if again:  # one input a layer, and one layer whole with its gradients (measured)
             layers = text.num_hidden_layers
-            token = int(size * text.hidden_size * layers + token / layers)
+            token = int(size * text.hidden_size * layers + 3 * token / layers)
         moments = 8 if settings.optimizer == "adamw" else 2  # bytes of both, beside the gradient's
         return TrainingPlan(
             free=plan.free,
