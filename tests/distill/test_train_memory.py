@@ -36,7 +36,7 @@ def eight_billion(tmp_path_factory):
 
 @pytest.mark.parametrize(
     ("free", "micro_batch", "checkpointing"),
-    [(80, 8, False), (23, 4, False), (16, 4, False), (8, 1, False), (4, 8, True), (2, 2, True)],
+    [(80, 8, False), (23, 4, False), (16, 4, False), (8, 1, False), (4, 4, True), (2, 1, True)],
 )
 def test_the_default_command_fits_into_small_machines(
     free, micro_batch, checkpointing, monkeypatch
@@ -50,7 +50,7 @@ def test_the_default_command_fits_into_small_machines(
 
 @pytest.mark.parametrize(
     ("preset", "free", "micro_batch"),
-    [("imdb", 80, 8), ("amazon-book", 40, 8), ("amazon-book", 23, 4), ("amazon-book", 16, 2)],
+    [("imdb", 80, 8), ("amazon-book", 40, 8), ("amazon-book", 23, 4), ("amazon-book", 16, 1)],
 )
 def test_the_papers_presets_on_a_gpu(preset, free, micro_batch, eight_billion, monkeypatch):
     monkeypatch.setattr(FREE, lambda device: free * GB)
@@ -69,7 +69,7 @@ def test_where_nothing_fits_the_advice_is_what_would(eight_billion, monkeypatch)
     settings = {**DEFAULT, "preset": "imdb", "base": eight_billion}
     with pytest.raises(LLMError, match=r"does not fit: .*a rank below 512 or optimizer=paged"):
         Trainee(make_settings(settings)).choose([2, 1], LONGEST)
-    monkeypatch.setattr(FREE, lambda device: 24 * GB)
+    monkeypatch.setattr(FREE, lambda device: 26 * GB)
     smaller = {**settings, "optimizer": "paged_adamw_8bit"}
     assert Trainee(make_settings(smaller)).choose([2, 1], LONGEST).micro_batch == 1
 

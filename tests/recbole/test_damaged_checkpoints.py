@@ -53,7 +53,7 @@ def test_a_checkpoint_that_was_cut_off_is_one_line(checkpoint):
     whole = path.read_bytes()
     for size in (0, 1, 100, len(whole) // 2, len(whole) - 1):
         path.write_bytes(whole[:size])
-        with pytest.raises(UsageError, match="generator=.*pth "):
+        with pytest.raises(UsageError, match=r"generator=.*pth "):
             load_generator(str(path), config, split)
 
 
