@@ -37,7 +37,7 @@ def exit_code(work: Callable[[], None]) -> int:
     """
     open_streams()
     out, err = Steady(sys.stdout), Steady(sys.stderr)
-    sys.stdout, sys.stderr = out, err  # type: ignore[assignment]
+    sys.stdout, sys.stderr = out, err
     try:
         with _signals():
             code = _coded(work)

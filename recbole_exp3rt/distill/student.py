@@ -178,7 +178,8 @@ class Training:
             batches = [micro for micro in range(batches[0], 0, -1) if share % micro == 0]
         plan = self.trainee.choose(batches, sizes, before)
         self.say(f"  memory: {plan}")
-        way = dict(zip(MEMORY, (plan.micro_batch, plan.checkpointing), strict=True))
+        chosen = (plan.micro_batch, plan.checkpointing)
+        way: dict[str, Any] = dict(zip(MEMORY, chosen, strict=True))
         if plan.micro_batch < batches[0] or plan.checkpointing:
             said = ", ".join(f"{key}={value}" for key, value in way.items())
             self.say(f"  {said}, as it fits; a step learns from {settings.batch_size} as ever")
