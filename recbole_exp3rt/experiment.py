@@ -98,9 +98,7 @@ class Experiment:
         self._say_who()
         if "rerank" in self.tasks:  # a file that cannot be used is found before any work
             self._files = {spec: self._generator(spec) for spec in self.generators if is_file(spec)}
-        rated: Pairs = []
-        if "rating" in self.tasks:
-            rated = self._rating()
+        rated: Pairs = self._rating() if "rating" in self.tasks else []
         if "rerank" in self.tasks:
             rated = [*rated, *self._rerank()]
         if self.rater:
@@ -109,9 +107,9 @@ class Experiment:
             self.results.about["coverage_of_steps"] = {
                 name: count.coverage for name, count in self.rater.pipeline.counts.items()
             }
-        if self.run_settings.result_file:  # first, whatever happens to the rest
-            self.results.write(self.run_settings.result_file)
-            self.console.print(escape(f"Results: {self.run_settings.result_file}"))
+        if result_file := self.run_settings.result_file:  # first, whatever happens to the rest
+            self.results.write(result_file)
+            self.console.print(escape(f"Results: {result_file}"))
         if self.rater:
             self._explain(rated)
         if self.run_settings.export_dir:
@@ -379,9 +377,10 @@ class Experiment:
         self.console.print(escape(done))
         if how and self.run_settings.save_checkpoints:
             try:
-                self.console.print(escape(f"  kept as {fitted.save()}"))
-            except UsageError as error:  # the run is worth more than the file
-                self.console.print(escape(f"  note: {fitted.name} is not kept: {error}"))
+                said = f"kept as {fitted.save()}"
+            except UsageError as error:
+                said = f"note: {fitted.name} is not kept: {error}"
+            self.console.print(escape(f"  {said}"))
 
     def _explain(self, rated: Pairs) -> None:
         assert self.rater is not None and self.settings is not None
