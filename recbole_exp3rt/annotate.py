@@ -16,7 +16,7 @@ from typing import Any
 from rich.console import Console
 
 from recbole_exp3rt.card import check_unseen
-from recbole_exp3rt.command import exit_code, load_config, noting, quiet
+from recbole_exp3rt.command import exit_code, load_config, make_console, noting, quiet
 from recbole_exp3rt.config import Config
 from recbole_exp3rt.data.corpus import corpus_of
 from recbole_exp3rt.data.split import Part, Split, load_split
@@ -43,7 +43,7 @@ from recbole_exp3rt.rater import meter
 from recbole_exp3rt.records import Review
 from recbole_exp3rt.sample.oracle import OracleTeacher
 from recbole_exp3rt.settings import Settings
-from recbole_exp3rt.terminal import escape, standard
+from recbole_exp3rt.terminal import escape
 
 STORED = "store:"  # how a teacher is named whose answers are there, and who is not
 
@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--config_files", default="", help='YAML files: "a.yaml b.yaml"')
     known, rest = parser.parse_known_args(sys.argv[1:])
     sys.argv = [sys.argv[0], *rest]
-    console = standard()
+    console = make_console()
     files = known.config_files.split()
 
     def work() -> None:

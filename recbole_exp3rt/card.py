@@ -71,8 +71,11 @@ def check_unseen(folder: str | None, test_pairs: Sequence[tuple[str, str]]) -> N
         return
     card = folder_of(folder) / CARD
     try:
-        seen = set(json.loads(card.read_text(encoding="utf-8"))["train_pairs"])
-    except (ValueError, KeyError, TypeError):
+        listed = json.loads(card.read_text(encoding="utf-8"))["train_pairs"]
+        if not isinstance(listed, list):
+            raise TypeError
+        seen = set(listed)
+    except (OSError, ValueError, KeyError, TypeError):
         raise UsageError(f"{card} does not list train_pairs; export the student again") from None
     met = sum(pair_digest(*pair) in seen for pair in test_pairs)
     if met:

@@ -116,12 +116,13 @@ class Experiment:
             steps, stages = self.rater.who(), asdict(self.rater.pipeline.settings)
             coverage = {name: n.coverage for name, n in self.rater.pipeline.counts.items()}
             self.results.about |= {"steps": steps, "stages": stages, "coverage_of_steps": coverage}
+        if result_file := self.run_settings.result_file:  # first, whatever happens to the rest
+            self.results.write(result_file)
+            self.console.print(escape(f"Results: {result_file}"))
+        if self.rater:
             self._explain(rated)
         if self.run_settings.export_dir:
             self._export(Path(self.run_settings.export_dir))
-        if self.run_settings.result_file:
-            self.results.write(self.run_settings.result_file)
-            self.console.print(f"Results: {escape(self.run_settings.result_file)}")
         if nothing:
             raise nothing
         return self.results
@@ -392,7 +393,11 @@ class Experiment:
         done = f"Fitted {fitted.name} in {seconds:.0f} s ({how})" if how else f"Read {fitted.name}"
         self.console.print(escape(done))
         if how and self.run_settings.save_checkpoints:
-            self.console.print(escape(f"  kept as {fitted.save()}"))
+            try:
+                said = f"kept as {fitted.save()}"
+            except UsageError as error:
+                said = f"note: {fitted.name} is not kept: {error}"
+            self.console.print(escape(f"  {said}"))
 
     def _explain(self, rated: Pairs) -> None:
         assert self.rater is not None and self.settings is not None

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from recbole_exp3rt.corpus import Corpus
 from recbole_exp3rt.records import Profile, RatingPrediction
 from recbole_exp3rt.rerank import Reranked
-from recbole_exp3rt.results import write_whole
+from recbole_exp3rt.results import whole, write_whole
 from recbole_exp3rt.scale import RatingScale
 from recbole_exp3rt.stages.choice import Choice
 
@@ -96,16 +96,15 @@ def _with_answers(
 def write_table(
     table: pd.DataFrame, folder: Path, name: str, form: str, *, safe_cells: bool = True
 ) -> Path:
-    """Write `folder/name.form`, at once or not at all; a CSV with `safe_cells` by default."""
+    """Write `folder/name.form`, at once or not at all; a CSV with `safe_cells` by default.
+
+    Raises: UsageError if it cannot be written.
+    """
     if form == "csv" and safe_cells:
         table = with_safe_cells(table)
-    path, part = folder / f"{name}.{form}", folder / f".{name}.{form}.part"
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
+    path = folder / f"{name}.{form}"
+    with whole(path) as part:
         WRITERS[form](table, part)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
     return path
 
 

@@ -103,6 +103,20 @@ def load_checkpoint(path: Path, config: Config, split: Split) -> Fitted:
     that only shapes were compared.
     """
     stored = _read(path, bool(config["trust_checkpoint"]))
+    try:
+        return _rebuilt(path, stored, config, split)
+    except UsageError as error:
+        named = str(path) in str(error)
+        raise error if named else UsageError(f"generator={path}: {error}") from error
+    except Exception as error:  # RecBole and torch raise many kinds over what stands in it
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        raise UsageError(
+            f"generator={path} does not fit data set {config.dataset} ({split.dataset.user_num - 1}"
+            f" users, {split.dataset.item_num - 1} items): {reason}; train it on this data set"
+        ) from error
+
+
+def _rebuilt(path: Path, stored: Mapping[str, Any], config: Config, split: Split) -> Fitted:
     settings = _settings(stored["config"])
     name = settings.get("model") if isinstance(settings, Mapping) else None
     if name not in MODELS and name not in recbole_models():
@@ -122,14 +136,7 @@ def load_checkpoint(path: Path, config: Config, split: Split) -> Fitted:
     learned = split.merged() if stored.get("refitted") else split
     with blaming_settings(own):
         model = build_model(own, learned.part("train"))
-    try:
-        model.load_state_dict(stored["state_dict"])
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())[:200]
-        raise UsageError(
-            f"generator={path} does not fit data set {config.dataset} ({split.dataset.user_num - 1}"
-            f" users, {split.dataset.item_num - 1} items): {reason}; train it on this data set"
-        ) from error
+    model.load_state_dict(stored["state_dict"])
     model.load_other_parameter(_on(stored.get("other_parameter"), model, own["device"]))
     return Fitted(path.name, own, model, make_trainer(own, model), split, learned)
 
@@ -174,7 +181,7 @@ def _check_origin(path: Path, stored: Mapping[str, Any], split: Split) -> None:
             warnings.warn(
                 f"generator={path}: what it was trained on cannot be built again ({error}); only "
                 "shapes are compared, and test rows may have been in its training",
-                stacklevel=4,
+                stacklevel=5,
             )
             return
         tokens = {"user": origin.user_tokens, "item": origin.item_tokens}

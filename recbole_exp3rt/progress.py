@@ -25,7 +25,7 @@ class ConsoleProgress:
     def __call__(
         self, answers: Iterable[tuple[int, Answer]], total: int, title: str
     ) -> Iterator[tuple[int, Answer]]:
-        if self.console.is_terminal:
+        if self.console.is_terminal and not self.console.is_dumb_terminal:
             yield from self._bar(answers, total, title)
         else:
             yield from self._lines(answers, total, title)

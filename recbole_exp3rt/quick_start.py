@@ -14,8 +14,7 @@ from typing import Any
 
 from rich.console import Console
 
-from recbole_exp3rt import terminal
-from recbole_exp3rt.command import exit_code, load_config, quiet
+from recbole_exp3rt.command import exit_code, load_config, make_console, quiet
 from recbole_exp3rt.errors import UsageError
 
 
@@ -44,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--config_files", default="", help='YAML files: "a.yaml b.yaml"')
     known, rest = parser.parse_known_args(sys.argv[1:])
     sys.argv = [sys.argv[0], *rest]
-    console = terminal.standard()
+    console = make_console()
     options: dict[str, Any] = {
         "config_files": known.config_files.split(),
         "console": console,
@@ -107,7 +106,7 @@ def show(
     from recbole_exp3rt.recommender import Recommender
     from recbole_exp3rt.show import show_pair
 
-    console = console or terminal.console()
+    console = console or make_console()
     with quiet():
         config = load_config(
             "EXP3RT", dataset, config_files, config_dict, console, read_command_line

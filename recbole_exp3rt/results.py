@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -62,18 +62,29 @@ class Results:
         write_whole(path, json.dumps(body, indent=1, ensure_ascii=False, default=str))
 
 
-def write_whole(path: str | Path, text: str) -> None:
-    """Write a file at once or not at all. Raises: UsageError if it cannot be written."""
+@contextmanager
+def whole(path: str | Path) -> Iterator[Path]:
+    """A file beside `path` to write; it takes its place at the end, or nothing is changed.
+
+    Raises: UsageError if it cannot be written.
+    """
     target = Path(path)
     part = target.with_name(f".{target.name}.part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(text, encoding="utf-8")
+        yield part
         os.replace(part, target)
     except OSError as error:
-        with suppress(OSError):
-            part.unlink()
         raise UsageError(f"{path} cannot be written: {error.strerror or error}") from error
+    finally:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+
+
+def write_whole(path: str | Path, text: str) -> None:
+    """Write a file at once or not at all. Raises: UsageError if it cannot be written."""
+    with whole(path) as part:
+        part.write_text(text, encoding="utf-8")
 
 
 def check_writable(path: str | Path) -> None:

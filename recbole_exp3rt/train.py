@@ -6,9 +6,9 @@ card; a run that was stopped goes on from its last checkpoint.
 
 from __future__ import annotations
 
-import errno
 import json
 import logging
+import os
 import shutil
 import sys
 import warnings
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from recbole_exp3rt import terminal
-from recbole_exp3rt.command import exit_code, quiet
+from recbole_exp3rt.command import FULL, exit_code, quiet
 from recbole_exp3rt.distill.presets import (
     CHOICES,
     PRESETS,
@@ -35,6 +35,7 @@ __all__ = ["TrainResult", "TrainSettings", "check", "main", "make_settings", "tr
 
 # What changes nothing that a student learns
 PLACES = {"data", "output", "preset", "threads", "checkpoint_minutes"}
+PLACES |= {"micro_batch", "gradient_checkpointing"}
 USAGE = """python -m recbole_exp3rt.train --data DIR --output DIR [--base smollm2] [--preset cpu] \
 [--key=value …]
        python -m recbole_exp3rt.train merge ADAPTER OUT"""
@@ -87,13 +88,12 @@ def other_than(card: Mapping[str, Any], settings: TrainSettings) -> str | None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line. 0: done; 2: what the user gave cannot be, in one line; 130: stopped."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    if not given or {"-h", "--help"} & set(given):
-        print(f"usage: {USAGE}\n\n{_settings()}")
-        return 0
 
     def work() -> None:
         with quiet():
-            if given[0] == "merge":
+            if not given or {"-h", "--help"} & set(given):
+                print(f"usage: {USAGE}\n\n{_settings()}")
+            elif given[0] == "merge":
                 _merge(given[1:])
             else:
                 train(make_settings(_flat(given)))
@@ -136,8 +136,8 @@ def _space(folder: Path, rest: str) -> Iterator[None]:
         yield
     except Exception as error:
         said = str(error)
-        full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
-        full = full or "No space left" in said or "os error 28" in said
+        full = getattr(error, "errno", None) in FULL
+        full = full or any(os.strerror(code) in said for code in FULL)
         if not full and "PytorchStreamWriter" in said:  # torch names no reason
             full = shutil.disk_usage(folder).free < 2**20
         if not full:

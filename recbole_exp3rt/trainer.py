@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-import os
 import warnings
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from recbole.utils import get_trainer
 
 from recbole_exp3rt import compat
 from recbole_exp3rt.config import Config
+from recbole_exp3rt.results import whole
 
 
 class CheckpointMixin:
@@ -87,6 +87,8 @@ def read_checkpoint(path: str | Path, trusted: bool = False) -> dict[str, Any]:
 def write_checkpoint(config: Config, model: Any, origin: dict[str, Any]) -> Path:
     """Write a model's weights below `checkpoint_dir`, with its settings and its `origin`.
 
+    Raises: UsageError if it cannot be written.
+
     `origin` says what it learned from, in plain values: raw tokens, the split's digest.
 
     The name holds a digest of all that decides the weights, so that two models never share one.
@@ -95,18 +97,18 @@ def write_checkpoint(config: Config, model: Any, origin: dict[str, Any]) -> Path
     identity = json.dumps([settings, origin], sort_keys=True, default=str)
     name = f"{config.model}-{config.dataset}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}"
     path = Path(config["checkpoint_dir"]) / f"{name}.pth"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(f".{os.getpid()}.partial")
-    torch.save(
-        {
-            "config": settings,
-            "state_dict": model.state_dict(),
-            "other_parameter": model.other_parameter(),
-            **origin,
-        },
-        partial,
-    )
-    os.replace(partial, path)
+    stored = {
+        "config": settings,
+        "state_dict": model.state_dict(),
+        "other_parameter": model.other_parameter(),
+        **origin,
+    }
+    with whole(path) as part:
+        try:
+            torch.save(stored, part)
+        except RuntimeError as error:  # of torch's own writer, which names no reason
+            said = str(error).splitlines()[0]
+            raise OSError(f"is there room in {path.parent}? ({said})") from error
     return path
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from accelerate import PartialState
+from accelerate.utils import gather_object
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from transformers.utils import logging
 from transformers.utils.hub import cached_file
@@ -24,8 +25,8 @@ from recbole_exp3rt.llm.memory import BYTES, USABLE, MemoryPlan, gigabytes, plan
 from recbole_exp3rt.llm.transformers_local import (
     DTYPES,
     check_attention,
+    loading,
     nf4_options,
-    not_loaded,
     revision_of,
     source_of,
 )
@@ -71,6 +72,9 @@ def multiplies_bfloat16() -> bool:
 class TrainingPlan(MemoryPlan):
     """Bytes of a training; what a token needs are its activations."""
 
+    micro_batch: int = 1  # examples at once
+    checkpointing: bool = False  # activations are computed again, not kept
+
     def __str__(self) -> str:
         parts = {"weights": self.weights, "adapter": self.adapter, "optimizer": self.optimizer}
         said = [f"{name} {gigabytes(size)}" for name, size in parts.items() if size]
@@ -92,14 +96,12 @@ class Trainee:
         preset = PRESETS.get(settings.base, {})
         self.name = str(preset.get("name_or_path", settings.base))
         self.source = source_of(self.name)
-        try:
+        with loading(self.name):
             folder = Path(str(cached_file(self.source, "config.json"))).parent
             self.revision = revision_of(self.name, folder)
             self.config = AutoConfig.from_pretrained(self.source, trust_remote_code=False)
             check_attention(self.name, self.config.get_text_config())
             self.shapes = dict(_linear_layers(self.config))
-        except (OSError, ValueError, RuntimeError, ImportError, KeyError) as error:
-            raise not_loaded(self.name, error) from error
 
     def check_rank(self) -> None:
         """Raises: UsageError if an adapter of this rank is larger than a layer."""
@@ -118,11 +120,18 @@ class Trainee:
         """Parameters of the adapter."""
         return self.settings.rank * sum(map(sum, self.shapes.values()))
 
-    def plan(self, micro_batch: int, longest: int, answers: int) -> TrainingPlan:
-        """What will be needed for `micro_batch` examples of at most `longest` tokens, of which
-        `answers` have logits."""
-        machine, text = self.machine, self.config.get_text_config()
-        tokens = micro_batch * longest
+    def plan(self, micro_batch: int, sizes: Sequence[tuple[int, int]], again: bool) -> TrainingPlan:
+        """What will be needed for the largest `micro_batch` of the examples.
+
+        `sizes` are tokens and, of these, tokens with logits of each example; `again`: gradient
+        checkpointing.
+        """
+        machine, text, settings = self.machine, self.config.get_text_config(), self.settings
+        count = min(micro_batch, len(sizes))
+        lengths, answers = (sorted(part)[-count:] for part in zip(*sizes, strict=True))
+        tokens = sum(lengths) if settings.in_rows else count * lengths[-1]
+        if settings.batching == "packing":
+            tokens = max(tokens, settings.max_tokens)
         plan = plan_memory(
             self.config,
             dtype=machine.dtype,
@@ -138,47 +147,68 @@ class Trainee:
         inputs = sum(columns for _, columns in self.shapes.values())
         outputs = sum(rows for rows, _ in self.shapes.values())
         token = int(size * (2.0 * inputs + 2.0 * outputs))
-        if self.checkpointing:  # one input a layer, and one layer whole
+        if again:  # one input a layer, and one layer whole with its gradients (measured)
             layers = text.num_hidden_layers
-            token = int(size * text.hidden_size * layers + token / layers)
+            token = int(size * text.hidden_size * layers + 3 * token / layers)
+        moments = 8 if settings.optimizer == "adamw" else 2  # bytes of both, beside the gradient's
         return TrainingPlan(
             free=plan.free,
             weights=plan.weights,
             token=token,
-            logits=int(3 * 4 * micro_batch * answers * text.vocab_size),
+            logits=int(3 * 4 * sum(answers) * text.vocab_size),
             tokens=tokens,
             adapter=plan.adapter,
-            optimizer=plan.optimizer,
+            optimizer=self.trained * (4 + moments),
+            micro_batch=micro_batch,
+            checkpointing=again,
         )
 
-    @property
-    def checkpointing(self) -> bool:
-        chosen = self.settings.gradient_checkpointing
-        return self.machine.on_gpu if chosen is None else chosen
+    def choose(
+        self,
+        batches: Sequence[int],
+        sizes: Sequence[tuple[int, int]],
+        before: tuple[int, bool] | None = None,
+    ) -> TrainingPlan:
+        """The fastest way to train that fits: the first of `batches`, which fall; on a CPU with
+        gradient checkpointing only where not even the last one fits without.
 
-    def check_fits(self, plan: TrainingPlan) -> None:
-        """Raises: LLMError with advice if it does not fit."""
-        if plan.fits:
-            return
+        `before` (micro-batch, checkpointing) comes first: a training that goes on keeps its way.
+        What is learned is the same in each. All processes choose alike.
+        Raises: LLMError with advice if none fits.
+        """
+        chosen = self.settings.gradient_checkpointing
+        usual = (True,) if self.machine.on_gpu else (False, True)
+        ways = [(m, again) for again in (usual if chosen is None else (chosen,)) for m in batches]
+        if before in ways:
+            ways.insert(0, before)
+        plans = [self.plan(micro, sizes, again) for micro, again in ways]
+        free = min(gather_object([plans[0].free]))
+        if not self.machine.on_gpu:  # all processes take from the same memory
+            free //= PartialState().num_processes
+        plans = [replace(plan, free=free) for plan in plans]
+        return next((plan for plan in plans if plan.fits), None) or self._refuse(plans[-1])
+
+    def _refuse(self, plan: TrainingPlan) -> NoReturn:
         advice = ["a smaller model"]
+        if self.settings.optimizer == "adamw" and self.machine.on_gpu:
+            advice.insert(0, "optimizer=paged_adamw_8bit")
         if self.settings.rank > 16:
             advice.insert(0, f"a rank below {self.settings.rank}")
-        if not self.checkpointing:
+        if not plan.checkpointing:
             advice.insert(0, "gradient_checkpointing=True")
-        if self.settings.micro_batch != 1:
+        if plan.micro_batch > 1:
             advice.insert(0, "micro_batch=1")
         if self.machine.quantization is None and self.machine.on_gpu:
             advice.insert(0, "quantization=nf4")
         raise LLMError(
-            f"training {self.settings.base} does not fit: it needs {gigabytes(plan.needed)} "
-            f"({plan}, {USABLE:.0%} of it for use); take {' or '.join(advice)}"
+            f"training {self.settings.base} with micro_batch={plan.micro_batch} does not fit: it "
+            f"needs {gigabytes(plan.needed)} ({plan}, {USABLE:.0%} of it for use); take "
+            + " or ".join(advice)
         )
 
     def tokenizer(self) -> Any:
-        try:
+        with loading(self.name):
             return AutoTokenizer.from_pretrained(self.source, trust_remote_code=False)
-        except (OSError, ValueError, RuntimeError, ImportError, KeyError) as error:
-            raise not_loaded(self.name, error) from error
 
     def chat(self, tokenizer: Any) -> Chat:
         """Raises: LLMError if the tokenizer has no chat template."""
@@ -196,14 +226,12 @@ class Trainee:
             options |= nf4_options(machine.dtype, machine.device)
         logging.disable_progress_bar()  # type: ignore[no-untyped-call]
         attention = ROWS if self.settings.in_rows else "sdpa"
-        try:
+        with loading(self.name):
             model = AutoModelForCausalLM.from_pretrained(
                 self.source, attn_implementation=attention, trust_remote_code=False, **options
             )
             if machine.quantization is None:
                 model.to(torch.device(machine.device))  # type: ignore[arg-type]
-        except (OSError, ValueError, RuntimeError, ImportError, KeyError) as error:
-            raise not_loaded(self.name, error) from error
         model.name_or_path = self.name  # peft writes it down: a name, not a folder of this machine
         model.config.use_cache = False
         return model

@@ -6,13 +6,16 @@ import json
 import shutil
 from pathlib import Path
 
-from transformers import AutoModelForCausalLM, AutoTokenizer
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging
 
 from recbole_exp3rt.card import CARD
 from recbole_exp3rt.errors import UsageError
+from recbole_exp3rt.llm.base import LLMError
 from recbole_exp3rt.llm.load import PRESETS, base_of
-from recbole_exp3rt.llm.transformers_local import not_loaded, source_of, with_adapter
+from recbole_exp3rt.llm.memory import USABLE, count_parameters, free_memory, gigabytes
+from recbole_exp3rt.llm.transformers_local import loading, source_of, with_adapter
 
 
 def merge(adapter: str | Path, out: str | Path) -> Path:
@@ -30,11 +33,17 @@ def merge(adapter: str | Path, out: str | Path) -> Path:
     name = str(PRESETS.get(base, {}).get("name_or_path", base))
     source = source_of(name)
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    try:
+    with loading(name):
+        config = AutoConfig.from_pretrained(source, trust_remote_code=False)
+        needed = sum(count_parameters(config)) * (config.dtype or torch.float32).itemsize
+        if needed > USABLE * free_memory("cpu"):
+            raise LLMError(
+                f"merging onto {name} needs {gigabytes(needed)} of memory, "
+                f"{gigabytes(free_memory('cpu'))} are free: merge on a larger machine, or use the "
+                "adapter as it is, which needs no merge here or on vLLM"
+            )
         model = AutoModelForCausalLM.from_pretrained(source, trust_remote_code=False)
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
-    except (OSError, ValueError, RuntimeError, ImportError, KeyError) as error:
-        raise not_loaded(name, error) from error
     merged = with_adapter(model, adapter, merge=True)
     try:
         merged.save_pretrained(str(out))

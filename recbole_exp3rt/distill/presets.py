@@ -72,7 +72,7 @@ class TrainSettings:
     epochs: int = 3
     patience: int = 1  # epochs without a better evaluation loss
     batch_size: int = 32  # examples behind one step of the optimizer, over all processes
-    micro_batch: int | None = None  # examples at once in a process
+    micro_batch: int | None = None  # examples at once in a process; None: as many as fit, up to 8
     rating_weight: float = 1.0  # of a rating's label in the loss; 1, the paper's: as any token
     max_tokens: int = 1200
     max_grad_norm: float = 0.3
@@ -80,7 +80,7 @@ class TrainSettings:
     optimizer: str = "adamw"
     quantization: str = "auto"  # nf4 on a GPU, none on a CPU
     dtype: str = "auto"  # bfloat16 on a GPU and on a CPU that multiplies it, else float32
-    gradient_checkpointing: bool | None = None  # None: on a GPU
+    gradient_checkpointing: bool | None = None  # None: on a GPU, and where nothing else fits
     batching: str = "length_grouping"
     share_starts: bool = True  # a batch is one row, what its prompts share read once; else padded
     train_rows: int | None = None  # as many random examples of each task; None: all

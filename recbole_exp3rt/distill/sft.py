@@ -243,7 +243,10 @@ def fit(
     left in `folder/best`."""
     folder.mkdir(parents=True, exist_ok=True)
     before = folder / "seconds"
-    seconds = float(before.read_text()) if before.exists() else 0.0
+    try:
+        seconds = float(before.read_text())
+    except (OSError, ValueError):  # none yet, or the disk was full
+        seconds = 0.0
     watch = Watch(folder, settings, say, seconds)
     trainer = make_trainer(model, tokenizer, train, valid, settings, folder)
     trainer.add_callback(watch)
@@ -358,10 +361,7 @@ def micro_batch(settings: TrainSettings, rows: int | None = None) -> int:
     at_once = settings.micro_batch or MICRO_BATCH
     if rows is not None:
         at_once = max(at_once * rows // settings.batch_size, 1)
-    micro = min(at_once, share)
-    while share % micro:
-        micro -= 1
-    return micro
+    return next(micro for micro in range(min(at_once, share), 0, -1) if share % micro == 0)
 
 
 def packed_rows(settings: TrainSettings, train: Sequence[Encoded]) -> int:

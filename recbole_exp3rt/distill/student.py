@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 from random import Random
@@ -26,10 +26,14 @@ from recbole_exp3rt.distill.encode import Encoded, check_labels, encode
 from recbole_exp3rt.distill.examples import Example, Parts, Task, read_examples
 from recbole_exp3rt.distill.presets import GROUPS, TrainResult, TrainSettings
 from recbole_exp3rt.errors import UsageError, changed
+from recbole_exp3rt.llm.base import LLMError
+from recbole_exp3rt.llm.memory import out_of_memory
 from recbole_exp3rt.scale import RatingScale
 
 WORK = ".training"  # checkpoints and the best adapter so far, until a student is finished
 BEGUN = "begun.json"
+MEMORY = ("micro_batch", "gradient_checkpointing")  # change memory and pace, not what is learned
+FREE = ("output", "threads", *MEMORY)  # what may change when a training goes on
 LIBRARIES = ("torch", "transformers", "peft", "trl", "accelerate", "bitsandbytes")
 
 
@@ -75,14 +79,17 @@ class Training:
         """
         begun = self.output / WORK / BEGUN
         ours = {
-            **{k: v for k, v in asdict(self.settings).items() if k not in ("output", "threads")},
+            **{k: v for k, v in asdict(self.settings).items() if k not in FREE},
             "data_digest": digest_of(self.examples),
             "revision": self.trainee.revision,
             "processes": self.state.num_processes,
         }
         ours = json.loads(json.dumps(ours))
         if begun.is_file() and self._has_work():
-            theirs = json.loads(begun.read_text(encoding="utf-8"))
+            try:
+                theirs = dict(json.loads(begun.read_text(encoding="utf-8")))
+            except (OSError, ValueError, TypeError) as error:
+                raise UsageError(f"{begun} cannot be read; delete {begun.parent}") from error
             if other := changed(ours, theirs):
                 raise UsageError(
                     f"output {self.output} holds a training that was begun with {other}; name "
@@ -129,15 +136,21 @@ class Training:
                     f"  {task}: {count['shortened']:,} prompts shortened, {count['left_out']:,} "
                     f"examples left out: over max_tokens={settings.max_tokens}"
                 )
-        longest = max(len(example.ids) for example in [*train, *valid])
-        answers = max(sum(k >= 0 for k in example.labels) for example in [*train, *valid])
-        batch = min(sft.micro_batch(settings), max(len(train), len(valid)))
-        plan = trainee.plan(batch, longest, answers)
-        self.say(f"  memory: {plan}")
-        trainee.check_fits(plan)
         folder = self.output / WORK / (group or "mixed")
-        fitted = sft.fit(trainee.load(), tokenizer, train, valid, settings, folder, say=self.say)
-        metrics = {**fitted.summary(), "examples": counts}
+        settings = self._fitting(folder, [*train, *valid])
+        try:
+            model = trainee.load()
+            fitted = sft.fit(model, tokenizer, train, valid, settings, folder, say=self.say)
+        except Exception as error:
+            if isinstance(error, LLMError) or not out_of_memory(error):
+                raise
+            raise LLMError(
+                f"training ran out of memory with micro_batch={settings.micro_batch}, "
+                f"gradient_checkpointing={settings.gradient_checkpointing}: the same command with "
+                "--micro_batch=1 --gradient_checkpointing=True goes on"
+            ) from error
+        way = {key: getattr(settings, key) for key in MEMORY}
+        metrics = {**fitted.summary(), "examples": counts, **way}
         self.say(
             f"  best after epoch {fitted.best_epoch:.3g}: {fitted.best_loss:.4f}; "
             f"{fitted.seconds:.0f} s, {metrics['tokens_per_second']:,.0f} tokens/s"
@@ -149,6 +162,31 @@ class Training:
             _write(done, self._card(list(examples), metrics))
         self.state.wait_for_everyone()
         return metrics
+
+    def _fitting(self, folder: Path, examples: Sequence[Encoded]) -> TrainSettings:
+        """The settings with the micro-batch that fits into this machine's memory; a training that
+        goes on keeps its own. Raises: LLMError if none fits."""
+        settings, noted = self.settings, folder / "memory.json"
+        try:
+            before = tuple(json.loads(noted.read_text(encoding="utf-8"))[key] for key in MEMORY)
+        except (OSError, ValueError, KeyError, TypeError):
+            before = None
+        sizes = [(len(e.ids), sum(label >= 0 for label in e.labels)) for e in examples]
+        batches = [sft.micro_batch(settings)]
+        if settings.micro_batch is None:  # smaller ones that still divide the batch
+            share = settings.batch_size // self.state.num_processes
+            batches = [micro for micro in range(batches[0], 0, -1) if share % micro == 0]
+        plan = self.trainee.choose(batches, sizes, before)
+        self.say(f"  memory: {plan}")
+        chosen = (plan.micro_batch, plan.checkpointing)
+        way: dict[str, Any] = dict(zip(MEMORY, chosen, strict=True))
+        if plan.micro_batch < batches[0] or plan.checkpointing:
+            said = ", ".join(f"{key}={value}" for key, value in way.items())
+            self.say(f"  {said}, as it fits; a step learns from {settings.batch_size} as ever")
+        if self.state.is_main_process:
+            folder.mkdir(parents=True, exist_ok=True)
+            _write(noted, way)
+        return replace(settings, **way)
 
     def _encode(self, chat: Any, examples: Mapping[Task, Parts]) -> tuple[Any, Any, Any]:
         """Token ids of the train and validation examples, and what became of each task."""

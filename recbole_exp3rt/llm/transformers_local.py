@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from logging import ERROR, getLogger
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
+from warnings import catch_warnings, filterwarnings
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
@@ -33,9 +35,10 @@ from recbole_exp3rt.llm.memory import (
     plan_memory,
 )
 from recbole_exp3rt.llm.packed import pack
+from recbole_exp3rt.llm.smollm2 import FOLDER, WHEEL, smollm2_folder
 from recbole_exp3rt.llm.smollm2 import NAME as SMOLLM2
-from recbole_exp3rt.llm.smollm2 import WHEEL, smollm2_folder
 from recbole_exp3rt.llm.thoughts import thinking
+from recbole_exp3rt.llm.wheels import cache_folder
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 # What goes on at once, where memory allows: tokens of cache, rows of a batch.
@@ -93,7 +96,7 @@ def load_model(
     source = source_of(name_or_path)
     if adapter is not None and not (Path(adapter) / "adapter_config.json").is_file():
         raise LLMError(f"adapter {adapter} is no folder with adapter_config.json; name one")
-    try:
+    with loading(name_or_path):
         # one look for the smallest file: a hub out of reach is told once, not file by file
         config = Path(str(cached_file(source, "config.json")))
         tokens, rows = AT_ONCE["cuda" if device.startswith("cuda") else "cpu"]
@@ -117,8 +120,6 @@ def load_model(
         if quantization is None:
             model.to(torch.device(device))  # type: ignore[arg-type]
         identity = f"{revision_of(name_or_path, config.parent)}+{dtype}"
-    except (OSError, ValueError, RuntimeError, ImportError, KeyError, UnpicklingError) as error:
-        raise not_loaded(name_or_path, error) from error
     if quantization:
         identity += f"+{quantization}"
     if adapter is not None:
@@ -150,10 +151,24 @@ def nf4_options(dtype: str, device: str) -> dict[str, Any]:
     return {"quantization_config": config, "device_map": {"": device}}
 
 
+@contextmanager
+def loading(name: str) -> Iterator[None]:
+    """Whatever libraries raise over the files of a model becomes one line. Raises: LLMError."""
+    try:
+        yield
+    except LLMError:
+        raise
+    except Exception as error:  # of many kinds
+        raise not_loaded(name, error) from error
+
+
 def not_loaded(name: str, error: Exception) -> LLMError:
     said = one_line(error)
     if out_of_memory(error):
         return LLMError(f"model {name!r} cannot be loaded ({said}): free some memory")
+    if name == SMOLLM2:
+        again = f"delete {cache_folder() / FOLDER}, and it is fetched again"
+        return LLMError(f"model {name!r} cannot be loaded ({said}): {again}")
     return LLMError(
         f"model {name!r} cannot be loaded ({said}): name smollm2, a folder "
         "with a model, or a hub id that this machine can reach"
@@ -184,13 +199,21 @@ def with_adapter(model: Any, adapter: Path, *, merge: bool) -> Any:
 
         if '"adapters"' in (adapter / "adapter_config.json").read_text("utf-8"):  # X-LoRA
             raise ValueError("it is made of others, at places that it names")
-        adapted = PeftModel.from_pretrained(model, str(adapter))
+        with catch_warnings():
+            # peft would go on with random numbers in their place
+            filterwarnings("error", message="Found missing adapter keys")
+            adapted = PeftModel.from_pretrained(model, str(adapter))
+        for name, weight in adapted.named_parameters():
+            if "lora_" in name and not weight.isfinite().all():
+                raise ValueError(f"{name} holds numbers that are none")
         return adapted.merge_and_unload() if merge else adapted.get_base_model()
     except ModuleNotFoundError as error:
         raise LLMError(
             f"adapter {adapter} needs peft: pip install 'recbole-exp3rt[train]'"
         ) from error
-    except (OSError, ValueError, RuntimeError, KeyError, UnpicklingError) as error:
+    except Exception as error:  # of many kinds
+        if out_of_memory(error):
+            raise not_loaded(str(adapter), error) from error
         raise LLMError(
             f"adapter {adapter} cannot be put on the model ({one_line(error)}): name a folder "
             "with adapter_config.json, trained on this model"

