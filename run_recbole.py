@@ -2,7 +2,7 @@
 
 import sys
 
-from recbole_exp3rt.quick_start import main
+from recbole_exp3rt.quick_start.quick_start import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -27,22 +27,22 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from recbole_exp3rt.annotate import annotate
-from recbole_exp3rt.card import CARD
-from recbole_exp3rt.command import load_config
-from recbole_exp3rt.config import Config
-from recbole_exp3rt.data.corpus import corpus_of
+from recbole_exp3rt.cli.common import load_config
+from recbole_exp3rt.config.configurator import Config
+from recbole_exp3rt.config.settings import Settings, read_scale
 from recbole_exp3rt.data.slices import user_slices
 from recbole_exp3rt.data.split import Part, Split, load_split
-from recbole_exp3rt.distill.presets import read_value
-from recbole_exp3rt.evaluator import constant_ratings, filled, predict_ratings
-from recbole_exp3rt.fitting import fit
-from recbole_exp3rt.rater import Rater, make_rater
+from recbole_exp3rt.data.train_corpus import corpus_of
+from recbole_exp3rt.distill.train.presets import read_value
+from recbole_exp3rt.evaluator.ratings import constant_ratings, filled, predict_ratings
+from recbole_exp3rt.evaluator.significance import Interval, rmse_difference
+from recbole_exp3rt.llm.card import CARD
+from recbole_exp3rt.model.rater import Rater, make_rater
 from recbole_exp3rt.records import Profile
-from recbole_exp3rt.settings import Settings, read_scale
-from recbole_exp3rt.significance import Interval, rmse_difference
+from recbole_exp3rt.stages.pipeline import Pipeline
 from recbole_exp3rt.stages.rating import Pair
-from recbole_exp3rt.stages.run import Pipeline
 from recbole_exp3rt.train import make_settings, train
+from recbole_exp3rt.trainer.fitting import fit
 
 NEW_TOKENS = 64  # of the reasoning
 Array = NDArray[np.float64]

@@ -151,11 +151,11 @@ def measure(shapes: Shapes, device: str, four_bits: bool, pairs: int) -> dict[st
     import torch
     from transformers import AutoTokenizer
 
-    from recbole_exp3rt.llm.attention import NAME as ATTENTION
-    from recbole_exp3rt.llm.batches import Task
-    from recbole_exp3rt.llm.chat import Chat
-    from recbole_exp3rt.llm.engine import Engine
-    from recbole_exp3rt.llm.smollm2 import smollm2_folder
+    from recbole_exp3rt.llm.local.attention import NAME as ATTENTION
+    from recbole_exp3rt.llm.local.batching import Task
+    from recbole_exp3rt.llm.local.chat_template import Chat
+    from recbole_exp3rt.llm.local.engine import Engine
+    from recbole_exp3rt.llm.local.smollm2 import smollm2_folder
 
     model = random_model(shapes, device, four_bits, ATTENTION)
     chat = Chat(AutoTokenizer.from_pretrained(str(smollm2_folder())), None, "random")

@@ -78,8 +78,8 @@ def growth(threads: int) -> Iterator[dict[str, Any]]:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     from recbole_exp3rt.llm.base import Completion
+    from recbole_exp3rt.llm.local.transformers_llm import TransformersLLM
     from recbole_exp3rt.llm.store import Store
-    from recbole_exp3rt.llm.transformers_local import TransformersLLM
 
     llm = TransformersLLM("smollm2", device="cpu", threads=threads)
     llm.chat.ends = set()

@@ -23,11 +23,11 @@ import numpy as np
 import torch
 
 from dataset_converters.__main__ import main as convert
-from recbole_exp3rt.config import Config
+from recbole_exp3rt.config.configurator import Config
 from recbole_exp3rt.data.split import Split, load_split
-from recbole_exp3rt.evaluator import constant_ratings, predict_ratings, rating_metrics
-from recbole_exp3rt.fitting import fit
-from recbole_exp3rt.rerank import evaluate_ranking
+from recbole_exp3rt.evaluator.ratings import constant_ratings, predict_ratings, rating_metrics
+from recbole_exp3rt.rerank.rerank import evaluate_ranking
+from recbole_exp3rt.trainer.fitting import fit
 
 RATING = ("Bias", "MF", "WDL")
 RANKING = ("Pop", "BPR", "LightGCN")

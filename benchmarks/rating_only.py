@@ -25,19 +25,19 @@ import numpy as np
 from numpy.typing import NDArray
 from ready_profiles import DRAW, HELD, SETS, Place, annotate
 
-from recbole_exp3rt.calibrate import calibrate
-from recbole_exp3rt.card import CARD, check_unseen
+from recbole_exp3rt.config.settings import Settings
 from recbole_exp3rt.data.slices import sample_rows
 from recbole_exp3rt.data.split import load_split
-from recbole_exp3rt.distill.base import Trainee
-from recbole_exp3rt.distill.encode import encode
-from recbole_exp3rt.distill.examples import Example
-from recbole_exp3rt.distill.presets import TrainSettings, make_settings, read_value
-from recbole_exp3rt.evaluator import constant_ratings, filled, predict_ratings
-from recbole_exp3rt.fitting import fit
-from recbole_exp3rt.settings import Settings
-from recbole_exp3rt.significance import rmse_difference
+from recbole_exp3rt.distill.annotate.examples import Example
+from recbole_exp3rt.distill.train.base import Trainee
+from recbole_exp3rt.distill.train.encode import encode
+from recbole_exp3rt.distill.train.presets import TrainSettings, make_settings, read_value
+from recbole_exp3rt.evaluator.calibrate import calibrate
+from recbole_exp3rt.evaluator.ratings import constant_ratings, filled, predict_ratings
+from recbole_exp3rt.evaluator.significance import rmse_difference
+from recbole_exp3rt.llm.card import CARD, check_unseen
 from recbole_exp3rt.train import train
+from recbole_exp3rt.trainer.fitting import fit
 
 VALID_ROWS = 50  # of the evaluation loss, on which nothing hangs after one epoch
 Array = NDArray[np.float64]

@@ -14,20 +14,20 @@ from pathlib import Path
 
 from dataset_converters.__main__ import main as convert
 from recbole_exp3rt.annotate import rated_rows
-from recbole_exp3rt.card import pair_digest
-from recbole_exp3rt.config import Config
-from recbole_exp3rt.data.corpus import corpus_of
+from recbole_exp3rt.config.configurator import Config
+from recbole_exp3rt.config.settings import Settings
 from recbole_exp3rt.data.split import Split, load_split
-from recbole_exp3rt.distill.base import multiplies_bfloat16
-from recbole_exp3rt.distill.examples import Example
-from recbole_exp3rt.distill.training_data import Count, DataCard, write_training_data
-from recbole_exp3rt.rater import Rater, make_rater
+from recbole_exp3rt.data.train_corpus import corpus_of
+from recbole_exp3rt.distill.annotate.examples import Example
+from recbole_exp3rt.distill.annotate.training_data import Count, DataCard, write_training_data
+from recbole_exp3rt.distill.train.base import multiplies_bfloat16
+from recbole_exp3rt.llm.card import pair_digest
+from recbole_exp3rt.model.rater import Rater, make_rater
 from recbole_exp3rt.records import Profile, Review
-from recbole_exp3rt.settings import Settings
 from recbole_exp3rt.stages.choice import Choice
 from recbole_exp3rt.stages.lists import Unreadable, parse_lists
+from recbole_exp3rt.stages.pipeline import Pipeline
 from recbole_exp3rt.stages.rating import CUE
-from recbole_exp3rt.stages.run import Pipeline
 
 DRAW = 2020  # which test and validation rows are asked about: the same for all seeds
 TITLES = 5  # on each side of a profile, the newest: as many as a teacher is asked for

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from recbole_exp3rt.quick_start import run
+from recbole_exp3rt.quick_start.quick_start import run
 
 HERE = Path(__file__).parent
 RUNS = [

@@ -30,23 +30,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dataset_converters.__main__ import main as convert
-from recbole_exp3rt.card import CARD
-from recbole_exp3rt.distill.base import Trainee, multiplies_bfloat16
-from recbole_exp3rt.distill.encode import IGNORED, Encoded, encode
-from recbole_exp3rt.distill.examples import Example, Parts, Task, read_examples
-from recbole_exp3rt.distill.gate import profile_fault
-from recbole_exp3rt.distill.presets import TrainSettings, make_settings, read_value
-from recbole_exp3rt.distill.training_data import (
+from recbole_exp3rt.distill.annotate.examples import Example, Parts, Task, read_examples
+from recbole_exp3rt.distill.annotate.quality_gate import profile_fault
+from recbole_exp3rt.distill.annotate.training_data import (
     Count,
     DataCard,
     read_card,
     write_training_data,
 )
+from recbole_exp3rt.distill.train.base import Trainee, multiplies_bfloat16
+from recbole_exp3rt.distill.train.encode import IGNORED, Encoded, encode
+from recbole_exp3rt.distill.train.presets import TrainSettings, make_settings, read_value
+from recbole_exp3rt.evaluator.significance import DRAWS, Interval
 from recbole_exp3rt.llm.base import Completion, Request, answer_all
 from recbole_exp3rt.llm.cached import CachedLLM
-from recbole_exp3rt.llm.load import load_llm
+from recbole_exp3rt.llm.card import CARD
+from recbole_exp3rt.llm.names import load_llm
 from recbole_exp3rt.llm.store import Store
-from recbole_exp3rt.significance import DRAWS, Interval
 from recbole_exp3rt.stages.lists import OPENING
 from recbole_exp3rt.stages.profile import SEPARATOR
 from recbole_exp3rt.train import train

@@ -54,7 +54,7 @@ GPU: Mapping[str, tuple[str, dict[str, Any], bool]] = {
 def examples(count: int, vocabulary: int) -> list[Any]:
     import random
 
-    from recbole_exp3rt.distill.encode import IGNORED, Encoded
+    from recbole_exp3rt.distill.train.encode import IGNORED, Encoded
 
     draw = random.Random(1)
     start = tuple(draw.randrange(100, vocabulary - 300) for _ in range(START))
@@ -116,9 +116,9 @@ def work(place: str, way: str, steps: int, batch: int, threads: int, quick: bool
     import torch
     from transformers import TrainerCallback
 
-    from recbole_exp3rt.distill import sft
-    from recbole_exp3rt.distill.base import Trainee
-    from recbole_exp3rt.distill.presets import make_settings
+    from recbole_exp3rt.distill.train import lora_trainer
+    from recbole_exp3rt.distill.train.base import Trainee
+    from recbole_exp3rt.distill.train.presets import make_settings
 
     torch.set_num_threads(threads)
     _, more, bare = (CPU if place == "cpu" else GPU)[way]
@@ -145,10 +145,10 @@ def work(place: str, way: str, steps: int, batch: int, threads: int, quick: bool
             times.append(time.perf_counter())
 
     if bare:
-        sft.speed_up = lambda model: 0  # type: ignore[assignment]
-        del sft.AnswerTrainer.compute_loss
+        lora_trainer.speed_up = lambda model: 0  # type: ignore[assignment]
+        del lora_trainer.AnswerTrainer.compute_loss
     with tempfile.TemporaryDirectory() as folder:
-        trainer = sft.make_trainer(
+        trainer = lora_trainer.make_trainer(
             model, trainee.tokenizer(), rows, rows[:1], settings, Path(folder)
         )
         trainer.add_callback(Clock())

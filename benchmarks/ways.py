@@ -58,8 +58,8 @@ def authors(n_batch: int) -> Answer:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from recbole_exp3rt.llm.chat import Chat
-    from recbole_exp3rt.llm.smollm2 import smollm2_folder
+    from recbole_exp3rt.llm.local.chat_template import Chat
+    from recbole_exp3rt.llm.local.smollm2 import smollm2_folder
 
     folder = str(smollm2_folder())
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
@@ -96,7 +96,7 @@ def authors(n_batch: int) -> Answer:
 
 def ours(threads: int, dtype: str = "float32") -> Answer:
     from recbole_exp3rt.llm.base import answer_all
-    from recbole_exp3rt.llm.transformers_local import TransformersLLM
+    from recbole_exp3rt.llm.local.transformers_llm import TransformersLLM
 
     llm = TransformersLLM("smollm2", device="cpu", threads=threads, dtype=dtype)
     llm.chat.ends = set()  # as many new tokens as the other ways
@@ -215,7 +215,7 @@ def bare(threads: int) -> float:
     import torch
     from transformers import AutoModelForCausalLM
 
-    from recbole_exp3rt.llm.smollm2 import smollm2_folder
+    from recbole_exp3rt.llm.local.smollm2 import smollm2_folder
 
     torch.set_num_threads(threads)
     model = AutoModelForCausalLM.from_pretrained(str(smollm2_folder()), dtype=torch.float32).eval()

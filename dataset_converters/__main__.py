@@ -14,8 +14,8 @@ from dataset_converters.imdb import ImdbSource
 from dataset_converters.profiles import convert_profiles
 from dataset_converters.sample import make_sample
 from dataset_converters.write import load_properties
+from recbole_exp3rt.display.terminal import plain
 from recbole_exp3rt.errors import UsageError
-from recbole_exp3rt.terminal import plain
 from recbole_exp3rt.text import whole
 
 

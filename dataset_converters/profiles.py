@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from dataset_converters.read import records
-from recbole_exp3rt.distill.examples import Example, Parts, Task
-from recbole_exp3rt.distill.gate import profile_fault
-from recbole_exp3rt.distill.training_data import DataCard, counts_of, write_training_data
+from recbole_exp3rt.distill.annotate.examples import Example, Parts, Task
+from recbole_exp3rt.distill.annotate.quality_gate import profile_fault
+from recbole_exp3rt.distill.annotate.training_data import DataCard, counts_of, write_training_data
 from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.llm.base import Completion
 from recbole_exp3rt.prompts import Prompt, load_prompts

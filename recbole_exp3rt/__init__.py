@@ -9,13 +9,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from recbole_exp3rt.config.native import register as register
     from recbole_exp3rt.errors import UsageError as UsageError
-    from recbole_exp3rt.native import register as register
     from recbole_exp3rt.recommender import Recommender as Recommender
-    from recbole_exp3rt.rerank import Candidates as Candidates
-    from recbole_exp3rt.rerank import RatingReranker as RatingReranker
-    from recbole_exp3rt.rerank import Reranker as Reranker
-    from recbole_exp3rt.rerank import make_reranking_trainer as make_reranking_trainer
+    from recbole_exp3rt.rerank.rerank import Candidates as Candidates
+    from recbole_exp3rt.rerank.rerank import RatingReranker as RatingReranker
+    from recbole_exp3rt.rerank.rerank import Reranker as Reranker
+    from recbole_exp3rt.rerank.rerank import make_reranking_trainer as make_reranking_trainer
 
 __version__ = "0.1.0"
 

@@ -15,15 +15,17 @@ from typing import Any
 
 from rich.console import Console
 
-from recbole_exp3rt.card import check_unseen
-from recbole_exp3rt.command import exit_code, load_config, make_console, noting, quiet
-from recbole_exp3rt.config import Config
-from recbole_exp3rt.data.corpus import corpus_of
+from recbole_exp3rt.cli.common import exit_code, load_config, make_console, noting, quiet
+from recbole_exp3rt.config.configurator import Config
+from recbole_exp3rt.config.settings import Settings
 from recbole_exp3rt.data.split import Part, Split, load_split
-from recbole_exp3rt.distill.annotator import Annotated, Annotator, Tally
-from recbole_exp3rt.distill.options import AnnotateSettings
-from recbole_exp3rt.distill.plan import Calls, plan
-from recbole_exp3rt.distill.training_data import (
+from recbole_exp3rt.data.train_corpus import corpus_of
+from recbole_exp3rt.display.progress import ConsoleProgress
+from recbole_exp3rt.display.terminal import escape
+from recbole_exp3rt.distill.annotate.annotator import Annotated, Annotator, Tally
+from recbole_exp3rt.distill.annotate.options import AnnotateSettings
+from recbole_exp3rt.distill.annotate.plan import Calls, plan
+from recbole_exp3rt.distill.annotate.training_data import (
     DataCard,
     check_folder,
     counts_of,
@@ -33,17 +35,15 @@ from recbole_exp3rt.distill.training_data import (
 from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.llm.base import LLMError
 from recbole_exp3rt.llm.cached import CachedLLM
-from recbole_exp3rt.llm.load import is_served, load_llm
-from recbole_exp3rt.llm.openai_http import bytes_by_three
-from recbole_exp3rt.llm.spending import Ledger, Prices
+from recbole_exp3rt.llm.card import check_unseen
+from recbole_exp3rt.llm.cost.spending import Ledger, Prices
+from recbole_exp3rt.llm.names import is_served, load_llm
+from recbole_exp3rt.llm.server.openai_llm import bytes_by_three
 from recbole_exp3rt.llm.store import Store
-from recbole_exp3rt.progress import ConsoleProgress
+from recbole_exp3rt.model.rater import meter
 from recbole_exp3rt.prompts import Prompts, load_prompts
-from recbole_exp3rt.rater import meter
 from recbole_exp3rt.records import Review
 from recbole_exp3rt.sample.oracle import OracleTeacher
-from recbole_exp3rt.settings import Settings
-from recbole_exp3rt.terminal import escape
 
 STORED = "store:"  # how a teacher is named whose answers are there, and who is not
 

@@ -18,20 +18,20 @@ from typing import Any, overload
 
 import pandas as pd
 
-from recbole_exp3rt.config import Config
+from recbole_exp3rt.config.configurator import Config
+from recbole_exp3rt.config.dataset_file import FORMS
+from recbole_exp3rt.config.known import default_values, model_keys
+from recbole_exp3rt.config.settings import PLACES, Settings
 from recbole_exp3rt.corpus import Corpus
-from recbole_exp3rt.data.corpus import corpus_of
 from recbole_exp3rt.data.split import load_split
-from recbole_exp3rt.dataset_file import FORMS
+from recbole_exp3rt.data.train_corpus import corpus_of
 from recbole_exp3rt.errors import UsageError
-from recbole_exp3rt.known import default_values, model_keys
 from recbole_exp3rt.llm.base import Message
-from recbole_exp3rt.rater import Rater, make_rater
+from recbole_exp3rt.model.rater import Rater, make_rater
 from recbole_exp3rt.records import Description, Profile, RatingPrediction, Review
-from recbole_exp3rt.rerank import RatingReranker, Reranker, new_order
+from recbole_exp3rt.rerank.rerank import RatingReranker, Reranker, new_order
 from recbole_exp3rt.scale import RatingScale, between_levels
-from recbole_exp3rt.settings import PLACES, Settings
-from recbole_exp3rt.stages.run import Pipeline
+from recbole_exp3rt.stages.pipeline import Pipeline
 
 PAIR = ("user_id", "item_id")
 Ranked = list[tuple[str, float | None]]  # items with their predicted ratings, best first

@@ -18,9 +18,9 @@ from dataclasses import MISSING, asdict, fields
 from pathlib import Path
 from typing import Any
 
-from recbole_exp3rt import terminal
-from recbole_exp3rt.command import FULL, exit_code, quiet
-from recbole_exp3rt.distill.presets import (
+from recbole_exp3rt.cli.common import FULL, exit_code, quiet
+from recbole_exp3rt.display import terminal
+from recbole_exp3rt.distill.train.presets import (
     CHOICES,
     PRESETS,
     TrainResult,
@@ -51,7 +51,7 @@ def train(settings: TrainSettings, say: Callable[[str], None] = terminal.say) ->
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.simplefilter("ignore", UserWarning)
     try:
-        from recbole_exp3rt.distill.student import Training
+        from recbole_exp3rt.distill.train.student import Training
     except ModuleNotFoundError as error:
         raise _missing(error) from error
     training = Training(settings, say)
@@ -65,7 +65,7 @@ def check(settings: TrainSettings) -> None:
     Raises: UsageError, LLMError with one line.
     """
     try:
-        from recbole_exp3rt.distill.student import check_output, load_trainee
+        from recbole_exp3rt.distill.train.student import check_output, load_trainee
     except ModuleNotFoundError as error:
         raise _missing(error) from error
     check_output(Path(settings.output))
@@ -75,7 +75,7 @@ def check(settings: TrainSettings) -> None:
 def other_than(card: Mapping[str, Any], settings: TrainSettings) -> str | None:
     """In what a finished student, by its card, is another than `settings` would train, as
     `rank=8, not 16`; None: it is the same."""
-    from recbole_exp3rt.distill.student import digest_of, read
+    from recbole_exp3rt.distill.train.student import digest_of, read
 
     ours = json.loads(json.dumps(asdict(settings)))
     ours = {key: value for key, value in ours.items() if key not in PLACES}
@@ -118,7 +118,7 @@ def _merge(folders: Sequence[str]) -> None:
     if len(folders) != 2:
         raise UsageError("merge takes the adapter's folder and a new one: merge ADAPTER OUT")
     try:
-        from recbole_exp3rt.distill.merge import merge
+        from recbole_exp3rt.distill.train.merge import merge
     except ModuleNotFoundError as error:
         raise _missing(error) from error
     with _space(Path(folders[1]), "the same command begins again"):

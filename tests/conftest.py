@@ -13,7 +13,7 @@ import pytest
 @pytest.fixture(scope="session")
 def smollm2():
     """SmolLM2-135M-Instruct on the CPU in float32; fetched and converted on the first use."""
-    from recbole_exp3rt.llm.load import load_llm
+    from recbole_exp3rt.llm.names import load_llm
 
     return load_llm("smollm2", device="cpu")
 
@@ -32,7 +32,7 @@ def llama_server():
 @pytest.fixture(scope="session")
 def served(llama_server):
     """The embedded model behind that server, its labels read exactly."""
-    from recbole_exp3rt.llm.openai_http import HTTPOptions, OpenAIHTTP
+    from recbole_exp3rt.llm.server.openai_llm import HTTPOptions, OpenAIHTTP
 
     return OpenAIHTTP("smollm2", HTTPOptions(base_url=(llama_server,)))
 

@@ -9,8 +9,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from recbole_exp3rt.llm.smollm2 import GGUF, WHEEL
-from recbole_exp3rt.llm.wheels import cache_folder
+from recbole_exp3rt.llm.local.smollm2 import GGUF, WHEEL
+from recbole_exp3rt.llm.local.wheels import cache_folder
 
 SLOTS = 4
 

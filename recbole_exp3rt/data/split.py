@@ -19,11 +19,11 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from recbole_exp3rt import compat
-from recbole_exp3rt.config import Config
+from recbole_exp3rt.config import compat
+from recbole_exp3rt.config.configurator import Config
+from recbole_exp3rt.config.settings import read_scale
 from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.scale import between_levels
-from recbole_exp3rt.settings import read_scale
 
 Part = Literal["train", "valid", "test"]
 PARTS: tuple[Part, ...] = ("train", "valid", "test")

@@ -12,10 +12,10 @@ import torch
 from recbole.model.abstract_recommender import GeneralRecommender
 from recbole.utils import InputType
 
-from recbole_exp3rt.data.corpus import corpus_of
+from recbole_exp3rt.config.settings import Settings
+from recbole_exp3rt.data.train_corpus import corpus_of
 from recbole_exp3rt.errors import UsageError
-from recbole_exp3rt.rater import Rater, make_rater
-from recbole_exp3rt.settings import Settings
+from recbole_exp3rt.model.rater import Rater, make_rater
 
 
 class EXP3RT(GeneralRecommender):  # type: ignore[misc]

@@ -18,7 +18,7 @@ from recbole_exp3rt.sample.catalogue import Movie
 from recbole_exp3rt.sample.oracle import OracleTeacher
 from recbole_exp3rt.sample.world import World, make_world
 from recbole_exp3rt.scale import RatingScale, mean
-from recbole_exp3rt.stages.run import Models, Pipeline, StageSettings
+from recbole_exp3rt.stages.pipeline import Models, Pipeline, StageSettings
 
 SCALE = RatingScale.between(1, 10)
 LAMBDAS = (0.5, 1.0, 2.0, 3.0, 5.0, 10.0)

@@ -9,7 +9,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from transformers.convert_slow_tokenizer import TikTokenConverter
 
-from recbole_exp3rt.llm.wheels import Wheel, cache_folder
+from recbole_exp3rt.llm.local.wheels import Wheel, cache_folder
 
 WHEEL = Wheel(
     name="llama-models",

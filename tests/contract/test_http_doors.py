@@ -17,12 +17,12 @@ from faulty_proxy import FAULTS, KEPT, LOST, between, say
 from stand_ins import Plain, Refused, playing
 
 from recbole_exp3rt.errors import UsageError
-from recbole_exp3rt.llm import http_client, http_server
 from recbole_exp3rt.llm.base import Failure, LLMError, Message, Readout, Request, answer_all
 from recbole_exp3rt.llm.cached import CachedLLM
-from recbole_exp3rt.llm.chat_route import fewer_than
-from recbole_exp3rt.llm.openai_http import HTTPOptions, OpenAIHTTP
-from recbole_exp3rt.llm.spending import Ledger, MeteredLLM, Price, Prices
+from recbole_exp3rt.llm.cost.spending import Ledger, MeteredLLM, Price, Prices
+from recbole_exp3rt.llm.server import endpoint, http_client
+from recbole_exp3rt.llm.server.chat_route import fewer_than
+from recbole_exp3rt.llm.server.openai_llm import HTTPOptions, OpenAIHTTP
 from recbole_exp3rt.llm.store import Store
 
 READOUT = Readout("Predicted User Rating: ", tuple("0123456789"))
@@ -38,8 +38,8 @@ def to(url, **options):
 
 @pytest.fixture
 def quick(monkeypatch):
-    monkeypatch.setattr(http_server, "FIRST_WAIT", 0.01)
-    monkeypatch.setattr(http_server, "LONGEST_WAIT", 0.05)
+    monkeypatch.setattr(endpoint, "FIRST_WAIT", 0.01)
+    monkeypatch.setattr(endpoint, "LONGEST_WAIT", 0.05)
 
 
 # --- likeliest tokens

@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from stand_ins import VLLM, Plain, SGLang, playing
 
 from recbole_exp3rt.llm.base import LLMError, Message, Readout, Request, answer_all
-from recbole_exp3rt.llm.openai_http import HTTPOptions, OpenAIHTTP
+from recbole_exp3rt.llm.server.openai_llm import HTTPOptions, OpenAIHTTP
 from recbole_exp3rt.stages.rating import CUE, REASONING
 
 LABELS = tuple("0123456789")

@@ -11,10 +11,10 @@ from transformers import AutoModelForCausalLM
 sys.path.insert(0, str(Path(__file__).parent))
 import llama3
 
-from recbole_exp3rt.llm import load
+from recbole_exp3rt.llm import names
 from recbole_exp3rt.llm.base import Message, Readout, Request, answer_all
-from recbole_exp3rt.llm.labels import label_tokens
-from recbole_exp3rt.llm.transformers_local import TransformersLLM
+from recbole_exp3rt.llm.label_tokens import label_tokens
+from recbole_exp3rt.llm.local.transformers_llm import TransformersLLM
 
 LABELS = tuple("0123456789")
 CUE = "\nPredicted User Rating: "
@@ -81,10 +81,10 @@ def test_padding_does_not_change_answers(llm):
 
 
 def test_the_preset_runs_on_what_its_name_stands_for(folder, monkeypatch):
-    settings = {**load.PRESETS["llama3-8b"], "name_or_path": str(folder), "quantization": None}
-    assert load.PRESETS["llama3-8b"]["quantization"] == "nf4"
-    monkeypatch.setitem(load.PRESETS, "llama3-8b", settings)
-    llm = load.load_llm("llama3-8b", device="cpu")
+    settings = {**names.PRESETS["llama3-8b"], "name_or_path": str(folder), "quantization": None}
+    assert names.PRESETS["llama3-8b"]["quantization"] == "nf4"
+    monkeypatch.setitem(names.PRESETS, "llama3-8b", settings)
+    llm = names.load_llm("llama3-8b", device="cpu")
     assert llm.identity.endswith("+bfloat16")
     answer = answer_all(llm, [ask("A film?", readout=Readout(CUE, LABELS))])[0]
     assert len(answer.label_logp) == 10

@@ -12,9 +12,9 @@ from batch_stand_in import batches
 
 from recbole_exp3rt.llm.base import LLM, Completion, Message, Readout, Request, answer_all, score
 from recbole_exp3rt.llm.cached import CachedLLM
-from recbole_exp3rt.llm.load import load_llm
-from recbole_exp3rt.llm.openai_http import HTTPOptions
+from recbole_exp3rt.llm.names import load_llm
 from recbole_exp3rt.llm.scripted import ScriptedLLM
+from recbole_exp3rt.llm.server.openai_llm import HTTPOptions
 from recbole_exp3rt.llm.store import Store
 
 LABELS = tuple("0123456789")

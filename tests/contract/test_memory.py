@@ -8,11 +8,11 @@ import pytest
 import torch
 from transformers import LlamaConfig
 
-from recbole_exp3rt.llm import memory
 from recbole_exp3rt.llm.base import LLMError
-from recbole_exp3rt.llm.decode import prefill
-from recbole_exp3rt.llm.memory import check_fits, plan_memory
-from recbole_exp3rt.llm.transformers_local import TransformersLLM
+from recbole_exp3rt.llm.local import memory
+from recbole_exp3rt.llm.local.decode import prefill
+from recbole_exp3rt.llm.local.memory import check_fits, plan_memory
+from recbole_exp3rt.llm.local.transformers_llm import TransformersLLM
 
 LLAMA3_8B = LlamaConfig(
     vocab_size=128_256,
@@ -76,7 +76,7 @@ def test_a_container_s_limit_counts(monkeypatch, tmp_path):
 
 FREED = """
 import resource, torch
-from recbole_exp3rt.llm.transformers_local import TransformersLLM
+from recbole_exp3rt.llm.local.transformers_llm import TransformersLLM
 
 llm = TransformersLLM("smollm2", device="cpu")
 pages = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt * resource.getpagesize()

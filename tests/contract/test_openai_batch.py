@@ -16,15 +16,15 @@ from batch_stand_in import batches
 from batch_stand_in import chat as batch_reply
 
 from recbole_exp3rt.errors import UsageError
-from recbole_exp3rt.llm import batch_route, http_server, openai_batch
 from recbole_exp3rt.llm.base import Completion, Failure, LLMError, Message, Readout, Request
 from recbole_exp3rt.llm.base import answer_all as ask_all
-from recbole_exp3rt.llm.batch_jobs import Job, Jobs
 from recbole_exp3rt.llm.cached import CachedLLM
-from recbole_exp3rt.llm.load import load_llm
-from recbole_exp3rt.llm.openai_batch import OpenAIBatch
-from recbole_exp3rt.llm.openai_http import HTTPOptions
-from recbole_exp3rt.llm.spending import BudgetReached, Ledger, MeteredLLM, Prices
+from recbole_exp3rt.llm.cost.spending import BudgetReached, Ledger, MeteredLLM, Prices
+from recbole_exp3rt.llm.names import load_llm
+from recbole_exp3rt.llm.server import batch_route, endpoint, openai_batch
+from recbole_exp3rt.llm.server.batch_jobs import Job, Jobs
+from recbole_exp3rt.llm.server.openai_batch import OpenAIBatch
+from recbole_exp3rt.llm.server.openai_llm import HTTPOptions
 from recbole_exp3rt.llm.store import Store
 
 ROOT = Path(__file__).parents[2]
@@ -41,8 +41,8 @@ QUESTIONS = [ask(n) for n in range(12)]
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    monkeypatch.setattr(http_server, "FIRST_WAIT", 0.01)
-    monkeypatch.setattr(http_server, "LONGEST_WAIT", 0.05)
+    monkeypatch.setattr(endpoint, "FIRST_WAIT", 0.01)
+    monkeypatch.setattr(endpoint, "LONGEST_WAIT", 0.05)
     monkeypatch.setattr(batch_route, "SETTLE", 0.5)
     monkeypatch.setattr(openai_batch, "SETTLE", 0.5)
 
@@ -209,8 +209,8 @@ RUN = """
 import os, signal, sys
 from recbole_exp3rt.llm.base import Message, Request
 from recbole_exp3rt.llm.cached import CachedLLM
-from recbole_exp3rt.llm.openai_batch import OpenAIBatch
-from recbole_exp3rt.llm.openai_http import HTTPOptions
+from recbole_exp3rt.llm.server.openai_batch import OpenAIBatch
+from recbole_exp3rt.llm.server.openai_llm import HTTPOptions
 from recbole_exp3rt.llm.store import Store
 
 url, folder, most = sys.argv[1], sys.argv[2], int(sys.argv[3])

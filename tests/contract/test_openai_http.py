@@ -13,15 +13,15 @@ sys.path.insert(0, str(Path(__file__).parent))
 from faulty_proxy import between
 from stand_ins import Plain, playing
 
-from recbole_exp3rt.llm import http_server
 from recbole_exp3rt.llm.base import Completion, Failure, LLMError, Message, Readout, Request
 from recbole_exp3rt.llm.base import answer_all as ask_all
 from recbole_exp3rt.llm.cached import CachedLLM
-from recbole_exp3rt.llm.guard import plain_messages
-from recbole_exp3rt.llm.load import load_llm
-from recbole_exp3rt.llm.openai_http import HTTPOptions, OpenAIHTTP
+from recbole_exp3rt.llm.names import load_llm
+from recbole_exp3rt.llm.server import endpoint
+from recbole_exp3rt.llm.server.chat_messages import plain_messages
+from recbole_exp3rt.llm.server.openai_llm import HTTPOptions, OpenAIHTTP
+from recbole_exp3rt.llm.server.token_route import TokenRoute
 from recbole_exp3rt.llm.store import Store
-from recbole_exp3rt.llm.token_route import TokenRoute
 
 LABELS = tuple("0123456789")
 CUE = "\nPredicted User Rating: "
@@ -50,8 +50,8 @@ def closed_port():
 
 @pytest.fixture
 def quick(monkeypatch):
-    monkeypatch.setattr(http_server, "FIRST_WAIT", 0.01)
-    monkeypatch.setattr(http_server, "LONGEST_WAIT", 0.05)
+    monkeypatch.setattr(endpoint, "FIRST_WAIT", 0.01)
+    monkeypatch.setattr(endpoint, "LONGEST_WAIT", 0.05)
 
 
 def expected(logp):

@@ -16,11 +16,11 @@ from transformers import (
     StableLmConfig,
 )
 
-from recbole_exp3rt.llm import shared
-from recbole_exp3rt.llm.attention import NAME
-from recbole_exp3rt.llm.decode import Rows, prefill
-from recbole_exp3rt.llm.packed import PackedLayer, PackedLinear, pack
-from recbole_exp3rt.llm.shared import Segment
+from recbole_exp3rt.llm.local import kv_cache
+from recbole_exp3rt.llm.local.attention import NAME
+from recbole_exp3rt.llm.local.decode import Rows, prefill
+from recbole_exp3rt.llm.local.kv_cache import Segment
+from recbole_exp3rt.llm.local.packed_weights import PackedLayer, PackedLinear, pack
 
 SIZES = {
     "vocab_size": 97,
@@ -99,7 +99,7 @@ def test_a_start_that_came_in_two_batches_is_kept_once():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("apart", [{"cpu"}, set()], ids=["a CPU's way", "a GPU's way"])
 def test_a_prompt_longer_than_a_stretch_of_queries(apart, dtype, monkeypatch):
-    monkeypatch.setattr(shared, "APART", apart)
+    monkeypatch.setattr(kv_cache, "APART", apart)
     model = made(LlamaConfig(**SIZES)).to(dtype)
     stock = copy.deepcopy(model)
     stock.set_attn_implementation("sdpa")

@@ -8,8 +8,8 @@ from rich.console import Console
 from stand_ins import Plain, playing
 
 from recbole_exp3rt.annotate import annotate, main
-from recbole_exp3rt.distill.examples import read_examples
-from recbole_exp3rt.distill.training_data import read_card
+from recbole_exp3rt.distill.annotate.examples import read_examples
+from recbole_exp3rt.distill.annotate.training_data import read_card
 from recbole_exp3rt.llm.base import Completion, Failure, Message, Request, answer_all
 from recbole_exp3rt.sample.oracle import OracleTeacher
 

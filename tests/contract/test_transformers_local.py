@@ -6,12 +6,12 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from recbole_exp3rt.llm import transformers_local
 from recbole_exp3rt.llm.base import Failure, LLMError, Message, Readout, Request, answer_all
-from recbole_exp3rt.llm.labels import kept_tokens, label_tokens
-from recbole_exp3rt.llm.load import load_llm
-from recbole_exp3rt.llm.smollm2 import smollm2_folder
-from recbole_exp3rt.llm.transformers_local import TransformersLLM
+from recbole_exp3rt.llm.label_tokens import kept_tokens, label_tokens
+from recbole_exp3rt.llm.local import transformers_llm
+from recbole_exp3rt.llm.local.smollm2 import smollm2_folder
+from recbole_exp3rt.llm.local.transformers_llm import TransformersLLM
+from recbole_exp3rt.llm.names import load_llm
 
 DIGITS = tuple("0123456789")
 ONE_TO_TEN = tuple(str(level) for level in range(1, 11))
@@ -214,12 +214,12 @@ def test_the_identity_tells_changed_files_apart(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"a": 1}))
     weights = bytearray(3 * 2**20)
     (tmp_path / "model.safetensors").write_bytes(weights)
-    first = transformers_local.folder_digest(tmp_path)
+    first = transformers_llm.folder_digest(tmp_path)
     (tmp_path / "notes.txt").write_text("not part of the model")
-    assert transformers_local.folder_digest(tmp_path) == first
+    assert transformers_llm.folder_digest(tmp_path) == first
     weights[2**20 :] = b"\x01" * (2 * 2**20)
     (tmp_path / "model.safetensors").write_bytes(weights)
-    assert transformers_local.folder_digest(tmp_path) != first
+    assert transformers_llm.folder_digest(tmp_path) != first
 
 
 def test_rows_come_and_go_and_say_what_each_says_alone(smollm2, stock):

@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import llama3
 
 from recbole_exp3rt.llm.base import text_of
-from recbole_exp3rt.llm.transformers_local import TransformersLLM
+from recbole_exp3rt.llm.local.transformers_llm import TransformersLLM
 from recbole_exp3rt.prompts import load_prompts
 from recbole_exp3rt.records import Description, Preference, Profile, Review
 from recbole_exp3rt.sample.world import make_world

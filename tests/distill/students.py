@@ -6,8 +6,8 @@ from pathlib import Path
 import torch
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-from recbole_exp3rt.card import pair_digest
-from recbole_exp3rt.llm.smollm2 import smollm2_folder
+from recbole_exp3rt.llm.card import pair_digest
+from recbole_exp3rt.llm.local.smollm2 import smollm2_folder
 from recbole_exp3rt.prompts import load_prompts
 from recbole_exp3rt.records import Description, Profile
 from recbole_exp3rt.scale import RatingScale

@@ -10,11 +10,11 @@ from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from recbole_exp3rt.card import CARD, check_unseen
 from recbole_exp3rt.errors import UsageError
-from recbole_exp3rt.llm import smollm2
 from recbole_exp3rt.llm.base import LLMError
-from recbole_exp3rt.llm.load import load_llm
+from recbole_exp3rt.llm.card import CARD, check_unseen
+from recbole_exp3rt.llm.local import smollm2
+from recbole_exp3rt.llm.names import load_llm
 
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 

@@ -11,14 +11,14 @@ from transformers import AutoTokenizer
 sys.path.insert(0, str(Path(__file__).parents[1] / "contract"))
 import llama3
 
-from recbole_exp3rt.distill.encode import IGNORED, check_labels, encode
-from recbole_exp3rt.distill.rows import before_ends
+from recbole_exp3rt.distill.train.encode import IGNORED, check_labels, encode
+from recbole_exp3rt.distill.train.packing import before_ends
 from recbole_exp3rt.llm.base import LLMError, Message, Readout, Request
-from recbole_exp3rt.llm.batches import Task
-from recbole_exp3rt.llm.chat import Chat
-from recbole_exp3rt.llm.labels import kept_tokens, label_tokens
-from recbole_exp3rt.llm.smollm2 import smollm2_folder
-from recbole_exp3rt.llm.turn import Turn
+from recbole_exp3rt.llm.label_tokens import kept_tokens, label_tokens
+from recbole_exp3rt.llm.local.batching import Task
+from recbole_exp3rt.llm.local.chat_template import Chat
+from recbole_exp3rt.llm.local.generation import Turn
+from recbole_exp3rt.llm.local.smollm2 import smollm2_folder
 from recbole_exp3rt.stages.lists import OPENING
 
 LABELS = tuple("0123456789")

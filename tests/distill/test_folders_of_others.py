@@ -9,8 +9,8 @@ from students import tiny_llama
 from transformers import AutoModelForCausalLM
 
 from recbole_exp3rt.llm.base import LLMError
-from recbole_exp3rt.llm.load import load_llm
-from recbole_exp3rt.llm.transformers_local import with_adapter
+from recbole_exp3rt.llm.local.transformers_llm import with_adapter
+from recbole_exp3rt.llm.names import load_llm
 
 
 class Evil:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import students
 
-from recbole_exp3rt.card import CARD
+from recbole_exp3rt.llm.card import CARD
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}

@@ -10,12 +10,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from recbole_exp3rt.card import CARD, check_unseen, for_step, has_card
-from recbole_exp3rt.distill import sft
-from recbole_exp3rt.distill.merge import merge
+from recbole_exp3rt.distill.train import lora_trainer
+from recbole_exp3rt.distill.train.merge import merge
 from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.llm.base import LLMError, Readout, Request, answer_all
-from recbole_exp3rt.llm.load import load_llm
+from recbole_exp3rt.llm.card import CARD, check_unseen, for_step, has_card
+from recbole_exp3rt.llm.names import load_llm
 from recbole_exp3rt.train import main, make_settings, train
 
 LABELS = tuple("0123456789")
@@ -172,11 +172,13 @@ def test_a_training_that_is_stopped_where_an_epoch_ends_goes_on_as_if_not(
 
     with monkeypatch.context() as patched, pytest.raises(SystemExit):
         if moment == "last save":
-            patched.setattr(sft.Watch, "on_train_end", stopping(sft.Watch.on_train_end, 1))
+            patched.setattr(
+                lora_trainer.Watch, "on_train_end", stopping(lora_trainer.Watch.on_train_end, 1)
+            )
         else:
             at = 1 if moment == "first evaluation" else ends
-            evaluate = stopping(sft.AnswerTrainer.evaluate, at)
-            patched.setattr(sft.AnswerTrainer, "evaluate", evaluate)
+            evaluate = stopping(lora_trainer.AnswerTrainer.evaluate, at)
+            patched.setattr(lora_trainer.AnswerTrainer, "evaluate", evaluate)
         fit(tiny, data, tmp_path / "again", **settings)
     got = fit(tiny, data, tmp_path / "again", **settings).metrics[""]
     assert (got["loss"], got["eval_loss"]) == (wanted["loss"], wanted["eval_loss"])
@@ -262,7 +264,7 @@ def test_a_base_without_chat_template_is_refused(tiny, data, tmp_path):
 
 
 def test_what_does_not_fit_is_told_before_it_is_loaded(tiny, data, tmp_path, monkeypatch):
-    monkeypatch.setattr("recbole_exp3rt.llm.memory.free_memory", lambda device: 20_000_000)
+    monkeypatch.setattr("recbole_exp3rt.llm.local.memory.free_memory", lambda device: 20_000_000)
     with pytest.raises(LLMError, match=r"does not fit: it needs .* take micro_batch=1 or"):
         fit(tiny, data, tmp_path / "s", micro_batch=4)
     monkeypatch.undo()
@@ -312,7 +314,7 @@ def test_a_merge_onto_a_full_disk_leaves_no_half_model(student, small_disk, caps
 def test_the_fast_layer_is_pefts(tiny):
     from peft import LoraConfig, get_peft_model
 
-    from recbole_exp3rt.distill.fast import speed_up
+    from recbole_exp3rt.distill.train.cpu_lora import speed_up
 
     def grads(fast, dropout=0.0):
         torch.manual_seed(0)
@@ -334,7 +336,7 @@ def test_the_fast_layer_is_pefts(tiny):
 
 
 def test_a_shared_start_has_the_gradients_of_the_examples_apart(tiny):
-    from recbole_exp3rt.distill.rows import NAME, one_row
+    from recbole_exp3rt.distill.train.packing import NAME, one_row
 
     def example(*tail):
         return {"input_ids": [*range(40, 60), *tail], "labels": [-100] * 22 + [*tail[2:]]}
@@ -359,7 +361,7 @@ def test_a_shared_start_has_the_gradients_of_the_examples_apart(tiny):
 
 
 def test_dropout_keeps_the_mean():
-    from recbole_exp3rt.distill.fast import _mask
+    from recbole_exp3rt.distill.train.cpu_lora import _mask
 
     mask, kept = _mask(torch.ones(333, 31), 0.1)
     assert mask.shape == (333, 31)
@@ -368,7 +370,7 @@ def test_dropout_keeps_the_mean():
 
 
 def test_checkpoints_that_were_not_finished_are_not_gone_on_from(tmp_path):
-    from recbole_exp3rt.distill.sft import whole_checkpoint
+    from recbole_exp3rt.distill.train.lora_trainer import whole_checkpoint
 
     for step, state in ((2, "{}"), (10, "{}"), (30, '{"half')):
         folder = tmp_path / f"checkpoint-{step}"

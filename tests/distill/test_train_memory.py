@@ -5,17 +5,17 @@ import json
 import pytest
 from transformers import LlamaConfig
 
-from recbole_exp3rt.card import CARD
-from recbole_exp3rt.distill import base, sft
-from recbole_exp3rt.distill.base import Machine, Trainee
+from recbole_exp3rt.distill.train import base, lora_trainer
+from recbole_exp3rt.distill.train.base import Machine, Trainee
 from recbole_exp3rt.llm.base import LLMError
-from recbole_exp3rt.llm.memory import USABLE
+from recbole_exp3rt.llm.card import CARD
+from recbole_exp3rt.llm.local.memory import USABLE
 from recbole_exp3rt.train import make_settings, train
 
 GB = 10**9
 LONGEST = [(1200, 256)] * 32  # every example as long as the default allows
 DEFAULT = {"data": "data", "output": "student"}  # python -m recbole_exp3rt.train --data --output
-FREE = "recbole_exp3rt.llm.memory.free_memory"
+FREE = "recbole_exp3rt.llm.local.memory.free_memory"
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +91,7 @@ def test_what_fits_is_said_noted_and_learns_the_same(tiny, data, tmp_path, monke
     settings = make_settings({**given, "output": str(output)})
     with monkeypatch.context() as small:
         small.setattr(FREE, lambda device: 42_000_000)
-        small.setattr(sft.Watch, "on_train_end", stop)
+        small.setattr(lora_trainer.Watch, "on_train_end", stop)
         with pytest.raises(KeyboardInterrupt):  # after all steps, before the card
             train(settings, say=lines.append)
     (said,) = [line for line in lines if "as it fits" in line]
@@ -114,7 +114,7 @@ def test_a_training_that_goes_on_may_take_another_micro_batch(tiny, data, tmp_pa
     """Memory ran out in spite of the plan: what was trained is not lost."""
     given = {"data": data, "base": tiny, "device": "cpu", "preset": "cpu", "batch_size": 4}
     given |= {"output": str(tmp_path / "s"), "epochs": 2, "micro_batch": 4}
-    evaluate, epochs = sft.AnswerTrainer.evaluate, iter([True])
+    evaluate, epochs = lora_trainer.AnswerTrainer.evaluate, iter([True])
 
     def full(self, *args, **kwargs):
         if next(epochs, False):
@@ -122,7 +122,7 @@ def test_a_training_that_goes_on_may_take_another_micro_batch(tiny, data, tmp_pa
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
 
     with monkeypatch.context() as broken:
-        broken.setattr(sft.AnswerTrainer, "evaluate", full)
+        broken.setattr(lora_trainer.AnswerTrainer, "evaluate", full)
         with pytest.raises(LLMError, match=r"ran out of memory .* --micro_batch=1 .* goes on"):
             train(make_settings(given), say=lambda text: None)
     lines = []

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from recbole_exp3rt.quick_start import main
+from recbole_exp3rt.quick_start.quick_start import main
 
 
 @pytest.fixture(scope="session")

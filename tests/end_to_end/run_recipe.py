@@ -28,7 +28,7 @@ def main(recipe: Path) -> None:
 
 def command(words: list[str]) -> int:
     from dataset_converters.__main__ import main as convert
-    from recbole_exp3rt.quick_start import main as run
+    from recbole_exp3rt.quick_start.quick_start import main as run
 
     return {"exp3rt": run, "exp3rt-convert": convert}[words[0]](words[1:])
 

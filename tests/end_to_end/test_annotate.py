@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from recbole_exp3rt import annotate
-from recbole_exp3rt.card import pair_digest
-from recbole_exp3rt.config import Config
+from recbole_exp3rt.config.configurator import Config
 from recbole_exp3rt.data.split import load_split
-from recbole_exp3rt.distill.examples import read_examples
-from recbole_exp3rt.distill.training_data import read_card
+from recbole_exp3rt.distill.annotate.examples import read_examples
+from recbole_exp3rt.distill.annotate.training_data import read_card
+from recbole_exp3rt.llm.card import pair_digest
 
 ROOT = Path(__file__).parents[2]
 FEW = ["--annotate_pairs=40", "--profile_reviews=3", "--use_gpu=False"]

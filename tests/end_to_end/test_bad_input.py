@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from recbole_exp3rt.card import CARD, pair_digest
 from recbole_exp3rt.errors import UsageError
-from recbole_exp3rt.quick_start import main
+from recbole_exp3rt.llm.card import CARD, pair_digest
+from recbole_exp3rt.quick_start.quick_start import main
 
 QUICK = ["--use_gpu=False", "--student=oracle", "--eval_pairs=3", "--baselines=[]", "--task=rating"]
 
@@ -82,7 +82,7 @@ ITEM_FILES = [
 
 @pytest.mark.parametrize(("content", "reason"), ITEM_FILES)
 def test_an_item_file_that_cannot_be_read_is_named(tmp_path, content, reason):
-    from recbole_exp3rt.data.corpus import read_descriptions
+    from recbole_exp3rt.data.train_corpus import read_descriptions
 
     path = tmp_path / "sample.item"
     path.mkdir() if content is None else path.write_bytes(content)
@@ -131,7 +131,7 @@ def test_ctrl_c_ends_in_one_line(home, monkeypatch, capsys):
         raise KeyboardInterrupt
 
     monkeypatch.chdir(home)
-    monkeypatch.setattr("recbole_exp3rt.stages.run.Pipeline.rate", interrupted)
+    monkeypatch.setattr("recbole_exp3rt.stages.pipeline.Pipeline.rate", interrupted)
     assert main(QUICK) == 130
     assert capsys.readouterr().err.startswith("stopped; the same command goes on")
 
@@ -168,10 +168,10 @@ def test_a_kept_checkpoint_is_a_generator_of_the_next_run(home, monkeypatch, cap
 
 
 def test_what_is_not_relevant_is_no_success_of_a_whole_run(home, monkeypatch, capsys):
-    from recbole_exp3rt.config import Config
+    from recbole_exp3rt.config.configurator import Config
     from recbole_exp3rt.data.split import load_split
-    from recbole_exp3rt.generators import load_generator
-    from recbole_exp3rt.rerank import evaluate_ranking
+    from recbole_exp3rt.rerank.generators import load_generator
+    from recbole_exp3rt.rerank.rerank import evaluate_ranking
 
     monkeypatch.chdir(home)
     quick = ["--use_gpu=False", "--model=BPR", "--epochs=3", "--search=~", "--relevant_from=9"]
@@ -252,7 +252,7 @@ def test_a_missing_sidecar_stops_a_model_that_reads_text_and_no_other(home, monk
 
 
 def test_a_student_that_has_seen_test_pairs_is_refused(home, monkeypatch, capsys, tmp_path):
-    from recbole_exp3rt.config import Config
+    from recbole_exp3rt.config.configurator import Config
     from recbole_exp3rt.data.split import load_split
 
     monkeypatch.chdir(home)

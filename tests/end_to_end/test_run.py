@@ -12,18 +12,18 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from recbole_exp3rt.config import Config
-from recbole_exp3rt.data.corpus import corpus_of
+from recbole_exp3rt.config.configurator import Config
+from recbole_exp3rt.config.settings import Settings
 from recbole_exp3rt.data.split import load_split
+from recbole_exp3rt.data.train_corpus import corpus_of
 from recbole_exp3rt.errors import UsageError
-from recbole_exp3rt.fitting import fit
+from recbole_exp3rt.model.rater import make_rater
 from recbole_exp3rt.prompts import load_prompts
-from recbole_exp3rt.quick_start import run
-from recbole_exp3rt.rater import make_rater
-from recbole_exp3rt.rerank import RatingReranker, evaluate_ranking
+from recbole_exp3rt.quick_start.quick_start import run
+from recbole_exp3rt.rerank.rerank import RatingReranker, evaluate_ranking
 from recbole_exp3rt.sample.oracle import OracleTeacher
-from recbole_exp3rt.settings import Settings
-from recbole_exp3rt.stages.run import Models, Pipeline
+from recbole_exp3rt.stages.pipeline import Models, Pipeline
+from recbole_exp3rt.trainer.fitting import fit
 
 ROOT = Path(__file__).parents[2]
 SMALL = ["--eval_pairs=4", "--rerank_users=1", "--max_new_tokens=6", "--baselines=[]"]

@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from recbole_exp3rt.errors import UsageError
-from recbole_exp3rt.quick_start import run
+from recbole_exp3rt.quick_start.quick_start import run
 
 
 def test_what_leaves_nothing_to_train_is_told(tmp_path, monkeypatch):

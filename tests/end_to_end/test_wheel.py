@@ -40,14 +40,14 @@ def test_settings_prompts_and_converters_are_in_the_wheel(installed):
     packages = {path.name for path in installed.iterdir() if path.suffix != ".dist-info"}
     assert packages == {"recbole_exp3rt", "dataset_converters"}
     entries = next(installed.glob("*.dist-info/entry_points.txt")).read_text()
-    assert "exp3rt = recbole_exp3rt.quick_start:main" in entries
+    assert "exp3rt = recbole_exp3rt.quick_start.quick_start:main" in entries
     assert "exp3rt-convert = dataset_converters.__main__:main" in entries
 
 
 def test_the_wheel_runs_far_from_the_clone(installed, tmp_path):
     code = (
         "import sys, recbole_exp3rt;"
-        "from recbole_exp3rt.quick_start import main;"
+        "from recbole_exp3rt.quick_start.quick_start import main;"
         "print(recbole_exp3rt.__file__);"
         "sys.exit(main(['--model=Bias', '--dataset=sample', '--use_gpu=False']))"
     )

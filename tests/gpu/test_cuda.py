@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from recbole_exp3rt.llm.base import Message, Readout, Request, answer_all
-from recbole_exp3rt.llm.load import load_llm
+from recbole_exp3rt.llm.names import load_llm
 
 pytestmark = [
     pytest.mark.gpu,

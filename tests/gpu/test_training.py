@@ -20,7 +20,7 @@ def test_a_student_is_trained_and_answers(quantization, optimizer, tmp_path):
     import students
 
     from recbole_exp3rt.llm.base import Readout, Request, answer_all
-    from recbole_exp3rt.llm.load import load_llm
+    from recbole_exp3rt.llm.names import load_llm
     from recbole_exp3rt.train import make_settings, train
 
     data = students.write_data(tmp_path / "data")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from worlds import Row, write_inter
 
-from recbole_exp3rt.config import Config
+from recbole_exp3rt.config.configurator import Config
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from dataset_converters.sample import make_sample
-from recbole_exp3rt.quick_start import run
+from recbole_exp3rt.quick_start.quick_start import run
 
 
 @pytest.fixture(scope="module")

@@ -11,10 +11,10 @@ import pytest
 import torch
 from worlds import structured_rows
 
-from recbole_exp3rt import compat
+from recbole_exp3rt.config import compat
 from recbole_exp3rt.data.split import load_split
-from recbole_exp3rt.fitting import fit
-from recbole_exp3rt.rerank import evaluate_ranking
+from recbole_exp3rt.rerank.rerank import evaluate_ranking
+from recbole_exp3rt.trainer.fitting import fit
 
 
 def test_names_that_numpy_dropped():
@@ -42,9 +42,9 @@ def test_training_leaves_no_event_files(make_world, tmp_path):
 def test_no_output_and_no_warning_of_libraries(make_world, tmp_path):
     make_world(structured_rows(), model="LightGCN")
     code = (
-        "from recbole_exp3rt.config import Config\n"
+        "from recbole_exp3rt.config.configurator import Config\n"
         "from recbole_exp3rt.data.split import load_split\n"
-        "from recbole_exp3rt.fitting import fit\n"
+        "from recbole_exp3rt.trainer.fitting import fit\n"
         "for name in ('LightGCN', 'MF', 'WDL', 'NGCF'):\n"
         "    c = Config(name, 'world', config_dict={'epochs': 1, 'rating_scale': [1, 5], 'load_col'"
         ": {'inter': ['user_id', 'item_id', 'rating', 'timestamp']}})\n"
@@ -63,9 +63,9 @@ def test_no_output_and_no_warning_of_libraries(make_world, tmp_path):
 
 
 def test_recbole_finds_our_models_by_name():
+    from recbole_exp3rt.config.native import register
+    from recbole_exp3rt.config.registry import MODELS
     from recbole_exp3rt.model.mf import MF
-    from recbole_exp3rt.native import register
-    from recbole_exp3rt.registry import MODELS
 
     register()  # before the names of RecBole are taken
     from recbole.utils import get_model

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from worlds import structured_rows
 
-from recbole_exp3rt.config import Config, parse_arguments
+from recbole_exp3rt.config.configurator import Config, parse_arguments
 from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.paths import properties_dir
 
@@ -230,7 +230,7 @@ def test_an_argument_keeps_its_later_equals_signs():
 
 
 def test_every_setting_of_ours_is_known():
-    from recbole_exp3rt.known import known_keys
+    from recbole_exp3rt.config.known import known_keys
 
     found = Path(properties_dir()).rglob("*.yaml")
     files = [file for file in found if file.name != "prices.yaml"]  # a table, no settings

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from mutated import FORMS, convert, read_ids
 
-from recbole_exp3rt.config import Config
+from recbole_exp3rt.config.configurator import Config
 
 
 @pytest.mark.parametrize("form", [form for form in FORMS if form != "profiles"])

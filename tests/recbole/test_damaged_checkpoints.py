@@ -9,10 +9,10 @@ from worlds import structured_rows
 
 from recbole_exp3rt.data.split import load_split
 from recbole_exp3rt.errors import UsageError
-from recbole_exp3rt.experiment import Experiment
-from recbole_exp3rt.exports import WRITERS, write_table
-from recbole_exp3rt.fitting import fit
-from recbole_exp3rt.generators import load_generator
+from recbole_exp3rt.evaluator.exports import WRITERS, write_table
+from recbole_exp3rt.quick_start.experiment import Experiment
+from recbole_exp3rt.rerank.generators import load_generator
+from recbole_exp3rt.trainer.fitting import fit
 
 # What stands where something else should.
 ANYTHING = [None, 0, -1, 1e300, "", "BPR", b"\xff", [], [[1]], {}, {"a": {}}, {1: 2}, True]

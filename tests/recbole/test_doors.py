@@ -20,17 +20,17 @@ import yaml
 from worlds import LOADED, Evil, prepare, structured_rows, write_inter
 
 import recbole_exp3rt
-from recbole_exp3rt.config import Config
+from recbole_exp3rt.config.configurator import Config
+from recbole_exp3rt.config.dataset_file import FORMS, MOST_BYTES, read_dataset_file
+from recbole_exp3rt.config.known import known_keys
+from recbole_exp3rt.config.settings import PLACES
 from recbole_exp3rt.data.split import load_split
-from recbole_exp3rt.dataset_file import FORMS, MOST_BYTES, read_dataset_file
 from recbole_exp3rt.errors import UsageError
-from recbole_exp3rt.generators import load_generator
-from recbole_exp3rt.known import known_keys
 from recbole_exp3rt.paths import properties_dir
 from recbole_exp3rt.prompts import load_prompt
-from recbole_exp3rt.quick_start import run
+from recbole_exp3rt.quick_start.quick_start import run
 from recbole_exp3rt.recommender import Recommender
-from recbole_exp3rt.settings import PLACES
+from recbole_exp3rt.rerank.generators import load_generator
 
 
 @pytest.fixture
@@ -87,7 +87,7 @@ def test_a_data_set_runs_no_code_sends_no_key_and_writes_no_file(
 
 def test_a_data_set_may_set_what_it_is_and_nothing_else(beside):
     """By name: every setting of RecBole's and ours that is not in the list is refused."""
-    from recbole_exp3rt.known import _recbole_properties
+    from recbole_exp3rt.config.known import _recbole_properties
 
     own = yaml.safe_load((_recbole_properties() / "dataset" / "sample.yaml").read_text())
     assert own.keys() <= FORMS.keys() <= known_keys()

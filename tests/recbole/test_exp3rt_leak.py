@@ -15,15 +15,15 @@ import pytest
 
 from dataset_converters.sample import make_sample
 from recbole_exp3rt.annotate import annotate
-from recbole_exp3rt.config import Config
-from recbole_exp3rt.data.corpus import corpus_of
+from recbole_exp3rt.config.configurator import Config
+from recbole_exp3rt.config.settings import Settings
 from recbole_exp3rt.data.split import load_split
-from recbole_exp3rt.fitting import build_model
+from recbole_exp3rt.data.train_corpus import corpus_of
 from recbole_exp3rt.prompts import load_prompts
-from recbole_exp3rt.quick_start import run
+from recbole_exp3rt.quick_start.quick_start import run
 from recbole_exp3rt.sample.oracle import OracleTeacher
-from recbole_exp3rt.settings import Settings
-from recbole_exp3rt.stages.run import Models, Pipeline
+from recbole_exp3rt.stages.pipeline import Models, Pipeline
+from recbole_exp3rt.trainer.fitting import build_model
 
 SPLITS = {
     "ratio by time": {"eval_args": {"split": {"RS": [8, 1, 1]}, "group_by": "user", "order": "TO"}},

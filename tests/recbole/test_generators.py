@@ -10,9 +10,9 @@ from worlds import structured_rows, write_inter
 
 from recbole_exp3rt.data.split import load_split
 from recbole_exp3rt.errors import UsageError
-from recbole_exp3rt.fitting import fit
-from recbole_exp3rt.generators import load_generator
-from recbole_exp3rt.rerank import evaluate_ranking
+from recbole_exp3rt.rerank.generators import load_generator
+from recbole_exp3rt.rerank.rerank import evaluate_ranking
+from recbole_exp3rt.trainer.fitting import fit
 
 SHORT = {"reg_weight": 0.01, "epochs": 5}
 

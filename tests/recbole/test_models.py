@@ -7,20 +7,20 @@ import pytest
 import torch
 from worlds import structured_rows
 
-from recbole_exp3rt.config import Config
+from recbole_exp3rt.config.configurator import Config
 from recbole_exp3rt.data.split import load_split
 from recbole_exp3rt.errors import UsageError
-from recbole_exp3rt.evaluator import (
+from recbole_exp3rt.evaluator.ratings import (
     constant_ratings,
     filled,
     predict_ratings,
     rating_metrics,
 )
-from recbole_exp3rt.fitting import build_model, fit
-from recbole_exp3rt.generators import load_generator
 from recbole_exp3rt.model.bias import solve_biases
-from recbole_exp3rt.rerank import evaluate_ranking
+from recbole_exp3rt.rerank.generators import load_generator
+from recbole_exp3rt.rerank.rerank import evaluate_ranking
 from recbole_exp3rt.scale import RatingScale
+from recbole_exp3rt.trainer.fitting import build_model, fit
 
 
 def test_biases_are_the_dense_ridge_solution():

@@ -12,7 +12,7 @@ from worlds import LOADED, SETTINGS, prepare, structured_rows, write_inter
 
 import recbole_exp3rt
 from recbole_exp3rt import Candidates, UsageError, make_reranking_trainer
-from recbole_exp3rt.rerank import KeepOrder
+from recbole_exp3rt.rerank.rerank import KeepOrder
 
 SEQUENTIAL = {
     "train_neg_sample_args": None,
@@ -298,7 +298,7 @@ def test_our_own_config_is_as_it_was(make_world):
 def test_a_ray_that_does_not_import_is_stood_in_for(monkeypatch):
     import sys
 
-    from recbole_exp3rt import compat
+    from recbole_exp3rt.config import compat
 
     for name in [name for name in sys.modules if name == "ray" or name.startswith("ray.")]:
         monkeypatch.delitem(sys.modules, name)

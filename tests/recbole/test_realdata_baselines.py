@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from dataset_converters.__main__ import main as convert
-from recbole_exp3rt.config import Config
+from recbole_exp3rt.config.configurator import Config
 from recbole_exp3rt.data.split import load_split
-from recbole_exp3rt.evaluator import predict_ratings, rating_metrics
-from recbole_exp3rt.fitting import fit
+from recbole_exp3rt.evaluator.ratings import predict_ratings, rating_metrics
+from recbole_exp3rt.trainer.fitting import fit
 
 
 @pytest.mark.realdata

@@ -17,12 +17,12 @@ from rich.console import Console
 from test_exp3rt_leak import annotated, observe, settings
 
 from dataset_converters.sample import make_sample
-from recbole_exp3rt.card import pair_digest
-from recbole_exp3rt.config import Config
-from recbole_exp3rt.data.corpus import corpus_of
+from recbole_exp3rt.config.configurator import Config
+from recbole_exp3rt.config.settings import Settings
 from recbole_exp3rt.data.split import load_split
-from recbole_exp3rt.quick_start import run
-from recbole_exp3rt.settings import Settings
+from recbole_exp3rt.data.train_corpus import corpus_of
+from recbole_exp3rt.llm.card import pair_digest
+from recbole_exp3rt.quick_start.quick_start import run
 
 USERS, AGAIN = 60, 30
 BY_TIME = {"eval_args": {"split": {"RS": [8, 1, 1]}, "group_by": "user", "order": "TO"}}

@@ -13,15 +13,15 @@ from worlds import structured_rows
 
 from recbole_exp3rt.data.split import load_split
 from recbole_exp3rt.errors import UsageError
-from recbole_exp3rt.fitting import fit
-from recbole_exp3rt.generators import load_generator
-from recbole_exp3rt.rerank import (
+from recbole_exp3rt.rerank.generators import load_generator
+from recbole_exp3rt.rerank.rerank import (
     Candidates,
     evaluate_ranking,
     make_reranking_trainer,
     new_order,
     relevant_rows,
 )
+from recbole_exp3rt.trainer.fitting import fit
 
 
 class Keep:

@@ -9,7 +9,7 @@ from collections import Counter
 import pytest
 from worlds import Evil, structured_rows
 
-from recbole_exp3rt.config import Config
+from recbole_exp3rt.config.configurator import Config
 from recbole_exp3rt.data.split import load_split, rebuild_split
 from recbole_exp3rt.errors import UsageError
 

@@ -4,22 +4,22 @@ from pathlib import Path
 
 import pytest
 
-from recbole_exp3rt.card import pair_digest
 from recbole_exp3rt.corpus import Corpus
-from recbole_exp3rt.distill import gate
-from recbole_exp3rt.distill.annotator import Annotator
-from recbole_exp3rt.distill.options import AnnotateSettings
-from recbole_exp3rt.distill.plan import plan
-from recbole_exp3rt.distill.teacher import JudgedLLM
+from recbole_exp3rt.distill.annotate import quality_gate
+from recbole_exp3rt.distill.annotate.annotator import Annotator
+from recbole_exp3rt.distill.annotate.options import AnnotateSettings
+from recbole_exp3rt.distill.annotate.plan import plan
+from recbole_exp3rt.distill.annotate.teacher import JudgedLLM
 from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.llm.base import Completion, Failure, LLMError, Message, Request, answer_all
 from recbole_exp3rt.llm.cached import CachedLLM
+from recbole_exp3rt.llm.card import pair_digest
 from recbole_exp3rt.llm.scripted import ScriptedLLM
 from recbole_exp3rt.llm.store import Store
 from recbole_exp3rt.prompts import load_prompts
 from recbole_exp3rt.records import Description, Review
 from recbole_exp3rt.scale import RatingScale
-from recbole_exp3rt.stages.run import StageSettings
+from recbole_exp3rt.stages.pipeline import StageSettings
 
 FIVE = RatingScale.between(1, 5)
 TRAIN = [
@@ -195,12 +195,12 @@ def test_a_rejected_answer_is_drawn_again_by_another_seed_and_listed_when_none_i
             "task": "preference",
             "user": "ann",
             "item": "play",
-            "reason": gate.REFUSAL,
+            "reason": quality_gate.REFUSAL,
             "answer": "I'm sorry, but I cannot do that.",
         }
     ]
     assert sum(map(len, made.examples["preference"])) == 3
-    assert made.tallies["preference"].rejected == {gate.REFUSAL: 1}
+    assert made.tallies["preference"].rejected == {quality_gate.REFUSAL: 1}
     assert "sorry" not in repr(made.examples)  # nor did it reach a profile
 
 
@@ -223,8 +223,8 @@ def test_a_rationale_on_the_wrong_side_is_no_example():
     made = annotator(ScriptedLLM(flatterer)).run()
     assert [e.answer[-1] for e in made.examples["rating"][0]] == list("543")
     assert {row["item"]: row["reason"] for row in made.rejected} == {
-        "play": gate.OTHER_SIDE,
-        "show": gate.OTHER_SIDE,
+        "play": quality_gate.OTHER_SIDE,
+        "show": quality_gate.OTHER_SIDE,
     }
 
 

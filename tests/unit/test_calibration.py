@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from recbole_exp3rt.calibration import fit_calibration
+from recbole_exp3rt.evaluator.calibration import fit_calibration
 from recbole_exp3rt.scale import RatingScale
 
 SCALE = RatingScale.between(1, 10)

@@ -12,7 +12,7 @@ import pytest
 COMMAND = """
 import sys
 from pathlib import Path
-from recbole_exp3rt.command import exit_code, make_console
+from recbole_exp3rt.cli.common import exit_code, make_console
 from recbole_exp3rt.errors import UsageError
 
 console = make_console()
@@ -85,8 +85,8 @@ def test_names_that_a_terminal_cannot_show_become_question_marks(environment, tm
 def test_a_signal_is_one_line_and_what_was_being_written_is_put_away(number, code, tmp_path):
     work = """
 import sys, time
-from recbole_exp3rt.command import exit_code
-from recbole_exp3rt.results import whole
+from recbole_exp3rt.cli.common import exit_code
+from recbole_exp3rt.evaluator.results import whole
 
 def work():
     with whole("result") as part:
@@ -110,7 +110,7 @@ sys.exit(exit_code(work))
 
 
 def test_a_disk_that_is_full_or_read_only_is_one_line_wherever_it_is_met(capsys):
-    from recbole_exp3rt.command import exit_code
+    from recbole_exp3rt.cli.common import exit_code
 
     def raising(code):
         def work():
@@ -126,7 +126,7 @@ def test_a_disk_that_is_full_or_read_only_is_one_line_wherever_it_is_met(capsys)
 
 
 def test_signals_of_the_caller_are_as_before():
-    from recbole_exp3rt.command import exit_code
+    from recbole_exp3rt.cli.common import exit_code
 
     before = signal.getsignal(signal.SIGTERM), sys.stdout, sys.stderr
     assert exit_code(lambda: None) == 0

@@ -287,7 +287,7 @@ def test_each_of_200_mutated_rows_is_kept_or_counted(tmp_path, form):
 
 
 def test_half_a_character_in_a_sidecar_is_replaced(tmp_path):
-    from recbole_exp3rt.data.corpus import read_sidecar
+    from recbole_exp3rt.data.train_corpus import read_sidecar
 
     row = {"user_id": "u", "item_id": "i", "title": "So \udc00", "text": "Fun \ud83d"}
     (tmp_path / "d.reviews.jsonl").write_text(json.dumps(row))

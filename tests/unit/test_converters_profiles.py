@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from dataset_converters.__main__ import main
-from recbole_exp3rt.distill.examples import read_examples
-from recbole_exp3rt.distill.training_data import read_card
+from recbole_exp3rt.distill.annotate.examples import read_examples
+from recbole_exp3rt.distill.annotate.training_data import read_card
 
 DATA = Path(os.environ.get("EXP3RT_DATA", Path(__file__).parents[3] / "shared" / "data"))
 

@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from recbole_exp3rt.exports import write_table
+from recbole_exp3rt.evaluator.exports import write_table
 
 TABLE = pd.DataFrame(
     {

@@ -2,7 +2,7 @@
 
 import pytest
 
-from recbole_exp3rt.distill import gate
+from recbole_exp3rt.distill.annotate import quality_gate
 from recbole_exp3rt.llm.base import Completion
 from recbole_exp3rt.scale import RatingScale
 
@@ -17,40 +17,44 @@ RATIONALES = [
     (GOOD + "\n\n**Recommended: Yes**", 6, None),
     (GOOD + " Recommended: yes.", 10, None),
     ("Rationale: " + GOOD + YES, 8, None),
-    (GOOD + YES, 5, gate.OTHER_SIDE),
-    (GOOD + NO, 6, gate.OTHER_SIDE),
-    (GOOD, 8, gate.NO_VERDICT),
-    (GOOD + "\nRecommended: perhaps", 8, gate.NO_VERDICT),
-    ("The user would like it, so it is recommended.", 8, gate.NO_VERDICT),
-    ("", 8, gate.EMPTY),
-    ("  \n", 8, gate.EMPTY),
-    ("Recommended: yes", 8, gate.EMPTY),
-    ("Based on the user's taste, this suits." + YES, 8, gate.OPENS),
-    ("  based on what they like, this suits." + YES, 8, gate.OPENS),
-    ('"I would recommend it for its music.' + YES, 8, gate.OPENS),
-    ("I'd say the user enjoys it." + YES, 8, gate.OPENS),
+    (GOOD + YES, 5, quality_gate.OTHER_SIDE),
+    (GOOD + NO, 6, quality_gate.OTHER_SIDE),
+    (GOOD, 8, quality_gate.NO_VERDICT),
+    (GOOD + "\nRecommended: perhaps", 8, quality_gate.NO_VERDICT),
+    ("The user would like it, so it is recommended.", 8, quality_gate.NO_VERDICT),
+    ("", 8, quality_gate.EMPTY),
+    ("  \n", 8, quality_gate.EMPTY),
+    ("Recommended: yes", 8, quality_gate.EMPTY),
+    ("Based on the user's taste, this suits." + YES, 8, quality_gate.OPENS),
+    ("  based on what they like, this suits." + YES, 8, quality_gate.OPENS),
+    ('"I would recommend it for its music.' + YES, 8, quality_gate.OPENS),
+    ("I'd say the user enjoys it." + YES, 8, quality_gate.OPENS),
     ("The music, based on old songs, suits the user." + YES, 8, None),
-    ("I'm sorry, but I can't help with that.", 8, gate.REFUSAL),
-    ("As an AI language model, I have no taste." + YES, 8, gate.REFUSAL),
-    ("Unfortunately I cannot judge this." + NO, 3, gate.REFUSAL),
+    ("I'm sorry, but I can't help with that.", 8, quality_gate.REFUSAL),
+    ("As an AI language model, I have no taste." + YES, 8, quality_gate.REFUSAL),
+    ("Unfortunately I cannot judge this." + NO, 3, quality_gate.REFUSAL),
     ("The user feels sorry for the hero, and that suits them." + YES, 8, None),
-    (GOOD + "\nPredicted User Rating: 8" + YES, 8, gate.MARKS),
-    ("<Item Profile> says that it suits." + YES, 8, gate.MARKS),
-    ("Recommended: no" + YES, 8, gate.MARKS),
-    ("The user would give it 8/10." + YES, 8, gate.RATING),
+    (GOOD + "\nPredicted User Rating: 8" + YES, 8, quality_gate.MARKS),
+    ("<Item Profile> says that it suits." + YES, 8, quality_gate.MARKS),
+    ("Recommended: no" + YES, 8, quality_gate.MARKS),
+    ("The user would give it 8/10." + YES, 8, quality_gate.RATING),
 ]
 
 
 @pytest.mark.parametrize(("text", "rating", "fault"), RATIONALES)
 def test_a_rationale_is_good_or_rejected_for_a_reason(text, rating, fault):
-    assert gate.rationale_fault(Completion(text), rating, TEN, 6) == fault
+    assert quality_gate.rationale_fault(Completion(text), rating, TEN, 6) == fault
 
 
 def test_an_answer_that_was_cut_off_is_rejected_whatever_it_says():
     cut = Completion(GOOD + YES, finish="length")
-    assert gate.rationale_fault(cut, 8, TEN, 6) == gate.CUT
+    assert quality_gate.rationale_fault(cut, 8, TEN, 6) == quality_gate.CUT
     lists = Completion(" music\n\n[Dislike]\n- no", finish="length")
-    assert gate.preference_fault(lists) == gate.profile_fault(lists, told=True) == gate.CUT
+    assert (
+        quality_gate.preference_fault(lists)
+        == quality_gate.profile_fault(lists, told=True)
+        == quality_gate.CUT
+    )
 
 
 WRITTEN = [
@@ -88,37 +92,37 @@ NOT_WRITTEN = [
 
 @pytest.mark.parametrize("text", WRITTEN)
 def test_a_rating_that_is_written_is_found(text):
-    assert gate.writes_rating(text, TEN)
+    assert quality_gate.writes_rating(text, TEN)
 
 
 @pytest.mark.parametrize("text", NOT_WRITTEN)
 def test_a_number_that_is_no_rating_is_left_alone(text):
-    assert not gate.writes_rating(text, TEN)
+    assert not quality_gate.writes_rating(text, TEN)
 
 
 def test_what_is_a_rating_depends_on_the_scale():
-    assert gate.writes_rating("A score of 9.", TEN)
-    assert not gate.writes_rating("A score of 9.", FIVE)
+    assert quality_gate.writes_rating("A score of 9.", TEN)
+    assert not quality_gate.writes_rating("A score of 9.", FIVE)
 
 
 LISTS = [  # what follows the forced "[Like]\n-"
     (" music\n\n[Dislike]\nNone.", None, None),
     (" None.\n\n[Dislike]\n- noise", None, None),
-    (" None.\n\n[Dislike]\nNone.", None, gate.EMPTY),
+    (" None.\n\n[Dislike]\nNone.", None, quality_gate.EMPTY),
     (" the user is sorry it ended\n\n[Dislike]\nNone.", None, None),
-    (" music and so on", gate.NO_LISTS, gate.NO_LISTS),
-    (" I'm sorry, I cannot do that.", gate.REFUSAL, gate.REFUSAL),
-    (" As an AI, I have none.\n[Dislike]\nNone.", gate.REFUSAL, gate.REFUSAL),
-    ("", gate.EMPTY, gate.EMPTY),
+    (" music and so on", quality_gate.NO_LISTS, quality_gate.NO_LISTS),
+    (" I'm sorry, I cannot do that.", quality_gate.REFUSAL, quality_gate.REFUSAL),
+    (" As an AI, I have none.\n[Dislike]\nNone.", quality_gate.REFUSAL, quality_gate.REFUSAL),
+    ("", quality_gate.EMPTY, quality_gate.EMPTY),
 ]
 
 
 @pytest.mark.parametrize(("text", "of_preference", "of_profile"), LISTS)
 def test_lists_need_both_tags_and_a_profile_something_to_say(text, of_preference, of_profile):
-    assert gate.preference_fault(Completion(text)) == of_preference
-    assert gate.profile_fault(Completion(text), told=True) == of_profile
+    assert quality_gate.preference_fault(Completion(text)) == of_preference
+    assert quality_gate.profile_fault(Completion(text), told=True) == of_profile
 
 
 def test_a_profile_of_nothing_may_be_empty():
     nothing = Completion(" None.\n\n[Dislike]\nNone.")
-    assert gate.profile_fault(nothing, told=False) is None
+    assert quality_gate.profile_fault(nothing, told=False) is None

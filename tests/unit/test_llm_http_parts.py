@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from recbole_exp3rt.llm.base import LLMError
-from recbole_exp3rt.llm.families import Lanes, common_start, families
-from recbole_exp3rt.llm.guard import guarded
-from recbole_exp3rt.llm.http_server import LONGEST_WAIT, back_off, retry_after
-from recbole_exp3rt.llm.load import load_llm
+from recbole_exp3rt.llm.names import load_llm
+from recbole_exp3rt.llm.server.chat_messages import guarded
+from recbole_exp3rt.llm.server.endpoint import LONGEST_WAIT, back_off, retry_after
+from recbole_exp3rt.llm.server.prefix_affinity import Lanes, common_start, families
 
 USERS = ("likes slow films and tea", "likes robots, loud ones", "likes nothing but old westerns")
 ITEMS = ("Rain, a drama", "Steel, with robots", "A very long night")

@@ -5,8 +5,8 @@ import re
 import pytest
 
 from recbole_exp3rt.llm.base import LLMError, Message, Readout, Request
-from recbole_exp3rt.llm.batches import Task, common_prefix, plan
-from recbole_exp3rt.llm.labels import label_tokens
+from recbole_exp3rt.llm.label_tokens import label_tokens
+from recbole_exp3rt.llm.local.batching import Task, common_prefix, plan
 
 END = -1
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from recbole_exp3rt.llm.rates import Limits, Pace, most_tokens
+from recbole_exp3rt.llm.server.rate_limit import Limits, Pace, most_tokens
 
 
 class Clock:

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from recbole_exp3rt.config.known import known_keys
 from recbole_exp3rt.errors import UsageError
-from recbole_exp3rt.known import known_keys
 from recbole_exp3rt.llm.base import Completion, Failure, Message, Request, answer_all
 from recbole_exp3rt.llm.cached import CachedLLM
+from recbole_exp3rt.llm.cost.spending import BudgetReached, Ledger, MeteredLLM, Prices
 from recbole_exp3rt.llm.scripted import ScriptedLLM
-from recbole_exp3rt.llm.spending import BudgetReached, Ledger, MeteredLLM, Prices
 from recbole_exp3rt.llm.store import Store
 
 ROOT = Path(__file__).parents[2]
@@ -255,7 +255,7 @@ def test_a_ledger_that_cannot_be_written_is_one_line(tmp_path):
 
 WRITES = """
 import sys
-from recbole_exp3rt.llm.spending import Ledger
+from recbole_exp3rt.llm.cost.spending import Ledger
 ledger = Ledger(sys.argv[1])
 for n in range(int(sys.argv[2])):
     ledger.add("openai:m@1", 1, 1, 0.5)

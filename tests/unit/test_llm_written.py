@@ -5,7 +5,7 @@ import math
 import pytest
 
 from recbole_exp3rt.llm.base import Readout
-from recbole_exp3rt.llm.written import Step, all_on, find_label, from_top
+from recbole_exp3rt.llm.server.written_labels import Step, all_on, find_label, from_top
 
 DIGITS = Readout("\nPredicted User Rating: ", tuple("0123456789"))
 TEN = Readout("\nPredicted User Rating: ", tuple(str(n) for n in range(1, 11)))

@@ -9,7 +9,7 @@ from recbole_exp3rt.prompts import load_prompts
 from recbole_exp3rt.records import Description, Profile, Review
 from recbole_exp3rt.scale import RatingScale
 from recbole_exp3rt.stages.counts import NothingRated
-from recbole_exp3rt.stages.run import TRIALS, Models, Pipeline, StageSettings
+from recbole_exp3rt.stages.pipeline import TRIALS, Models, Pipeline, StageSettings
 
 SCALE = RatingScale.between(1, 5)
 REVIEWS = [

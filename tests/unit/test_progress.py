@@ -4,7 +4,7 @@ import io
 
 from rich.console import Console
 
-from recbole_exp3rt import progress
+from recbole_exp3rt.display import progress
 from recbole_exp3rt.llm.base import Completion
 
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from recbole_exp3rt.config.settings import RunSettings, Settings
 from recbole_exp3rt.errors import UsageError
+from recbole_exp3rt.model.rater import notes
 from recbole_exp3rt.paths import properties_dir
-from recbole_exp3rt.rater import notes
-from recbole_exp3rt.settings import RunSettings, Settings
 
 
 def config(**changes):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from recbole_exp3rt.significance import rmse_difference
+from recbole_exp3rt.evaluator.significance import rmse_difference
 
 
 def test_the_difference_is_that_of_the_rmses():

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from recbole_exp3rt import terminal
-from recbole_exp3rt.command import exit_code
+from recbole_exp3rt.cli.common import exit_code
+from recbole_exp3rt.config.settings import Reader
+from recbole_exp3rt.display import terminal
+from recbole_exp3rt.display.progress import ConsoleProgress
 from recbole_exp3rt.errors import UsageError
-from recbole_exp3rt.progress import ConsoleProgress
-from recbole_exp3rt.results import Row, show_ranking, show_ratings
-from recbole_exp3rt.settings import Reader
-from recbole_exp3rt.urls import bare, masked, wrong_with
+from recbole_exp3rt.evaluator.results import Row, show_ranking, show_ratings
+from recbole_exp3rt.llm.server.urls import bare, masked, wrong_with
 
 ROOT = Path(__file__).parents[2]
 EVIL = "openai:m:1 [bold]b[/bold] [/] \x1b[31m\x1b]0;title\x07\x9b2J\u202e\ud83d"

@@ -7,11 +7,11 @@ from types import SimpleNamespace
 import pytest
 
 from recbole_exp3rt.llm.base import Completion, Message, Readout, Request
-from recbole_exp3rt.llm.chat import Chat
-from recbole_exp3rt.llm.chat_route import ChatRoute, said_in
-from recbole_exp3rt.llm.http_server import Empty
+from recbole_exp3rt.llm.local.chat_template import Chat
+from recbole_exp3rt.llm.server.chat_route import ChatRoute, said_in
+from recbole_exp3rt.llm.server.endpoint import Empty
+from recbole_exp3rt.llm.server.written_labels import find_label
 from recbole_exp3rt.llm.thoughts import answering, opened_by, part
-from recbole_exp3rt.llm.written import find_label
 from recbole_exp3rt.records import Description, Profile
 from recbole_exp3rt.scale import RatingScale
 from recbole_exp3rt.stages import rating, rationale

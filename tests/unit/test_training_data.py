@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from recbole_exp3rt.distill.examples import TASKS, Example, read_examples, write_examples
-from recbole_exp3rt.distill.training_data import (
+from recbole_exp3rt.distill.annotate.examples import TASKS, Example, read_examples, write_examples
+from recbole_exp3rt.distill.annotate.training_data import (
     DataCard,
     counts_of,
     read_card,
@@ -124,7 +124,7 @@ def test_a_folder_is_replaced_as_a_whole_or_not_at_all(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("recbole_exp3rt.distill.training_data.write_examples", full)
+    monkeypatch.setattr("recbole_exp3rt.distill.annotate.training_data.write_examples", full)
     with pytest.raises(UsageError, match="No space left on device"):
         write_training_data(folder, DATA, card())
     assert set(read_examples(folder)) == {"rating"} and list(tmp_path.iterdir()) == [folder]

@@ -1,0 +1,215 @@
+"""What all commands share: settings read, errors told in one line, libraries kept quiet."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import signal
+import sys
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from importlib import import_module
+from typing import Any
+
+from rich.console import Console
+
+from recbole_exp3rt.display.terminal import escape, plain, standard
+from recbole_exp3rt.errors import UsageError
+from recbole_exp3rt.llm.base import LLMError
+from recbole_exp3rt.llm.cost.spending import BudgetReached
+from recbole_exp3rt.llm.server.urls import masked
+from recbole_exp3rt.stages.counts import NothingRated
+
+# Data sets that come with the package: name -> what makes it where it is missing.
+BUILT_IN = {"sample": "dataset_converters.sample"}
+
+
+# Of an OSError: what is no fault of the program
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+MACHINE = (*FULL, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EMFILE, errno.ENOMEM)
+
+
+def exit_code(work: Callable[[], None]) -> int:
+    """Do `work` for the command line: 0, or what went wrong in one line, and its code.
+
+    2: what was given cannot be; 3: the budget is spent; 130, 143: stopped by Ctrl-C, by a signal.
+    Work goes on to its end where nobody reads what it prints.
+    """
+    open_streams()
+    out, err = Steady(sys.stdout), Steady(sys.stderr)
+    sys.stdout, sys.stderr = out, err
+    try:
+        with _signals():
+            code = _coded(work)
+        out.flush()
+        if code == 0 and out.error and not isinstance(out.error, BrokenPipeError):
+            reason = out.error.strerror or out.error
+            print(f"error: standard output cannot be written: {reason}", file=err)
+            code = 2
+        return code
+    finally:
+        sys.stdout, sys.stderr = out.leave(), err.leave()
+
+
+def _coded(work: Callable[[], None]) -> int:
+    try:
+        work()
+    except BudgetReached as reached:
+        print(plain(f"stopped: {reached}"), file=sys.stderr)
+        return 3
+    except NothingRated as nothing:
+        print(plain(masked(f"stopped: {' '.join(str(nothing).split())}")), file=sys.stderr)
+        return 4
+    except (UsageError, LLMError) as error:
+        print(plain(masked(f"error: {' '.join(str(error).split())}")), file=sys.stderr)
+        return 2
+    except KeyboardInterrupt as stop:
+        print("stopped; the same command goes on with the answers so far", file=sys.stderr)
+        return 128 + getattr(stop, "signal", signal.SIGINT)
+    except OSError as error:
+        if error.errno not in MACHINE:
+            raise
+        where = f" ({error.filename})" if error.filename else ""
+        print(plain(f"error: {error.strerror}{where}"), file=sys.stderr)
+        return 2
+    except MemoryError as error:
+        print(f"error: out of memory ({error}); free some, or give less data", file=sys.stderr)
+        return 2
+    return 0
+
+
+def make_console() -> Console:
+    """The console of a command: as wide as its terminal, 110 columns where there is none."""
+    open_streams()
+    return standard()
+
+
+def open_streams() -> None:
+    """Give a process that was started without its standard streams the null device: a file that
+    takes the free number would be printed into."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number: this one
+        if getattr(sys, name) is None:
+            mode = "r" if name == "stdin" else "w"
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
+
+
+class Steady:
+    """A standard stream that never ends the work: what it cannot encode becomes a question mark,
+    and it falls silent at the first error, which is kept."""
+
+    def __init__(self, stream: Any) -> None:
+        self.stream = stream
+        self.error: OSError | None = None
+
+    def write(self, text: str) -> int:
+        if self.error is None:
+            try:
+                self.stream.write(text)
+            except UnicodeEncodeError:
+                code = self.stream.encoding
+                self.stream.write(text.encode(code, "replace").decode(code))
+            except OSError as error:
+                self.error = error
+        return len(text)
+
+    def flush(self) -> None:
+        if self.error is None:
+            try:
+                self.stream.flush()
+            except OSError as error:
+                self.error = error
+
+    def leave(self) -> Any:
+        """The stream itself; what it still holds goes nowhere if it is broken."""
+        self.flush()
+        if self.error is not None:
+            with suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), self.stream.fileno())
+        return self.stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+
+class Stopped(KeyboardInterrupt):
+    """The process was asked to end by a signal other than Ctrl-C's."""
+
+    def __init__(self, number: int) -> None:
+        self.signal = number
+
+
+@contextmanager
+def _signals() -> Iterator[None]:
+    """SIGTERM and SIGHUP end the work as Ctrl-C does; a second one ends the process at once."""
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    if threading.current_thread() is not threading.main_thread():
+        numbers = []
+
+    def stop(number: int, frame: Any) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        raise Stopped(number)
+
+    # one that is ignored stays so: nohup
+    numbers = [number for number in numbers if signal.getsignal(number) == signal.SIG_DFL]
+    for number in numbers:
+        signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def load_config(
+    model: str | None,
+    dataset: str | None,
+    config_files: Sequence[str],
+    config_dict: Mapping[str, Any] | None,
+    console: Console,
+    read_command_line: bool,
+) -> Any:
+    """The settings; a data set that comes with the package is made where it is missing."""
+    from recbole_exp3rt.config.checks import MissingDataset
+    from recbole_exp3rt.config.configurator import Config
+
+    arguments = (model, dataset, list(config_files), dict(config_dict or {}), read_command_line)
+    try:
+        return Config(*arguments)
+    except MissingDataset as missing:
+        if missing.name not in BUILT_IN:
+            raise
+        console.print(escape(f"Making the synthetic data set {missing.name} in {missing.folder}"))
+        import_module(BUILT_IN[missing.name]).make_sample(missing.folder)
+    return Config(*arguments)
+
+
+@contextmanager
+def noting(console: Console, notes: list[str] | None = None) -> Iterator[None]:
+    """Prints what is warned of meanwhile as notes, but for those in `notes`, which it joins."""
+    known = [] if notes is None else notes
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always", UserWarning)
+        yield
+    texts = [str(one.message) for one in said if issubclass(one.category, UserWarning)]
+    for text in dict.fromkeys(texts):
+        if text in known:
+            continue
+        known.append(text)
+        console.print(f"note: {escape(text)}", soft_wrap=True)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """No deprecations and chatter that RecBole's user can do nothing about."""
+    logging.getLogger().setLevel(logging.WARNING)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        warnings.simplefilter("ignore", DeprecationWarning)
+        yield

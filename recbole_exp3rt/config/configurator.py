@@ -1,0 +1,303 @@
+"""RecBole's Config with our layers below the user's values, and errors that name the remedy.
+
+Later layers win: RecBole's defaults, our overall.yaml, rating.yaml or ranking.yaml, our
+model/<Model>.yaml, our dataset/<data set>.yaml, model/<Model>-<data set>.yaml, the file
+<data set>.yaml beside the data (`dataset_file.py`: what a data set may say), the user's files, the
+user's dictionary, and, for run_recbole.py alone, the command line. `eval_args` is merged key by
+key, so that a data set can say how it is split and a model how it is measured.
+
+A setting that shapes one model belongs to the run's own model; another model of the run, such as
+a baseline, is given one as `<Model>.<setting>`: `LightGCN.reg_weight`.
+"""
+
+from __future__ import annotations
+
+import ast
+import codecs
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from recbole_exp3rt.config import compat
+from recbole_exp3rt.errors import UsageError, nearest
+from recbole_exp3rt.llm.server.urls import masked
+from recbole_exp3rt.paths import properties_dir
+
+compat.apply()
+
+from recbole.config import Config as RecBoleConfig  # noqa: E402
+from recbole.utils import ModelType  # noqa: E402
+
+from recbole_exp3rt.config.checks import (  # noqa: E402
+    Kind,
+    check_dataset,
+    check_eval_args,
+    check_keys,
+    check_measured,
+    check_metrics,
+    check_shaping,
+    check_values,
+    gpu_ids,
+    kinds_measured,
+    metrics_of,
+)
+from recbole_exp3rt.config.dataset_file import read_dataset_file  # noqa: E402
+from recbole_exp3rt.config.known import model_values, recbole_models, shaping_keys  # noqa: E402
+from recbole_exp3rt.config.registry import MODELS, find_model  # noqa: E402
+
+METRICS = ("metrics", "valid_metric")
+USUAL = {"model": "EXP3RT", "dataset": "sample"}  # of run_recbole.py alone
+IDENTITY = ("model", "dataset", "config_files")
+# What belongs to one kind of measurement, and must not follow the user's values to the other.
+OF_KIND = ("train_neg_sample_args", "LABEL_FIELD", "threshold")
+
+
+class Config(RecBoleConfig):  # type: ignore[misc]
+    """All settings of a run.
+
+    Raises: UsageError for a key nobody knows, an unknown model, a data set that does not exist,
+    and whatever value RecBole refuses.
+    """
+
+    def __init__(
+        self,
+        model: str | type | None = None,
+        dataset: str | None = None,
+        config_file_list: Sequence[str] | None = None,
+        config_dict: Mapping[str, Any] | None = None,
+        read_command_line: bool = False,
+    ) -> None:
+        self.read_command_line = read_command_line
+        try:
+            super().__init__(model, dataset, config_file_list, dict(config_dict or {}))
+        except UsageError:
+            raise
+        except yaml.YAMLError as error:
+            raise UsageError(f"a settings file is not YAML: {_one_line(error)}") from error
+        except FileNotFoundError as error:
+            raise UsageError(f"no settings file {error.filename}; check config_files") from error
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(f"a settings file cannot be read: {_one_line(error)}") from error
+        except KeyError as error:
+            raise UsageError(_one_line(error.args[0])) from error
+        except (ValueError, TypeError, NotImplementedError, RuntimeError, AttributeError) as error:
+            raise UsageError(f"{_one_line(error)}; check the settings") from error
+
+    @property
+    def kind(self) -> Kind:
+        return kind_of(self.model, self.model_class)
+
+    def given(self) -> dict[str, Any]:
+        """What the user set, beside the model and the data set: enough to make this again."""
+        return {k: v for k, v in self.external_config_dict.items() if k not in IDENTITY}
+
+    def for_model(self, model: str, **values: Any) -> Config:
+        """The same run's config for another model: the user's values, then `values`.
+
+        A model is measured by what fits its kind; a sampling chosen for ratings does not follow
+        to a ranking model, nor back; what shapes this model follows to no other.
+        """
+        external = self.given()
+        if model != self.model:
+            own = {"search"} | shaping_keys(model) | shaping_keys(self.model)
+            external = {k: v for k, v in external.items() if k not in own}
+        kind = kind_of(model, find_model(model))
+        metrics = metrics_of(external, kind)
+        external = {k: v for k, v in external.items() if k not in METRICS} | metrics
+        if kind != self.kind:
+            external = {k: v for k, v in external.items() if k not in OF_KIND}
+            if isinstance(external.get("eval_args"), Mapping):
+                external["eval_args"] = {
+                    k: v for k, v in external["eval_args"].items() if k != "mode"
+                }
+        return Config(model, self.dataset, config_dict={**external, **values})
+
+    # --- RecBole's hooks
+
+    def compatibility_settings(self) -> None:
+        compat.apply()
+
+    def _convert_config_dict(self, config_dict: dict[str, Any]) -> dict[str, Any]:
+        """Texts that spell a Python value become it; RecBole would run them as code."""
+        return {key: _value(value) for key, value in config_dict.items()}
+
+    def _load_config_files(self, file_list: Sequence[str] | None) -> dict[str, Any]:
+        values: dict[str, Any] = {}
+        for file in file_list or ():
+            lay_over(values, read_layer(file, self.yaml_loader))
+        return values
+
+    def _load_cmd_line(self) -> dict[str, Any]:
+        if not self.read_command_line:
+            return {}
+        return self._convert_config_dict(parse_arguments(sys.argv[1:]))
+
+    def _merge_external_config_dict(self) -> None:
+        self.external_config_dict: dict[str, Any] = {}
+        for layer in (self.file_config_dict, self.variable_config_dict, self.cmd_config_dict):
+            check_keys(layer)
+            lay_over(self.external_config_dict, layer)
+
+    def _get_model_and_dataset(
+        self, model: str | type | None, dataset: str | None
+    ) -> tuple[str, type, str]:
+        usual = USUAL if self.read_command_line else {}
+        model = model or self.external_config_dict.get("model", usual.get("model"))
+        dataset = dataset or self.external_config_dict.get("dataset", usual.get("dataset"))
+        if model is None:
+            raise UsageError("no model; name one, such as --model=EXP3RT")
+        if dataset is None:
+            raise UsageError("no data set; name one, such as --dataset=sample")
+        if isinstance(model, type):
+            return model.__name__, model, str(dataset)
+        name = str(model)
+        if name not in MODELS and name not in recbole_models():
+            hint = nearest(name, [*MODELS, *recbole_models()])
+            raise UsageError(f"model={name} is neither ours nor one of RecBole's{hint}")
+        model_class = find_model(name)
+        if getattr(model_class, "type", None) in (ModelType.SEQUENTIAL, ModelType.KNOWLEDGE):
+            raise UsageError(
+                f"model={name} needs sequences or a knowledge graph, which a run has not; "
+                "take LightGCN, BPR or another general model"
+            )
+        return name, model_class, str(dataset)
+
+    def _load_internal_config_dict(self, model: str, model_class: type, dataset: str) -> None:
+        super()._load_internal_config_dict(model, model_class, dataset)
+        internal = self.internal_config_dict
+        external = self.external_config_dict
+        check_shaping(external, model)
+        for key in list(external):
+            if key.startswith(f"{model}."):
+                external[key.partition(".")[2]] = external[key]
+        kind = kind_of(model, model_class)
+        # RecBole's measurement of context models (AUC) is no rating's and no ranking's.
+        ours = properties_dir()
+        layers = (
+            "overall",
+            kind,
+            f"model/{model}",
+            f"dataset/{dataset}",
+            f"model/{model}-{dataset}",
+        )
+        for name in layers:
+            if (ours / f"{name}.yaml").is_file():
+                lay_over(internal, read_layer(ours / f"{name}.yaml", self.yaml_loader))
+        data_path = self.external_config_dict.get("data_path", internal["data_path"])
+        lay_over(internal, read_dataset_file(Path(str(data_path)) / dataset / f"{dataset}.yaml"))
+
+    def _get_final_config_dict(self) -> dict[str, Any]:
+        final = dict(self.internal_config_dict)
+        lay_over(final, self.external_config_dict)
+        return {**final, **columns_read(final, kind_of(self.model, self.model_class))}
+
+    def _set_default_parameters(self) -> None:
+        external = self.external_config_dict
+        check_values(external, self.internal_config_dict, self.model)
+        for name, value in external.items():  # those for other models, before any work
+            model, dot, key = name.rpartition(".")
+            if dot:
+                check_values({key: value}, model_values(model), model, prefix=f"{model}.")
+        final = self.final_config_dict
+        if isinstance(final["topk"], int):
+            final["topk"] = [final["topk"]]
+        kind = kind_of(self.model, self.model_class)
+        check_metrics(
+            final,
+            self.internal_config_dict,
+            kinds_measured(kind, self.model, final["task"]),
+            kind,
+            given=external,
+        )
+        super()._set_default_parameters()
+        check_eval_args(final, kind)
+        check_measured(final, kind, self.model)
+        check_dataset(final)
+
+    def _init_device(self) -> None:
+        self.final_config_dict["gpu_id"] = gpu_ids(self.final_config_dict["gpu_id"])
+        super()._init_device()
+        if not self.final_config_dict["use_gpu"]:  # RecBole looks at gpu_id alone
+            import torch
+
+            self.final_config_dict["device"] = torch.device("cpu")
+
+
+def kind_of(model: str, model_class: type) -> Kind:
+    """What a model is measured by: given ratings, full-sort ranking, or as RecBole says."""
+    if model in MODELS:
+        return MODELS[model].kind
+    own = getattr(model_class, "type", None)
+    return "other" if own in (ModelType.CONTEXT, ModelType.DECISIONTREE) else "ranking"
+
+
+def columns_read(values: Mapping[str, Any], kind: Kind) -> dict[str, Any]:
+    """How the atomic files are read, where the settings leave it open.
+
+    A rating model learns the rating column, whatever its name; UTF-8 may begin with its mark.
+    """
+    read: dict[str, Any] = {}
+    if kind == "rating" and values.get("LABEL_FIELD") is None:
+        read["LABEL_FIELD"] = values["RATING_FIELD"]
+    encoding = values.get("encoding") or "utf-8"
+    with suppress(LookupError):  # RecBole says so when it reads
+        if codecs.lookup(encoding).name == "utf-8":
+            encoding = "utf-8-sig"
+    return read | {"encoding": encoding}
+
+
+def parse_arguments(arguments: Iterable[str]) -> dict[str, str]:
+    """`--key=value` arguments as they are written. Raises: UsageError for any other form."""
+    values: dict[str, str] = {}
+    for argument in arguments:
+        key, equals, value = argument[2:].partition("=")
+        if not argument.startswith("--") or not equals or not key:
+            raise UsageError(f"argument {masked(argument)!r} is not of the form --key=value")
+        if values.get(key, value) != value:
+            raise UsageError(
+                f"--{key} is given twice, as {masked(values[key])} and as {masked(value)}; keep one"
+            )
+        values[key] = value
+    return values
+
+
+def _value(text: Any) -> Any:
+    if not isinstance(text, str):
+        return text
+    words = {"true": True, "false": False, "none": None, "~": None, "null": None}
+    if text.lower() in words:
+        return words[text.lower()]
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return text
+    plain = (str, int, float, list, tuple, dict)
+    return value if isinstance(value, plain) else text
+
+
+def lay_over(target: dict[str, Any], layer: Mapping[str, Any]) -> None:
+    """Lay `layer` over `target`; `eval_args` key by key."""
+    for key, value in layer.items():
+        below = target.get(key)
+        if key == "eval_args" and isinstance(value, Mapping) and isinstance(below, Mapping):
+            value = {**below, **value}
+        target[key] = value
+
+
+def read_layer(path: str | Path, loader: Any) -> dict[str, Any]:
+    """The settings of a YAML file. Raises: UsageError if it holds anything else."""
+    with open(path, encoding="utf-8") as file:
+        values = yaml.load(file, Loader=loader)  # of a file, errors name it
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise UsageError(f"{path} does not hold settings of the form key: value")
+    return values
+
+
+def _one_line(error: object) -> str:
+    return " ".join(str(error).split()).rstrip(".;")

@@ -1,0 +1,62 @@
+"""Progress of long steps: a bar with time left on a terminal, a line now and then elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from datetime import timedelta
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from recbole_exp3rt.display.terminal import escape, plain
+from recbole_exp3rt.llm.base import Answer
+
+EVERY = 15.0  # seconds between two lines where there is no terminal
+FEW = 20  # a share of one in as many tells how long the rest takes
+
+
+class ConsoleProgress:
+    """Wraps the answers of a step as they arrive; see `stages.run.Progress`."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+
+    def __call__(
+        self, answers: Iterable[tuple[int, Answer]], total: int, title: str
+    ) -> Iterator[tuple[int, Answer]]:
+        if self.console.is_terminal and not self.console.is_dumb_terminal:
+            yield from self._bar(answers, total, title)
+        else:
+            yield from self._lines(answers, total, title)
+
+    def _bar(
+        self, answers: Iterable[tuple[int, Answer]], total: int, title: str
+    ) -> Iterator[tuple[int, Answer]]:
+        what = TextColumn("{task.description}", markup=False)
+        columns = (what, BarColumn(), MofNCompleteColumn())
+        with Progress(*columns, TimeRemainingColumn(), console=self.console) as bar:
+            task = bar.add_task(plain(title), total=total)
+            for answer in answers:
+                bar.advance(task)
+                yield answer
+
+    def _lines(
+        self, answers: Iterable[tuple[int, Answer]], total: int, title: str
+    ) -> Iterator[tuple[int, Answer]]:
+        start = said = last = time.monotonic()
+        done = 0
+        for done, answer in enumerate(answers, 1):
+            now = time.monotonic()
+            before = done - 1
+            if before and now - said >= EVERY:
+                # Answers come in bursts: the pace is that of the bursts before this one. A few
+                # that came first tell no pace: all prompts of their batch were read by then.
+                left = timedelta(seconds=round((last - start) / before * (total - before)))
+                about = f", about {left} left" if FEW * before >= total else ""
+                self.console.print(f"{escape(title)}: {before:,} of {total:,}{about}")
+                said = now
+            yield answer
+            last = now
+        took = timedelta(seconds=round(time.monotonic() - start))
+        self.console.print(f"{escape(title)}: {done:,} of {total:,} in {took}")

@@ -1,0 +1,129 @@
+"""`--train=true`: annotate the train part, train a student on it, and let it take its steps.
+
+What is there already, from an earlier run with the same settings, is used. The student takes every
+step that no other model is named for, and learns the tasks of these steps alone.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from recbole_exp3rt.annotate import annotate_config
+from recbole_exp3rt.config.configurator import Config
+from recbole_exp3rt.config.settings import Settings
+from recbole_exp3rt.data.split import load_split
+from recbole_exp3rt.display.terminal import escape
+from recbole_exp3rt.distill.annotate.options import AnnotateSettings
+from recbole_exp3rt.distill.annotate.training_data import CARD, read_card
+from recbole_exp3rt.distill.train.presets import GROUPS, TrainSettings, make_settings
+from recbole_exp3rt.errors import UsageError, changed
+from recbole_exp3rt.llm.card import CARD as STUDENT_CARD
+from recbole_exp3rt.llm.names import base_of
+from recbole_exp3rt.prompts import load_prompts
+
+# Of the settings of the steps, those that what a student learns hangs on.
+LEARNED = (
+    "item_profile",
+    "helpful_top",
+    "neighbors",
+    "profile_reviews",
+    "profile_leave_one_out",
+    "use_reasoning",
+    "use_bias",
+)
+
+
+def teach(config: Config, console: Console) -> None:
+    """Name the trained student in `config`, making it where it is not there.
+
+    Raises: UsageError, LLMError with one line; what was paid for and trained so far is kept.
+    """
+    from recbole_exp3rt.train import check, train
+
+    settings = Settings.from_config(config)
+    steps = [step for step in GROUPS if config[f"{step}_model"] is None]
+    if not steps:
+        raise UsageError(
+            "train=True, but a model is named for every step: leave out preference_model, "
+            "profile_model or rating_model for what the student is to do"
+        )
+    reasons = settings.stages.use_reasoning
+    own = AnnotateSettings.from_config(config, config.dataset, use_reasoning=reasons)
+    wanted = _training(config, settings, steps, own.folder)
+    student = Path(wanted.output)
+    if wanted.adapters == "mixed":
+        folders = dict.fromkeys(steps, student)
+    else:
+        folders = {step: student / step for step in steps}
+    trained = all((folder / STUDENT_CARD).is_file() for folder in folders.values())
+    if not trained:
+        check(wanted)  # before a teacher is paid
+    if (own.folder / CARD).is_file():
+        _check_annotated(config, settings, own)
+        console.print(f"Training data: {escape(str(own.folder))}, as it is")
+    else:
+        annotate_config(config, console)
+    if trained:
+        _check_trained(wanted, set(folders.values()))
+        console.print(f"Student: {escape(str(student))}, as it is")
+    else:
+        train(wanted, say=lambda text: console.print(escape(text)))
+    for step, folder in folders.items():
+        config[f"{step}_model"] = str(folder)
+
+
+def _training(
+    config: Config, settings: Settings, steps: Sequence[str], data: Path
+) -> TrainSettings:
+    arguments = config["train_args"] or {}
+    if not isinstance(arguments, dict):
+        raise UsageError(f"train_args={arguments!r} maps no settings, such as {{'epochs': 1}}")
+    given: dict[str, Any] = {"seed": config["seed"], **arguments}
+    student = config["train_dir"] or Path("saved") / f"{config.dataset}-taught"
+    return make_settings(
+        {
+            **given,
+            "data": str(data),
+            "output": str(student),
+            # an adapter is no base to train
+            "base": given.get("base") or base_of(settings.student) or settings.student,
+            "tasks": [task for step in steps for task in GROUPS[step]],
+        }
+    )
+
+
+def _check_annotated(config: Config, settings: Settings, own: AnnotateSettings) -> None:
+    """Raises: UsageError if what stands in the folder was made by other settings."""
+    card = read_card(own.folder)
+    if card["split"] != load_split(config).digest:
+        raise UsageError(
+            f"annotate_dir={own.folder} was annotated on another split; name another folder"
+        )
+    if card.get("prompts") != load_prompts(settings.prompt_dir).digest:
+        raise UsageError(
+            f"annotate_dir={own.folder} was annotated with other prompts; name another folder"
+        )
+    ours = {**own.shown(), **{key: getattr(settings.stages, key) for key in LEARNED}}
+    if other := changed(ours, card.get("settings") or {}):
+        raise UsageError(
+            f"annotate_dir={own.folder} was annotated with {other}; name another folder, or "
+            "delete it"
+        )
+
+
+def _check_trained(wanted: TrainSettings, folders: Collection[Path]) -> None:
+    """Raises: UsageError if a finished student was trained by other settings, or on other data."""
+    from recbole_exp3rt.train import other_than
+
+    for folder in folders:
+        told = json.loads((folder / STUDENT_CARD).read_text(encoding="utf-8"))
+        if other := other_than(told, wanted):
+            raise UsageError(
+                f"train_dir={wanted.output} holds a student trained with {other}; name another "
+                "folder, or delete it"
+            )

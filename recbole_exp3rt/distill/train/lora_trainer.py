@@ -1,0 +1,399 @@
+"""One adapter, trained by TRL: LoRA on a base that may be quantised, loss on the answer alone.
+
+Checkpoints stand in a folder of their own until the adapter is finished; the best adapter so far
+is kept beside them. What it does not know: where examples come from, or the student's card.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from peft import LoraConfig
+from torch.nn.functional import cross_entropy
+from transformers import PrinterCallback, TrainerCallback, TrainerState, set_seed
+from trl.trainer.sft_config import SFTConfig
+from trl.trainer.sft_trainer import SFTTrainer
+
+from recbole_exp3rt.distill.train.cpu_lora import speed_up
+from recbole_exp3rt.distill.train.encode import IGNORED, Encoded
+from recbole_exp3rt.distill.train.order import EpochOrder
+from recbole_exp3rt.distill.train.packing import before_ends, one_row
+from recbole_exp3rt.distill.train.presets import TrainSettings
+from recbole_exp3rt.errors import UsageError
+
+BEST = "best"
+MICRO_BATCH = 8
+STATE = "trainer_state.json"
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """How a training went. Losses are natural-log, a token of the answer."""
+
+    loss: list[tuple[int, float]]  # (step, loss)
+    eval_loss: list[tuple[float, float]]  # (epoch, loss)
+    best_epoch: float
+    seconds: float
+    tokens: int  # that went through the model in training, padding left out
+
+    @property
+    def best_loss(self) -> float:
+        return min(loss for _, loss in self.eval_loss)
+
+    def summary(self) -> dict[str, Any]:
+        return {
+            "loss": self.loss,
+            "eval_loss": self.eval_loss,
+            "best_epoch": self.best_epoch,
+            "best_eval_loss": self.best_loss,
+            "seconds": round(self.seconds, 1),
+            "tokens": self.tokens,
+            "tokens_per_second": round(self.tokens / self.seconds, 1) if self.seconds else 0.0,
+        }
+
+
+class AnswerTrainer(SFTTrainer):
+    """TRL's trainer with the output layer computed where there is loss, on any device.
+
+    TRL does so with its own kernels on a GPU alone; with a vocabulary of 49,000 the prompt's
+    positions are a fifth of all work on a CPU. Evaluation is a mean over tokens, not batches.
+    A rating's label may weigh more than another token in training, never in evaluation.
+    """
+
+    rating_weight = 1.0
+    rating_ids: Sequence[int] = ()  # tokens that a rating is made of
+    rating_length = 1  # the most tokens of a rating
+    end_ids: Sequence[int] = ()  # tokens that end a turn
+
+    def compute_loss(
+        self,
+        model: Any,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Any = None,
+    ) -> Any:
+        labels = inputs.pop("labels")[:, 1:]
+        kept = (labels != IGNORED).any(dim=0).nonzero().squeeze(-1)
+        labels = labels[:, kept]
+        out = model(**inputs, logits_to_keep=kept, use_cache=False)
+        losses = cross_entropy(
+            out.logits.float().flatten(0, 1),
+            labels.flatten(),
+            ignore_index=IGNORED,
+            reduction="none",
+        ).view_as(labels)
+        if model.training and self.rating_weight != 1:
+            losses = torch.where(self._is_rating(labels), self.rating_weight * losses, losses)
+        total = losses.sum()
+        count = (labels != IGNORED).sum()
+        if not model.training:
+            sums = self.accelerator.gather(torch.stack([total.detach(), count.to(total)])[None])
+            self._eval_sums.append(sums.sum(dim=0).tolist())
+        if num_items_in_batch is None:
+            loss = total / count.clamp(min=1)
+        else:  # counted over all processes, whose gradients are averaged
+            loss = total / num_items_in_batch
+            if self.args.average_tokens_across_devices:
+                loss = loss * self.accelerator.num_processes
+        return (loss, out) if return_outputs else loss
+
+    def _is_rating(self, labels: torch.Tensor) -> torch.Tensor:
+        """Which labels are a rating's, with the end of the turn behind it: [rows, columns]."""
+        ratings, ends = (labels.new_tensor(ids) for ids in (self.rating_ids, self.end_ids))
+        return before_ends(
+            torch.isin(labels, ratings), torch.isin(labels, ends), self.rating_length
+        )
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> Any:
+        self._eval_sums: list[list[float]] = []
+        return super().evaluate(*args, **kwargs)
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        if "eval_loss" in logs and self._eval_sums:
+            total, count = (sum(column) for column in zip(*self._eval_sums, strict=True))
+            logs["eval_loss"] = total / max(count, 1)
+        super().log(logs, start_time)
+
+    def _get_train_sampler(self, *args: Any, **kwargs: Any) -> Any:
+        return EpochOrder(super()._get_train_sampler(*args, **kwargs), self)
+
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        """None: the student has a card of its own."""
+
+
+class Watch(TrainerCallback):
+    """Evaluation each epoch, the best adapter kept, an early stop, checkpoints by the clock.
+
+    All of it follows from the log, so that a training that goes on decides as one undisturbed.
+    """
+
+    def __init__(
+        self, folder: Path, settings: TrainSettings, say: Callable[[str], None], before: float
+    ) -> None:
+        self.folder = folder
+        self.settings = settings
+        self.say = say
+        self.before = before  # seconds spent by processes that died
+        self.start = time.monotonic()
+        self.saved = self.start
+        self.trainer: Any = None
+
+    @property
+    def seconds(self) -> float:
+        return self.before + time.monotonic() - self.start
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        due = time.monotonic() - self.saved > 60 * self.settings.checkpoint_minutes
+        # one clock for all processes: they save together
+        if self.trainer.accelerator.num_processes > 1:
+            flag = torch.tensor([float(due)], device=self.trainer.accelerator.device)
+            due = bool(self.trainer.accelerator.gather(flag)[0].item())
+        # Where an epoch ends, its evaluation comes first: what goes on from before has none
+        steps = state.max_steps / args.num_train_epochs
+        ended = state.global_step >= state.max_steps or state.global_step % steps == 0
+        control.should_save = due and not ended
+
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        control.should_evaluate = True
+        control.should_save = True
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        losses = eval_losses(state.log_history)
+        best = min(losses, key=lambda pair: pair[1])
+        epoch, loss = losses[-1]
+        better = best == losses[-1]
+        self.say(
+            f"  epoch {epoch:.3g}: evaluation loss {loss:.4f} a token"
+            + ("" if better else f", no better than {best[1]:.4f}")
+        )
+        if better:
+            self.keep()
+        if stops(losses, self.settings.patience):
+            control.should_training_stop = True
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.saved = time.monotonic()
+        if state.is_world_process_zero:
+            (self.folder / "seconds").write_text(f"{self.seconds:.1f}")
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+        if not logs or "loss" not in logs or not state.is_world_process_zero:
+            return
+        tenth = max(state.max_steps // 10, 1)
+        if state.global_step % tenth == 0 or state.global_step == state.max_steps:
+            self.say(
+                f"  step {state.global_step} of {state.max_steps}: loss {logs['loss']:.4f}, "
+                f"{self.seconds:.0f} s"
+            )
+
+    def keep(self) -> None:
+        """The adapter as it is now, in the place of the best one, in one move."""
+        if not self.trainer.accelerator.is_main_process:
+            return
+        made, best = self.folder / f"{BEST}.new", self.folder / BEST
+        shutil.rmtree(made, ignore_errors=True)
+        self.trainer.accelerator.unwrap_model(self.trainer.model).save_pretrained(str(made))
+        shutil.rmtree(best, ignore_errors=True)
+        made.rename(best)
+
+
+def eval_losses(history: Sequence[dict[str, Any]]) -> list[tuple[float, float]]:
+    """(epoch, loss) of each evaluation."""
+    return [(log["epoch"], log["eval_loss"]) for log in history if "eval_loss" in log]
+
+
+def stops(losses: Sequence[tuple[float, float]], patience: int) -> bool:
+    """Whether the last `patience` evaluations were no better than one before."""
+    if not losses:
+        return False
+    best = min(losses, key=lambda pair: pair[1])
+    return len(losses) - 1 - losses.index(best) >= patience
+
+
+def lora(settings: TrainSettings) -> LoraConfig:
+    return LoraConfig(
+        r=settings.rank,
+        lora_alpha=settings.alpha,
+        lora_dropout=settings.dropout,
+        bias="none",
+        task_type="CAUSAL_LM",
+        target_modules="all-linear",  # peft leaves the output layer out
+    )
+
+
+def fit(
+    model: Any,
+    tokenizer: Any,
+    train: Sequence[Encoded],
+    valid: Sequence[Encoded],
+    settings: TrainSettings,
+    folder: Path,
+    *,
+    say: Callable[[str], None] = print,
+) -> Fitted:
+    """Train an adapter of `model` in `folder`, going on from what is there; the best one is
+    left in `folder/best`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    before = folder / "seconds"
+    try:
+        seconds = float(before.read_text())
+    except (OSError, ValueError):  # none yet, or the disk was full
+        seconds = 0.0
+    watch = Watch(folder, settings, say, seconds)
+    trainer = make_trainer(model, tokenizer, train, valid, settings, folder)
+    trainer.add_callback(watch)
+    watch.trainer = trainer
+    checkpoint = whole_checkpoint(folder)
+    if checkpoint:
+        say(f"  goes on from step {checkpoint.name.rpartition('-')[2]}")
+        trainer.state = TrainerState.load_from_json(str(checkpoint / STATE))
+    if not stops(eval_losses(trainer.state.log_history), settings.patience):
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    history = trainer.state.log_history
+    losses = eval_losses(history)
+    tokens = trainer.state.epoch * sum(len(example.ids) for example in train)
+    return Fitted(
+        loss=[(int(log["step"]), log["loss"]) for log in history if "loss" in log],
+        eval_loss=losses,
+        best_epoch=min(losses, key=lambda pair: pair[1])[0],
+        seconds=watch.seconds,
+        tokens=int(tokens),
+    )
+
+
+def make_trainer(
+    model: Any,
+    tokenizer: Any,
+    train: Sequence[Encoded],
+    valid: Sequence[Encoded],
+    settings: TrainSettings,
+    folder: Path,
+) -> AnswerTrainer:
+    """TRL's trainer around a new adapter of `model`."""
+    set_seed(settings.seed)
+    packs = settings.batching == "packing"
+    trainer = AnswerTrainer(
+        model=model,
+        args=training_arguments(settings, folder, str(model.device), train),
+        train_dataset=_dataset(train),
+        eval_dataset=_dataset(valid),
+        processing_class=tokenizer,
+        data_collator=one_row if settings.share_starts and not packs else None,
+        peft_config=lora(settings),
+    )
+    trainer.rating_weight = settings.rating_weight
+    ratings = [example.ids[-1 - example.rated : -1] for example in train if example.rated]
+    trainer.rating_ids = sorted({token for rating in ratings for token in rating})
+    trainer.rating_length = max(map(len, ratings), default=1)
+    trainer.end_ids = sorted({example.ids[-1] for example in train})
+    adapted: Any = trainer.model
+    for parameter in adapted.parameters():
+        if parameter.requires_grad:  # TRL halves it under NF4; small steps are lost in 8 bits
+            parameter.data = parameter.data.float()
+    speed_up(adapted)
+    trainer.remove_callback(PrinterCallback)
+    return trainer
+
+
+def training_arguments(
+    settings: TrainSettings, folder: Path, device: str, train: Sequence[Encoded]
+) -> SFTConfig:
+    on_gpu = device.startswith("cuda")
+    rows = packed_rows(settings, train) if settings.batching == "packing" else settings.batch_size
+    micro = micro_batch(settings, rows)
+    checkpointing = settings.gradient_checkpointing
+    return SFTConfig(
+        output_dir=str(folder),
+        num_train_epochs=settings.epochs,
+        learning_rate=settings.learning_rate,
+        lr_scheduler_type="constant",
+        weight_decay=settings.weight_decay,
+        max_grad_norm=settings.max_grad_norm,
+        optim="adamw_torch" if settings.optimizer == "adamw" else "paged_adamw_8bit",
+        per_device_train_batch_size=micro,
+        per_device_eval_batch_size=micro_batch(settings),
+        gradient_accumulation_steps=rows // (micro * _processes()),
+        gradient_checkpointing=on_gpu if checkpointing is None else checkpointing,
+        bf16=on_gpu,
+        use_cpu=not on_gpu,
+        max_length=settings.max_tokens if settings.batching == "packing" else None,
+        packing=settings.batching == "packing",
+        eval_packing=False,
+        train_sampling_strategy=(
+            "group_by_length" if settings.batching == "length_grouping" else "random"
+        ),
+        save_strategy="steps",
+        save_steps=10**9,  # `Watch` says when
+        save_total_limit=2,
+        eval_strategy="no",
+        logging_strategy="steps",
+        logging_steps=1,
+        logging_nan_inf_filter=False,
+        report_to="none",
+        disable_tqdm=True,
+        dataloader_pin_memory=on_gpu,
+        seed=settings.seed,
+        data_seed=settings.seed,
+        ddp_find_unused_parameters=False,
+    )
+
+
+def micro_batch(settings: TrainSettings, rows: int | None = None) -> int:
+    """Examples at once in each process; with whole steps it divides the effective batch.
+
+    `rows` is the effective batch in rows of packed examples, where they are packed.
+    Raises: UsageError if the batch cannot be shared by the processes.
+    """
+    share, rest = divmod(settings.batch_size if rows is None else rows, _processes())
+    if rest or not share:
+        raise UsageError(
+            f"batch_size={settings.batch_size} cannot be shared by {_processes()} processes; take "
+            "a multiple"
+        )
+    at_once = settings.micro_batch or MICRO_BATCH
+    if rows is not None:
+        at_once = max(at_once * rows // settings.batch_size, 1)
+    return next(micro for micro in range(min(at_once, share), 0, -1) if share % micro == 0)
+
+
+def packed_rows(settings: TrainSettings, train: Sequence[Encoded]) -> int:
+    """How many packed rows hold about `batch_size` examples; a multiple of the processes."""
+    mean = sum(len(example.ids) for example in train) / len(train)
+    each = max(settings.max_tokens / mean, 1.0)
+    processes = _processes()
+    return max(round(settings.batch_size / each / processes), 1) * processes
+
+
+def _processes() -> int:
+    from accelerate import PartialState
+
+    return int(PartialState().num_processes)
+
+
+def _dataset(examples: Sequence[Encoded]) -> Dataset:
+    return Dataset.from_dict(
+        {
+            "input_ids": [list(example.ids) for example in examples],
+            "labels": [list(example.labels) for example in examples],
+        }
+    )
+
+
+def whole_checkpoint(folder: Path) -> Path | None:
+    """The last checkpoint that was written to its end: its state is written last."""
+    found = sorted(folder.glob("checkpoint-*"), key=lambda p: int(p.name.rpartition("-")[2]))
+    for path in reversed(found):
+        try:
+            json.loads((path / STATE).read_text(encoding="utf-8"))
+            return path
+        except (OSError, ValueError):
+            shutil.rmtree(path, ignore_errors=True)
+    return None

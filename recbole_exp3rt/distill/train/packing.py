@@ -1,0 +1,99 @@
+"""A batch as one row: the start that its examples share once, then the rest of each.
+
+Nothing is padded, the instructions that open every prompt are read once a batch, and gradients
+are those of the examples apart. What it does not know: a key/value cache, sliding windows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from transformers import AttentionInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+from recbole_exp3rt.distill.train.encode import IGNORED
+from recbole_exp3rt.llm.label_tokens import shared_start
+
+NAME = "exp3rt_rows"  # no mask is registered for it: the library makes none
+FORGOTTEN = ("cu_seq_lens_k", "max_length_q", "max_length_k", "seq_idx", "position_ids")
+
+
+def one_row(examples: Sequence[Mapping[str, Sequence[int]]]) -> dict[str, Any]:
+    """A batch of `input_ids` and `labels` as one row, with `sizes` and `shared` for `attend`.
+
+    What is shared ends before the first token with loss of any example.
+    """
+    ids = [list(example["input_ids"]) for example in examples]
+    labels = [list(example["labels"]) for example in examples]
+    shared = 0
+    if len(examples) > 1:
+        quiet = min(next(k for k, label in enumerate(row) if label != IGNORED) for row in labels)
+        shared = max(min(shared_start(ids), quiet - 1), 0)
+    positions = [range(shared), *(range(shared, len(row)) for row in ids)]
+    row = ids[0][:shared] + [token for one in ids for token in one[shared:]]
+    said = [IGNORED] * shared + [label for one in labels for label in one[shared:]]
+    return {
+        "input_ids": torch.tensor([row]),
+        "labels": torch.tensor([said]),
+        "position_ids": torch.tensor([[k for part in positions for k in part]]),
+        "sizes": [len(one) - shared for one in ids],
+        "shared": shared,
+    }
+
+
+def attend(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    *,
+    sizes: Sequence[int] | None = None,
+    shared: int = 0,
+    cu_seq_lens_q: torch.Tensor | None = None,
+    **kwargs: Any,
+) -> tuple[torch.Tensor, None]:
+    """Each example on its own: [1, heads, tokens, size] -> [1, tokens, heads, size].
+
+    `sizes` are the examples' tokens after the `shared` ones that stand first; TRL's packed rows
+    say `cu_seq_lens_q` instead.
+    """
+    for name in FORGOTTEN:
+        kwargs.pop(name, None)
+    kind = query.dtype
+    if query.device.type == "cpu":  # in bfloat16 it takes twice as long there
+        query, key, value = query.float(), key.float(), value.float()
+    if sizes is None:
+        ends = cu_seq_lens_q
+        sizes = [query.shape[2]] if ends is None else ends.diff().tolist()
+    parts = [part for part in (shared, *sizes) if part]
+    rows = (torch.split(states, parts, dim=2) for states in (query, key, value))
+    outputs = []
+    start: tuple[torch.Tensor, torch.Tensor] | None = None
+    for q, k, v in zip(*rows, strict=True):
+        mask = None
+        if start is not None:
+            k, v = torch.cat([start[0], k], dim=2), torch.cat([start[1], v], dim=2)
+            mask = torch.ones(q.shape[2], k.shape[2], dtype=torch.bool, device=q.device)
+            mask = mask.tril(diagonal=shared)[None, None]
+        elif shared:
+            start = k, v
+        out, _ = sdpa_attention_forward(
+            module, q, k, v, mask, is_causal=None if mask is not None else True, **kwargs
+        )
+        outputs.append(out)
+    return torch.cat(outputs, dim=1).to(kind), None
+
+
+AttentionInterface.register(NAME, attend)
+
+
+def before_ends(parts: torch.Tensor, ends: torch.Tensor, most: int) -> torch.Tensor:
+    """Which of the `parts` stand in a row right before an end, `most` at most: [rows, columns]."""
+    found, behind = torch.zeros_like(parts), ends
+    for _ in range(most):
+        behind = parts & torch.nn.functional.pad(behind[:, 1:], (0, 1))
+        found = found | behind
+    return found

@@ -1,0 +1,201 @@
+"""What a training reads, and the paper's figures for it, as presets (paper, section 4.1.4).
+
+A value that the user gives wins over the preset's, a preset's over the default. Plain values: no
+torch here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from recbole_exp3rt.distill.annotate.examples import TASKS
+from recbole_exp3rt.errors import UsageError, nearest
+
+SMOLLM2 = "smollm2"
+# The adapters of `per_task`: the step of a run that each one serves, and the tasks it learns.
+GROUPS: Mapping[str, tuple[str, ...]] = {
+    "preference": ("preference",),
+    "profile": ("user_profile", "item_profile"),
+    "rating": ("rating",),
+}
+CHOICES: Mapping[str, tuple[str, ...]] = {
+    "adapters": ("mixed", "per_task"),
+    "batching": ("length_grouping", "packing", "neither"),
+    "optimizer": ("adamw", "paged_adamw_8bit"),
+    "quantization": ("auto", "nf4", "none"),
+    "dtype": ("auto", "float32", "bfloat16"),
+}
+
+PRESETS: Mapping[str, Mapping[str, Any]] = {
+    # The paper's students: r, alpha and learning rate of section 4.1.4
+    "imdb": {"rank": 512, "alpha": 128, "learning_rate": 2e-4, "epochs": 10},
+    "amazon-book": {"rank": 128, "alpha": 32, "learning_rate": 2e-4, "epochs": 10},
+    # The released code's stages 1 and 2: one run a task, three epochs
+    "code": {
+        "rank": 128,
+        "alpha": 16,
+        "learning_rate": 5e-4,
+        "epochs": 3,
+        "adapters": "per_task",
+    },
+    # The embedded student on two cores; dropout takes a tenth of the time there. Steps of few
+    # examples, as there are few.
+    "cpu": {
+        "rank": 8,
+        "alpha": 16,
+        "dropout": 0.0,
+        "learning_rate": 6e-4,
+        "batch_size": 8,
+        "epochs": 3,
+        "quantization": "none",
+    },
+}
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """One training. None and `auto`: chosen by the machine or the preset."""
+
+    data: str  # folder of <task>.train.jsonl, <task>.valid.jsonl, card.json
+    output: str  # folder of the student
+    base: str = SMOLLM2  # a name that load_llm knows, a folder, a hub id
+    preset: str = "cpu"
+    tasks: tuple[str, ...] | None = None  # None: all that the folder has
+    adapters: str = "mixed"
+    rank: int = 8
+    alpha: int = 16
+    dropout: float = 0.1
+    learning_rate: float = 1e-3
+    epochs: int = 3
+    patience: int = 1  # epochs without a better evaluation loss
+    batch_size: int = 32  # examples behind one step of the optimizer, over all processes
+    micro_batch: int | None = None  # examples at once in a process; None: as many as fit, up to 8
+    rating_weight: float = 1.0  # of a rating's label in the loss; 1, the paper's: as any token
+    max_tokens: int = 1200
+    max_grad_norm: float = 0.3
+    weight_decay: float = 0.0
+    optimizer: str = "adamw"
+    quantization: str = "auto"  # nf4 on a GPU, none on a CPU
+    dtype: str = "auto"  # bfloat16 on a GPU and on a CPU that multiplies it, else float32
+    gradient_checkpointing: bool | None = None  # None: on a GPU, and where nothing else fits
+    batching: str = "length_grouping"
+    share_starts: bool = True  # a batch is one row, what its prompts share read once; else padded
+    train_rows: int | None = None  # as many random examples of each task; None: all
+    valid_rows: int | None = None
+    checkpoint_minutes: float = 5.0  # at most this much work is lost when the process dies
+    seed: int = 2020
+    device: str | None = None
+    threads: int | None = None
+
+    @property
+    def in_rows(self) -> bool:
+        """Whether examples stand one behind the other, so that attention has to part them."""
+        return self.share_starts or self.batching == "packing"
+
+    @property
+    def groups(self) -> dict[str, tuple[str, ...]]:
+        """Adapter -> tasks; "" is the one adapter of `mixed`, in the output folder itself."""
+        return {"": TASKS} if self.adapters == "mixed" else dict(GROUPS)
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """Where the student is, and how each of its adapters went ("" is the only one of `mixed`)."""
+
+    student: Path
+    metrics: Mapping[str, Mapping[str, Any]]
+
+
+def make_settings(given: Mapping[str, Any]) -> TrainSettings:
+    """Settings of flat keys: the given ones over those of their preset.
+
+    Raises: UsageError for a key, a preset or a value that cannot be.
+    """
+    known = {field.name: field for field in fields(TrainSettings)}
+    for key in given:
+        if key not in known:
+            raise UsageError(f"{key} is no setting of a training{nearest(key, known)}")
+    for key in ("data", "output"):
+        if not given.get(key):
+            raise UsageError(f"a training needs --{key}=FOLDER")
+    base = str(given.get("base") or SMOLLM2)
+    if base != SMOLLM2 and Path(base).is_dir():
+        base = str(Path(base).resolve())  # the adapter will be used from other folders
+    preset = given.get("preset") or ("cpu" if base == SMOLLM2 else "imdb")
+    if preset not in PRESETS:
+        raise UsageError(
+            f"preset={preset!r} is not one of {', '.join(PRESETS)}{nearest(str(preset), PRESETS)}"
+        )
+    given = {**given, **{k: "none" for k in ("quantization",) if k in given and given[k] is None}}
+    values = {**PRESETS[preset], **{k: v for k, v in given.items() if v is not None}}
+    settings = TrainSettings(**{**values, "base": base, "preset": preset})
+    settings = replace(settings, tasks=_tasks(settings.tasks))
+    _check(settings)
+    return settings
+
+
+def read_value(text: str) -> Any:
+    """A setting as the command line says it."""
+    words = {"true": True, "false": False, "none": None, "~": None, "null": None}
+    if text.lower() in words:
+        return words[text.lower()]
+    for read in (int, float):
+        try:
+            return read(text)
+        except ValueError:
+            continue
+    return text
+
+
+def _tasks(value: Any) -> tuple[str, ...] | None:
+    if value is None:
+        return None
+    names = value.strip("[]()").split(",") if isinstance(value, str) else value
+    names = tuple(str(name).strip() for name in names)
+    for name in names:
+        if name not in TASKS:
+            raise UsageError(
+                f"tasks: {name!r} is not one of {', '.join(TASKS)}{nearest(name, TASKS)}"
+            )
+    return names
+
+
+def _check(settings: TrainSettings) -> None:
+    for key, allowed in CHOICES.items():
+        value = getattr(settings, key)
+        if value not in allowed:
+            raise UsageError(
+                f"{key}={value!r} is not one of {', '.join(allowed)}{nearest(str(value), allowed)}"
+            )
+
+    def need(fits: Callable[[Any], bool], allowed: str, *keys: str) -> None:
+        for key in keys:
+            value = getattr(settings, key)
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not fits(value):
+                raise UsageError(f"{key}={value!r} is not {allowed}")
+
+    def whole(value: Any) -> bool:
+        return isinstance(value, int) and value >= 1
+
+    need(whole, "a whole number from 1 on", "rank", "alpha", "epochs", "patience", "batch_size")
+    need(lambda v: isinstance(v, int) and v >= 64, "a whole number from 64 on", "max_tokens")
+    need(lambda v: isinstance(v, int) and v >= 0, "a whole number from 0 on", "seed")
+    need(
+        lambda v: v > 0,
+        "above 0",
+        "learning_rate",
+        "rating_weight",
+        "max_grad_norm",
+        "checkpoint_minutes",
+    )
+    need(lambda v: v >= 0, "0 or above", "weight_decay")
+    need(lambda v: 0 <= v < 1, "from 0 to below 1", "dropout")
+    for key in ("micro_batch", "train_rows", "valid_rows", "threads"):
+        if getattr(settings, key) is not None:
+            need(whole, "a whole number from 1 on", key)
+    for key in ("share_starts", "gradient_checkpointing"):
+        if getattr(settings, key) not in (True, False, None):
+            raise UsageError(f"{key}={getattr(settings, key)!r} is not True or False")
