@@ -1,0 +1,1 @@
+"""What a run prints: progress, tables, single cases. Nothing is computed here."""

@@ -1,0 +1,1 @@
+"""The LLM protocol, the store of answers, and every model behind that protocol."""

@@ -1,0 +1,1 @@
+"""The steps of EXP3RT as pure functions, and the one pipeline that asks them."""

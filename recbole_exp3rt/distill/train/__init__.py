@@ -1,0 +1,1 @@
+"""Training a student: base model, token encoding, LoRA trainer, student card."""
