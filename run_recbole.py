@@ -1,8 +1,8 @@
-"""python run_recbole.py --model=EXP3RT --dataset=sample [--key=value …]"""
+"""python run_recbole.py --model=EXP3RT --dataset=sample [--key=value …]: `exp3rt run`."""
 
 import sys
 
-from recbole_exp3rt.quick_start.quick_start import main
+from recbole_exp3rt.quick_start import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,10 +1,18 @@
-"""Where the settings files lie: inside the package in a wheel, at the top level in a clone."""
+"""Where the settings files lie, and how a file is written: at once or not at all."""
 
 from __future__ import annotations
 
+import errno
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from recbole_exp3rt.errors import UsageError
+
 PACKAGE = Path(__file__).resolve().parent
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # errors of a full disk
 
 
 def properties_dir() -> Path:
@@ -19,3 +27,41 @@ def properties_dir() -> Path:
     raise FileNotFoundError(
         f"no overall.yaml in {' or '.join(map(str, places))}; install recbole-exp3rt again"
     )
+
+
+@contextmanager
+def atomic(path: str | Path) -> Iterator[Path]:
+    """A file beside `path` to write; it takes its place at the end, or nothing is changed.
+
+    Raises: UsageError if it cannot be written.
+    """
+    target = Path(path)
+    part = target.with_name(f".{target.name}.part")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        yield part
+        os.replace(part, target)
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written: {error.strerror or error}") from error
+    finally:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+
+
+def write_atomic(path: str | Path, text: str) -> None:
+    """Write a file at once or not at all. Raises: UsageError if it cannot be written."""
+    with atomic(path) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+def check_writable(path: str | Path) -> None:
+    """Find out before the work; make nothing. Raises: UsageError if `path` cannot be written."""
+    target = Path(path)
+    if target.is_dir():
+        raise UsageError(f"{path} is a folder; name a file in it")
+    try:
+        there = next(folder for folder in target.absolute().parents if folder.exists())
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written: {error.strerror or error}") from error

@@ -1,34 +1,27 @@
-"""What all commands share: settings read, errors told in one line, libraries kept quiet."""
+"""What all commands share: exit codes, standard streams, signals."""
 
 from __future__ import annotations
 
 import errno
-import logging
 import os
 import signal
 import sys
 import threading
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from importlib import import_module
 from typing import Any
 
 from rich.console import Console
 
-from recbole_exp3rt.display.terminal import escape, plain, standard
+from recbole_exp3rt.display.terminal import plain, standard
 from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.llm.base import LLMError
 from recbole_exp3rt.llm.cost.spending import BudgetReached
 from recbole_exp3rt.llm.server.urls import masked
+from recbole_exp3rt.paths import FULL
 from recbole_exp3rt.stages.counts import NothingRated
 
-# Data sets that come with the package: name -> what makes it where it is missing.
-BUILT_IN = {"sample": "dataset_converters.sample"}
-
-
 # Of an OSError: what is no fault of the program
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 MACHINE = (*FULL, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EMFILE, errno.ENOMEM)
 
 
@@ -165,51 +158,3 @@ def _signals() -> Iterator[None]:
     finally:
         for number in numbers:
             signal.signal(number, signal.SIG_DFL)
-
-
-def load_config(
-    model: str | None,
-    dataset: str | None,
-    config_files: Sequence[str],
-    config_dict: Mapping[str, Any] | None,
-    console: Console,
-    read_command_line: bool,
-) -> Any:
-    """The settings; a data set that comes with the package is made where it is missing."""
-    from recbole_exp3rt.config.checks import MissingDataset
-    from recbole_exp3rt.config.configurator import Config
-
-    arguments = (model, dataset, list(config_files), dict(config_dict or {}), read_command_line)
-    try:
-        return Config(*arguments)
-    except MissingDataset as missing:
-        if missing.name not in BUILT_IN:
-            raise
-        console.print(escape(f"Making the synthetic data set {missing.name} in {missing.folder}"))
-        import_module(BUILT_IN[missing.name]).make_sample(missing.folder)
-    return Config(*arguments)
-
-
-@contextmanager
-def noting(console: Console, notes: list[str] | None = None) -> Iterator[None]:
-    """Prints what is warned of meanwhile as notes, but for those in `notes`, which it joins."""
-    known = [] if notes is None else notes
-    with warnings.catch_warnings(record=True) as said:
-        warnings.simplefilter("always", UserWarning)
-        yield
-    texts = [str(one.message) for one in said if issubclass(one.category, UserWarning)]
-    for text in dict.fromkeys(texts):
-        if text in known:
-            continue
-        known.append(text)
-        console.print(f"note: {escape(text)}", soft_wrap=True)
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """No deprecations and chatter that RecBole's user can do nothing about."""
-    logging.getLogger().setLevel(logging.WARNING)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)
-        warnings.simplefilter("ignore", DeprecationWarning)
-        yield

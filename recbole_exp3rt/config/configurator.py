@@ -14,8 +14,7 @@ from __future__ import annotations
 
 import ast
 import codecs
-import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -23,8 +22,9 @@ from typing import Any
 import yaml
 
 from recbole_exp3rt.config import compat
+from recbole_exp3rt.config.arguments import parse_arguments
+from recbole_exp3rt.config.described import flags, groups_of_run
 from recbole_exp3rt.errors import UsageError, nearest
-from recbole_exp3rt.llm.server.urls import masked
 from recbole_exp3rt.paths import properties_dir
 
 compat.apply()
@@ -50,7 +50,7 @@ from recbole_exp3rt.config.known import model_values, recbole_models, shaping_ke
 from recbole_exp3rt.config.registry import MODELS, find_model  # noqa: E402
 
 METRICS = ("metrics", "valid_metric")
-USUAL = {"model": "EXP3RT", "dataset": "sample"}  # of run_recbole.py alone
+USUAL = {"model": "EXP3RT", "dataset": "sample"}  # of a command line alone
 IDENTITY = ("model", "dataset", "config_files")
 # What belongs to one kind of measurement, and must not follow the user's values to the other.
 OF_KIND = ("train_neg_sample_args", "LABEL_FIELD", "threshold")
@@ -69,9 +69,9 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         dataset: str | None = None,
         config_file_list: Sequence[str] | None = None,
         config_dict: Mapping[str, Any] | None = None,
-        read_command_line: bool = False,
+        arguments: Sequence[str] | None = None,
     ) -> None:
-        self.read_command_line = read_command_line
+        self.arguments = arguments
         try:
             super().__init__(model, dataset, config_file_list, dict(config_dict or {}))
         except UsageError:
@@ -132,9 +132,8 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         return values
 
     def _load_cmd_line(self) -> dict[str, Any]:
-        if not self.read_command_line:
-            return {}
-        return self._convert_config_dict(parse_arguments(sys.argv[1:]))
+        given = parse_arguments(self.arguments or (), flags(groups_of_run("EXP3RT")))
+        return self._convert_config_dict(given)
 
     def _merge_external_config_dict(self) -> None:
         self.external_config_dict: dict[str, Any] = {}
@@ -145,7 +144,7 @@ class Config(RecBoleConfig):  # type: ignore[misc]
     def _get_model_and_dataset(
         self, model: str | type | None, dataset: str | None
     ) -> tuple[str, type, str]:
-        usual = USUAL if self.read_command_line else {}
+        usual = {} if self.arguments is None else USUAL
         model = model or self.external_config_dict.get("model", usual.get("model"))
         dataset = dataset or self.external_config_dict.get("dataset", usual.get("dataset"))
         if model is None:
@@ -248,21 +247,6 @@ def columns_read(values: Mapping[str, Any], kind: Kind) -> dict[str, Any]:
         if codecs.lookup(encoding).name == "utf-8":
             encoding = "utf-8-sig"
     return read | {"encoding": encoding}
-
-
-def parse_arguments(arguments: Iterable[str]) -> dict[str, str]:
-    """`--key=value` arguments as they are written. Raises: UsageError for any other form."""
-    values: dict[str, str] = {}
-    for argument in arguments:
-        key, equals, value = argument[2:].partition("=")
-        if not argument.startswith("--") or not equals or not key:
-            raise UsageError(f"argument {masked(argument)!r} is not of the form --key=value")
-        if values.get(key, value) != value:
-            raise UsageError(
-                f"--{key} is given twice, as {masked(values[key])} and as {masked(value)}; keep one"
-            )
-        values[key] = value
-    return values
 
 
 def _value(text: Any) -> Any:

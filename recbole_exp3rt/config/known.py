@@ -47,7 +47,7 @@ def known_keys() -> frozenset[str]:
         keys.update(getattr(argument_list, f"{name}_arguments"))
     folders = (_recbole_properties(), properties_dir())
     for file in (path for folder in folders for path in folder.rglob("*.yaml")):
-        if file.name not in ("url.yaml", "kg_url.yaml", "prices.yaml"):  # lists, not settings
+        if file.name not in ("url.yaml", "kg_url.yaml", "prices.yaml", "train.yaml"):
             keys.update(yaml.safe_load(file.read_text(encoding="utf-8")) or ())
     return frozenset(keys)
 

@@ -13,12 +13,12 @@ from typing import Any
 
 from rich.console import Console
 
-from recbole_exp3rt.annotate import annotate_config
 from recbole_exp3rt.config.configurator import Config
 from recbole_exp3rt.config.settings import Settings
 from recbole_exp3rt.data.split import load_split
 from recbole_exp3rt.display.terminal import escape
 from recbole_exp3rt.distill.annotate.options import AnnotateSettings
+from recbole_exp3rt.distill.annotate.run import annotate_config
 from recbole_exp3rt.distill.annotate.training_data import CARD, read_card
 from recbole_exp3rt.distill.train.presets import GROUPS, TrainSettings, make_settings
 from recbole_exp3rt.errors import UsageError, changed
@@ -43,7 +43,7 @@ def teach(config: Config, console: Console) -> None:
 
     Raises: UsageError, LLMError with one line; what was paid for and trained so far is kept.
     """
-    from recbole_exp3rt.train import check, train
+    from recbole_exp3rt.distill.train.run import check, train
 
     settings = Settings.from_config(config)
     steps = [step for step in GROUPS if config[f"{step}_model"] is None]
@@ -118,7 +118,7 @@ def _check_annotated(config: Config, settings: Settings, own: AnnotateSettings) 
 
 def _check_trained(wanted: TrainSettings, folders: Collection[Path]) -> None:
     """Raises: UsageError if a finished student was trained by other settings, or on other data."""
-    from recbole_exp3rt.train import other_than
+    from recbole_exp3rt.distill.train.run import other_than
 
     for folder in folders:
         told = json.loads((folder / STUDENT_CARD).read_text(encoding="utf-8"))

@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from recbole_exp3rt.corpus import Corpus
-from recbole_exp3rt.evaluator.results import whole, write_whole
+from recbole_exp3rt.paths import atomic, write_atomic
 from recbole_exp3rt.records import Profile, RatingPrediction
 from recbole_exp3rt.rerank.rerank import Reranked
 from recbole_exp3rt.scale import RatingScale
@@ -103,7 +103,7 @@ def write_table(
     if form == "csv" and safe_cells:
         table = with_safe_cells(table)
     path = folder / f"{name}.{form}"
-    with whole(path) as part:
+    with atomic(path) as part:
         WRITERS[form](table, part)
     return path
 
@@ -145,5 +145,5 @@ def write_profiles(profiles: Mapping[Choice, Profile], corpus: Corpus, folder: P
             "average": average(profile.key),
         }
         lines.append(json.dumps(record, ensure_ascii=False))
-    write_whole(folder / "profiles.jsonl", "\n".join(lines) + "\n" if lines else "")
+    write_atomic(folder / "profiles.jsonl", "\n".join(lines) + "\n" if lines else "")
     return folder / "profiles.jsonl"

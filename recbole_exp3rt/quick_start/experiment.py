@@ -12,18 +12,18 @@ import pandas as pd
 from numpy.typing import NDArray
 from rich.console import Console
 
-from recbole_exp3rt.cli.common import noting
 from recbole_exp3rt.config.configurator import Config
 from recbole_exp3rt.config.settings import RunSettings, Settings, read_scale
 from recbole_exp3rt.data.slices import sample_rows, sample_users, user_slices
 from recbole_exp3rt.data.split import load_split
 from recbole_exp3rt.data.train_corpus import corpus_of
 from recbole_exp3rt.display.cases import show_explanations, show_extractions, show_unreadable
+from recbole_exp3rt.display.notes import noting
 from recbole_exp3rt.display.progress import ConsoleProgress
+from recbole_exp3rt.display.tables import show_ranking, show_ratings
 from recbole_exp3rt.display.terminal import escape, label
 from recbole_exp3rt.errors import UsageError
-from recbole_exp3rt.evaluator.calibrate import calibrate
-from recbole_exp3rt.evaluator.calibration import Calibration
+from recbole_exp3rt.evaluator.calibration import Calibration, calibrate
 from recbole_exp3rt.evaluator.exports import ratings_table, topk_table, write_profiles, write_table
 from recbole_exp3rt.evaluator.ratings import (
     constant_ratings,
@@ -31,17 +31,12 @@ from recbole_exp3rt.evaluator.ratings import (
     rate_pairs,
     rating_metrics,
 )
-from recbole_exp3rt.evaluator.results import (
-    Results,
-    Row,
-    check_writable,
-    show_ranking,
-    show_ratings,
-)
+from recbole_exp3rt.evaluator.results import Results, Row
 from recbole_exp3rt.llm.card import check_unseen
 from recbole_exp3rt.llm.server.urls import masked
 from recbole_exp3rt.model.exp3rt import EXP3RT
 from recbole_exp3rt.model.rater import Rater, make_rater, notes
+from recbole_exp3rt.paths import check_writable
 from recbole_exp3rt.rerank.generators import check_models, is_file, load_generator
 from recbole_exp3rt.rerank.rerank import (
     RatingReranker,

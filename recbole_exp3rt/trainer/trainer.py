@@ -14,7 +14,7 @@ from recbole.utils import get_trainer
 
 from recbole_exp3rt.config import compat
 from recbole_exp3rt.config.configurator import Config
-from recbole_exp3rt.evaluator.results import whole
+from recbole_exp3rt.paths import atomic
 
 
 class CheckpointMixin:
@@ -103,7 +103,7 @@ def write_checkpoint(config: Config, model: Any, origin: dict[str, Any]) -> Path
         "other_parameter": model.other_parameter(),
         **origin,
     }
-    with whole(path) as part:
+    with atomic(path) as part:
         try:
             torch.save(stored, part)
         except RuntimeError as error:  # of torch's own writer, which names no reason

@@ -86,10 +86,10 @@ def test_a_signal_is_one_line_and_what_was_being_written_is_put_away(number, cod
     work = """
 import sys, time
 from recbole_exp3rt.cli.common import exit_code
-from recbole_exp3rt.evaluator.results import whole
+from recbole_exp3rt.paths import atomic
 
 def work():
-    with whole("result") as part:
+    with atomic("result") as part:
         part.write_text("half")
         print("writes", flush=True)
         time.sleep(30)

@@ -14,10 +14,10 @@ PACKAGE = ROOT / "recbole_exp3rt"
 # stands in one layer; its modules that belong to another are named.
 LAYERS = [
     {"errors", "paths", "records", "scale", "text", "display.terminal", "llm.server.urls"},
-    {"corpus", "prompts", "llm.base", "llm.card"},
+    {"corpus", "prompts", "llm.base", "llm.card", "display.notes"},
     {"sample", "llm"},
     {"stages", "sample.measure"},
-    {"config.settings", "model.rater"},
+    {"config.settings", "config.described", "config.arguments", "model.rater"},
     {"distill"},
     {"config", "data", "model", "trainer.trainer"},
     {"trainer"},
@@ -25,10 +25,11 @@ LAYERS = [
     {"config.native"},
     {"recommender"},
     {"display"},
-    {"quick_start.experiment", "cli.common"},
-    {"annotate", "train"},
+    {"quick_start.experiment"},
+    {"distill.annotate.run", "distill.train.run"},
     {"distill.teach"},
     {"quick_start", "cli"},
+    {"annotate", "train", "__main__"},
 ]
 RECBOLE = {"config", "data", "evaluator", "model", "trainer", "rerank"}
 TRAINING = {

@@ -10,8 +10,9 @@ from recbole_exp3rt.cli.common import exit_code
 from recbole_exp3rt.config.settings import Reader
 from recbole_exp3rt.display import terminal
 from recbole_exp3rt.display.progress import ConsoleProgress
+from recbole_exp3rt.display.tables import show_ranking, show_ratings
 from recbole_exp3rt.errors import UsageError
-from recbole_exp3rt.evaluator.results import Row, show_ranking, show_ratings
+from recbole_exp3rt.evaluator.results import Row
 from recbole_exp3rt.llm.server.urls import bare, masked, wrong_with
 
 ROOT = Path(__file__).parents[2]

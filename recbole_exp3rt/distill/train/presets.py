@@ -8,11 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from recbole_exp3rt.distill.annotate.examples import TASKS
 from recbole_exp3rt.errors import UsageError, nearest
+from recbole_exp3rt.paths import properties_dir
 
 SMOLLM2 = "smollm2"
 # The adapters of `per_task`: the step of a run that each one serves, and the tasks it learns.
@@ -57,38 +61,41 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """One training. None and `auto`: chosen by the machine or the preset."""
+    """One training. What each setting means and its default: `properties/train.yaml`.
 
-    data: str  # folder of <task>.train.jsonl, <task>.valid.jsonl, card.json
-    output: str  # folder of the student
-    base: str = SMOLLM2  # a name that load_llm knows, a folder, a hub id
-    preset: str = "cpu"
-    tasks: tuple[str, ...] | None = None  # None: all that the folder has
-    adapters: str = "mixed"
-    rank: int = 8
-    alpha: int = 16
-    dropout: float = 0.1
-    learning_rate: float = 1e-3
-    epochs: int = 3
-    patience: int = 1  # epochs without a better evaluation loss
-    batch_size: int = 32  # examples behind one step of the optimizer, over all processes
-    micro_batch: int | None = None  # examples at once in a process; None: as many as fit, up to 8
-    rating_weight: float = 1.0  # of a rating's label in the loss; 1, the paper's: as any token
-    max_tokens: int = 1200
-    max_grad_norm: float = 0.3
-    weight_decay: float = 0.0
-    optimizer: str = "adamw"
-    quantization: str = "auto"  # nf4 on a GPU, none on a CPU
-    dtype: str = "auto"  # bfloat16 on a GPU and on a CPU that multiplies it, else float32
-    gradient_checkpointing: bool | None = None  # None: on a GPU, and where nothing else fits
-    batching: str = "length_grouping"
-    share_starts: bool = True  # a batch is one row, what its prompts share read once; else padded
-    train_rows: int | None = None  # as many random examples of each task; None: all
-    valid_rows: int | None = None
-    checkpoint_minutes: float = 5.0  # at most this much work is lost when the process dies
-    seed: int = 2020
-    device: str | None = None
-    threads: int | None = None
+    None and `auto` are chosen by the machine or the preset.
+    """
+
+    data: str
+    output: str
+    base: str
+    preset: str
+    tasks: tuple[str, ...] | None
+    adapters: str
+    train_rows: int | None
+    valid_rows: int | None
+    rank: int
+    alpha: int
+    dropout: float
+    rating_weight: float
+    max_tokens: int
+    learning_rate: float
+    epochs: int
+    patience: int
+    batch_size: int
+    micro_batch: int | None
+    gradient_checkpointing: bool | None
+    max_grad_norm: float
+    weight_decay: float
+    optimizer: str
+    batching: str
+    share_starts: bool
+    seed: int
+    quantization: str
+    dtype: str
+    device: str | None
+    threads: int | None
+    checkpoint_minutes: float
 
     @property
     def in_rows(self) -> bool:
@@ -107,6 +114,14 @@ class TrainResult:
 
     student: Path
     metrics: Mapping[str, Mapping[str, Any]]
+
+
+@cache
+def defaults() -> Mapping[str, Any]:
+    """The defaults of a training."""
+    text = (properties_dir() / "train.yaml").read_text(encoding="utf-8")
+    values: dict[str, Any] = yaml.safe_load(text)
+    return values
 
 
 def make_settings(given: Mapping[str, Any]) -> TrainSettings:
@@ -130,7 +145,8 @@ def make_settings(given: Mapping[str, Any]) -> TrainSettings:
             f"preset={preset!r} is not one of {', '.join(PRESETS)}{nearest(str(preset), PRESETS)}"
         )
     given = {**given, **{k: "none" for k in ("quantization",) if k in given and given[k] is None}}
-    values = {**PRESETS[preset], **{k: v for k, v in given.items() if v is not None}}
+    values = {**defaults(), **PRESETS[preset]}
+    values |= {k: v for k, v in given.items() if v is not None}
     settings = TrainSettings(**{**values, "base": base, "preset": preset})
     settings = replace(settings, tasks=_tasks(settings.tasks))
     _check(settings)

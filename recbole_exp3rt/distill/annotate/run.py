@@ -1,0 +1,203 @@
+"""Teacher data: a data set in, a folder of training data out.
+
+Asks the teacher about the train part of a data set and writes the folder that a student is
+trained from. Every answer is kept as it arrives, so a run that is stopped goes on where it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from recbole_exp3rt.config.configurator import Config
+from recbole_exp3rt.config.load import load_config
+from recbole_exp3rt.config.settings import Settings
+from recbole_exp3rt.data.split import Part, Split, load_split
+from recbole_exp3rt.data.train_corpus import corpus_of
+from recbole_exp3rt.display.notes import noting, quiet
+from recbole_exp3rt.display.progress import ConsoleProgress
+from recbole_exp3rt.display.terminal import escape
+from recbole_exp3rt.distill.annotate.annotator import Annotated, Annotator, Tally
+from recbole_exp3rt.distill.annotate.options import AnnotateSettings
+from recbole_exp3rt.distill.annotate.plan import Calls, plan
+from recbole_exp3rt.distill.annotate.training_data import (
+    DataCard,
+    check_folder,
+    counts_of,
+    write_rejected,
+    write_training_data,
+)
+from recbole_exp3rt.errors import UsageError
+from recbole_exp3rt.llm.base import LLMError
+from recbole_exp3rt.llm.cached import CachedLLM
+from recbole_exp3rt.llm.card import check_unseen
+from recbole_exp3rt.llm.cost.spending import Ledger, Prices
+from recbole_exp3rt.llm.names import is_served, load_llm
+from recbole_exp3rt.llm.server.openai_llm import bytes_by_three
+from recbole_exp3rt.llm.store import Store
+from recbole_exp3rt.model.rater import meter
+from recbole_exp3rt.prompts import Prompts, load_prompts
+from recbole_exp3rt.records import Review
+from recbole_exp3rt.sample.oracle import OracleTeacher
+
+STORED = "store:"  # how a teacher is named whose answers are there, and who is not
+
+
+def annotate(
+    dataset: str | None,
+    *,
+    config_files: Sequence[str] = (),
+    config_dict: Mapping[str, Any] | None = None,
+    console: Console | None = None,
+    arguments: Sequence[str] | None = None,
+) -> Path:
+    """Annotate `dataset` and return the folder of training data.
+
+    Raises: UsageError, LLMError with one line for the user; nothing half-written is left.
+    """
+    console = console or Console(quiet=True)
+    with quiet():
+        config = load_config("EXP3RT", dataset, config_files, config_dict, console, arguments)
+        return annotate_config(config, console)
+
+
+def annotate_config(config: Config, console: Console) -> Path:
+    """`annotate` by settings that are read already."""
+    settings = Settings.from_config(config)
+    own = AnnotateSettings.from_config(
+        config, config.dataset, use_reasoning=settings.stages.use_reasoning
+    )
+    check_folder(own.folder)
+    prompts = load_prompts(settings.prompt_dir)
+    with noting(console):
+        split = load_split(config)
+    test = split.pairs("test")
+    check_unseen(own.teacher, test)
+    with noting(console):
+        corpus = corpus_of(split.train, settings.description_fields, settings.review_file)
+    # A card lists pairs: of one that is in train and in test, a student must not have seen either.
+    corpus = corpus.without(test)
+    teacher = load_teacher(settings, own)
+    annotator = Annotator(
+        corpus,
+        rated_rows(split, "valid"),
+        teacher,
+        prompts,
+        settings.stages,
+        own,
+        ConsoleProgress(console),
+    )
+    console.print(
+        f"{escape(config.dataset)}: {len(annotator.train):,} train and "
+        f"{len(annotator.valid):,} valid interactions; split {split.digest[:12]}; "
+        f"teacher {escape(teacher.identity)}"
+    )
+    for limit in settings.stages.limits():
+        console.print(f"  {limit}")
+    say_plan(console, plan(annotator, teacher), own.teacher, settings.prices, settings.ledger)
+    try:
+        made = annotator.run()
+    except LLMError:
+        if annotator.rejected:
+            try:
+                listed = str(write_rejected(own.folder, annotator.rejected))
+            except OSError as error:  # what stopped the run matters more
+                listed = f"not listed, {error}"
+            console.print(f"Rejected answers: {escape(listed)}")
+        raise
+    card = _card(config, settings, own, split.digest, teacher.identity, prompts, made)
+    write_training_data(own.folder, made.examples, card, made.rejected)
+    _say_made(console, made, teacher.calls)
+    if spent := getattr(teacher.llm, "spent", None):
+        console.print(f"Paid by this run: {escape(str(spent))} ({escape(settings.ledger)})")
+    console.print(f"Training data: {escape(str(own.folder))}")
+    return own.folder
+
+
+def load_teacher(settings: Settings, own: AnnotateSettings) -> CachedLLM:
+    """The teacher behind the store of answers; a meter stands between both.
+
+    `store:IDENTITY` is whoever gave the answers that are in the store; nobody is asked.
+    Raises: LLMError, UsageError.
+    """
+    if own.teacher.startswith(STORED):
+        identity = own.teacher.removeprefix(STORED)
+        store = Store(settings.store_path)
+        if identity not in (known := store.identities()):
+            raise UsageError(
+                f"teacher={own.teacher}: nobody of this name has answered in {store.path}; "
+                f"there are {', '.join(known) or 'no answers'}"
+            )
+        return CachedLLM(None, store, identity=identity, count_tokens=bytes_by_three)
+    if is_served(own.teacher):
+        llm = meter(load_llm(own.teacher, http=settings.http), settings)
+    else:
+        machine: dict[str, Any] = {
+            "batch_tokens": settings.batch_tokens,
+            "threads": settings.threads,
+            "enable_thinking": settings.http.enable_thinking,
+        }
+        llm = load_llm(own.teacher, **machine)
+    return CachedLLM(llm, Store(settings.store_path))
+
+
+def say_plan(
+    console: Console, steps: Sequence[Calls], teacher: str, prices: str | None, ledger: str
+) -> None:
+    """What will be asked and what it may cost, before anything is."""
+    for step in steps:
+        console.print(f"  {escape(step)}")
+    prompt, new = sum(step.prompt_tokens for step in steps), sum(step.new_tokens for step in steps)
+    whole = Prices.load(prices).estimate(sum(step.to_ask for step in steps), prompt, new, teacher)
+    console.print(f"  at most {escape(str(whole))}")
+    if is_served(teacher):
+        console.print(f"  spent so far: {escape(str(Ledger(ledger)))}")
+
+
+def rated_rows(split: Split, part: Part) -> list[Review]:
+    """The interactions of a part with their ratings, without texts."""
+    if not split.size(part):
+        return []
+    rows = zip(split.pairs(part), split.ratings(part).tolist(), strict=True)
+    return [Review(user, item, rating) for (user, item), rating in rows]
+
+
+def _card(
+    config: Config,
+    settings: Settings,
+    own: AnnotateSettings,
+    split: str,
+    teacher: str,
+    prompts: Prompts,
+    made: Annotated,
+) -> DataCard:
+    stages = asdict(settings.stages)
+    stages["scale"] = settings.stages.scale.setting
+    rejected = {task: tally.rejected for task, tally in made.tallies.items()}
+    steps = ["preferences", "profiles", *(["rationales"] if settings.stages.use_reasoning else [])]
+    return DataCard(
+        dataset=config.dataset,
+        split=split,
+        teacher=dict.fromkeys(steps, teacher),
+        prompts=prompts.digest,
+        settings={**own.shown(), **stages},
+        train_pairs=made.train_pairs,
+        counts=counts_of(made.examples, rejected),
+        synthetic=teacher == OracleTeacher.identity,
+    )
+
+
+def _say_made(console: Console, made: Annotated, calls: int) -> None:
+    for task, (train, valid) in made.examples.items():
+        tally = made.tallies.get(task, Tally())
+        asked = f"{tally.asked:,} asked for, {tally.kept:,} kept; " if tally.asked else ""
+        console.print(f"{task}: {asked}{len(train):,} train and {len(valid):,} valid examples")
+        for reason, number in tally.rejected.items():
+            console.print(f"  rejected {number:,}: {escape(reason)}")
+    drawn = made.drawn_again
+    again = f", {drawn:,} of them because an answer was rejected" if drawn else ""
+    console.print(f"{calls:,} calls of the teacher{again}")
