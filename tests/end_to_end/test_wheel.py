@@ -40,7 +40,7 @@ def test_settings_prompts_and_converters_are_in_the_wheel(installed):
     packages = {path.name for path in installed.iterdir() if path.suffix != ".dist-info"}
     assert packages == {"recbole_exp3rt", "dataset_converters"}
     entries = next(installed.glob("*.dist-info/entry_points.txt")).read_text()
-    assert "exp3rt = recbole_exp3rt.quick_start.quick_start:main" in entries
+    assert "exp3rt = recbole_exp3rt.cli.main:main" in entries
     assert "exp3rt-convert = dataset_converters.__main__:main" in entries
 
 
