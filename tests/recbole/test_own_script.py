@@ -12,7 +12,7 @@ from worlds import LOADED, SETTINGS, prepare, structured_rows, write_inter
 
 import recbole_exp3rt
 from recbole_exp3rt import Candidates, UsageError, make_reranking_trainer
-from recbole_exp3rt.rerank.rerank import KeepOrder
+from recbole_exp3rt.rerank.reranker import KeepOrder
 
 SEQUENTIAL = {
     "train_neg_sample_args": None,
