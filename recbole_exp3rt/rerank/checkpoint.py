@@ -108,8 +108,8 @@ def _check_origin(path: Path, stored: Mapping[str, Any], split: Split) -> None:
             origin = rebuild_split(stored["config"], path.stat().st_mtime)
         except UsageError as error:
             warnings.warn(
-                f"generator={path}: the split it was trained on cannot be built again ({error}); only "
-                "shapes are compared, so it may have been trained on test rows",
+                f"generator={path}: the split it was trained on cannot be built again ({error}); "
+                "only shapes are compared, so it may have been trained on test rows",
                 stacklevel=5,
             )
             return
@@ -134,7 +134,7 @@ def _plain_split(config: Any) -> dict[str, Any]:
 
 
 def _on(parameters: Any, model: Any, device: Any) -> Any:
-    """The parameters that the model declares, on `device`. RecBole would set any attribute."""
+    """The declared parameters of the model, on `device`; RecBole would set any attribute."""
     if not isinstance(parameters, Mapping):
         return None
     known = getattr(model, "other_parameter_name", ())

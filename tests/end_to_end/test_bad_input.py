@@ -73,10 +73,10 @@ def test_a_mistake_is_one_line_and_nothing_half_written(
 
 
 ITEM_FILES = [
-    ("item_id:token\ttitle:token\nsyn0000\tCafé\n".encode("latin-1"), "is no table"),
-    (b"", "is no table"),
+    ("item_id:token\ttitle:token\nsyn0000\tCafé\n".encode("latin-1"), "is not a table"),
+    (b"", "is not a table"),
     (b"title:token\ngenres:token\n", "has no column item_id"),
-    (None, "is no table"),  # a folder
+    (None, "is not a table"),  # a folder
 ]
 
 
