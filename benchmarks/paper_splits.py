@@ -26,7 +26,7 @@ from dataset_converters.__main__ import main as convert
 from recbole_exp3rt.config.configurator import Config
 from recbole_exp3rt.data.split import Split, load_split
 from recbole_exp3rt.evaluator.ratings import constant_ratings, predict_ratings, rating_metrics
-from recbole_exp3rt.rerank.rerank import evaluate_ranking
+from recbole_exp3rt.rerank.evaluation import evaluate_ranking
 from recbole_exp3rt.trainer.fitting import fit
 
 RATING = ("Bias", "MF", "WDL")

@@ -1,1 +1,1 @@
-"""Raw reviews in, RecBole atomic files with a review sidecar out."""
+"""Converts raw reviews into RecBole's atomic files and a review file, one module a source."""

@@ -1,9 +1,9 @@
-"""Amazon reviews of 2014, 2018 and 2023, plain or .gz; the format shows in each line's fields.
+"""Amazon reviews of 2014, 2018 and 2023, plain or .gz. The fields of a line tell the format.
 
 2014 and 2018: reviewerID, asin, overall, unixReviewTime (s), summary, reviewText, and `helpful`
 ([up, total]) or `vote` ("1,204"). 2023: user_id, parent_asin, rating, timestamp (ms), title, text,
 helpful_vote. Metadata lines of 2014 are Python literals, the others JSON. A file may also be one
-JSON array. A time of 10^11 or more is read as milliseconds, a smaller one as seconds, in any form.
+JSON array. In every format, a time of 10^11 or more is in milliseconds, a smaller one in seconds.
 """
 
 from __future__ import annotations
@@ -24,18 +24,17 @@ _BYLINE = re.compile(r"^(?:by\s+|Visit Amazon's\s+)|\s+Page$")
 
 
 class AmazonSource:
-    """Reviews of one file, with the metadata of another.
-
-    Raises: UsageError if a file does not exist.
-    """
+    """A source: the reviews of one file, with the metadata of another."""
 
     def __init__(self, reviews: Path, meta: Path | None = None) -> None:
+        """Use the files `reviews` and `meta`. Raises: UsageError if one does not exist."""
         self.reviews_path, self.meta_path = reviews, meta
         for option, path in (("reviews", reviews), ("meta", meta)):
             if path is not None and not path.is_file():
                 raise UsageError(f"{option}={path} is not a file; name a .json, .jsonl or .gz file")
 
     def reviews(self) -> Iterator[Review | Dropped]:
+        """Yield every row of the reviews file."""
         for found in records(self.reviews_path):
             row = found if isinstance(found, dict) else {}
             if "reviewerID" in row:
@@ -46,6 +45,7 @@ class AmazonSource:
                 yield Dropped("malformed")
 
     def items(self, wanted: AbstractSet[str]) -> Iterator[tuple[str, Mapping[str, str]] | Dropped]:
+        """Yield id and description of the wanted items in the metadata file."""
         for found in records(self.meta_path) if self.meta_path else ():
             row = found if isinstance(found, dict) else {}
             item = (as_id(_first(row, "parent_asin", "asin")) or "").strip()
@@ -56,7 +56,7 @@ class AmazonSource:
 
 
 def _first(row: Mapping[str, Any], *names: str) -> Any:
-    """The first value that is there; 0 is one, None and '' are none."""
+    """The first value of `names` that is not missing. None and '' are missing, 0 is not."""
     return next((row[name] for name in names if row.get(name) not in (None, "")), None)
 
 
@@ -86,6 +86,7 @@ def _review_2023(row: Mapping[str, Any]) -> Review | Dropped:
 
 
 def _description(row: Mapping[str, Any]) -> dict[str, str]:
+    """The description columns of a metadata row."""
     return {
         "title": as_text(row.get("title")) or "",
         "categories": ", ".join(_texts(row.get("categories") or row.get("category"))),
@@ -95,7 +96,7 @@ def _description(row: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _texts(value: object) -> list[str]:
-    """All texts of a text, a list or a list of lists, each once, in their order."""
+    """All different texts of a text, a list or a list of lists, in their order."""
     found, rest = dict[str, None](), [value]
     while rest:
         part = rest.pop()
@@ -107,7 +108,7 @@ def _texts(value: object) -> list[str]:
 
 
 def _author(row: Mapping[str, Any]) -> str:
-    """2023 has a record with a name, or the details, or a store like 'X (Author)'; 2018 a brand."""
+    """2023: a record with a name, or the details, or a store like 'X (Author)'. 2018: a brand."""
     author = row.get("author")
     name = record(author).get("name") or (author if isinstance(author, str) else "")
     details = record(row.get("details"))

@@ -1,8 +1,8 @@
-"""The way every review data set takes: read, keep what is rated, k-core, write.
+"""The steps of every conversion: read, keep rated rows, take the k-core, write.
 
 A source yields `Review` records, or `Dropped` for a row that cannot be used. It is read twice:
-first for the ids, ratings and times, then for the texts of the rows that were kept, so that no
-text is ever held in memory. What this module does not know: any source's format.
+first for ids, ratings and times, then for the texts of the rows that are kept. So the texts are
+never all in memory. This module does not know the format of a source.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.records import Review
 from recbole_exp3rt.text import whole
 
-# What pandas, and so RecBole's reader, takes for a missing value, and RecBole's own name for none.
+# Texts that pandas, and so RecBole's reader, reads as missing, and RecBole's padding token.
 READS_AS_MISSING = frozenset(
     [
         "[PAD]",
@@ -52,12 +52,12 @@ READS_AS_MISSING = frozenset(
         "null",
     ]
 )
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")  # other readers of a table stop at them
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")  # some readers of tables stop at them
 _BREAK = re.compile(r"<br\s*/?>", re.IGNORECASE)
 _LONGEST_VALUE = 100_000  # RecBole's reader refuses a field beyond 131,072 characters
 LONGEST_ID = 1_000  # characters
-MOST_OUTSIDE = 0.05  # of the rated rows, outside the rating scale: above, the scale is wrong
-_MILLISECONDS = 1e11  # a time from here on is in milliseconds: as seconds it is the year 5138
+MOST_OUTSIDE = 0.05  # share of rated rows outside the scale; with more, the scale must be wrong
+_MILLISECONDS = 1e11  # a larger time is in milliseconds; in seconds it would be after the year 5138
 UNUSABLE_ID = (
     f"unusable id (empty, over {LONGEST_ID:,} characters, control character, or read as missing, "
     "like 'NA')"
@@ -68,20 +68,20 @@ _UNRATED = ("", "Null", "None")
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """A row that cannot become an interaction, and why."""
+    """A row that cannot become an interaction."""
 
-    reason: str
+    reason: str  # printed in the statistics
 
 
 class Source(Protocol):
-    """Reviews and item metadata of one data set, read as often as asked."""
+    """Reviews and item metadata of one data set. Each method can be called several times."""
 
     def reviews(self) -> Iterator[Review | Dropped]:
-        """Every row of the input, in the same order each time."""
+        """Yield every row of the input, in the same order each time."""
         ...
 
     def items(self, wanted: AbstractSet[str]) -> Iterator[tuple[str, Mapping[str, str]] | Dropped]:
-        """(item id, column -> value) for items of `wanted`; the first row of an item counts."""
+        """Yield (item id, column -> value) for items in `wanted`; an item's first row counts."""
         ...
 
 
@@ -95,14 +95,14 @@ def convert(
     k_core: int = 5,
     split: Split | None = None,
 ) -> str:
-    """Write `source` as a data set at `output_path`; return the statistics as printable lines.
+    """Write `source` as a data set into the folder `output_path`; return printable statistics.
 
-    `properties` are the data set's own values: `rating_scale` bounds the ratings,
-    `description_fields` names the item columns. `split` gives the parts of a data set whose split
-    is fixed; without it RecBole splits.
+    `properties` are the settings of the data set: `rating_scale` is the range of ratings,
+    `description_fields` names the item columns. `split` returns the parts of a data set with a
+    fixed split; without it RecBole splits.
 
-    Raises: UsageError if nothing readable or nothing above the k-core is left, or more than
-    MOST_OUTSIDE of the ratings lie outside the scale.
+    Raises: UsageError if no row is readable, if the k-core is empty, or if more than the share
+    MOST_OUTSIDE of the ratings is outside the scale.
     Paper: section 4.1.1.
     """
     dropped: Counter[str] = Counter()
@@ -111,11 +111,13 @@ def convert(
     rows = _collect(source, scale, dropped, noted)
     if rows.empty:
         counts = "; ".join(drop_lines(dropped)) or "the input is empty"
-        raise UsageError(f"{output_path.name}: no readable rated row ({counts}); check the input")
+        raise UsageError(
+            f"{output_path.name}: no readable row with a rating ({counts}); check the input"
+        )
     rows = latest_of_each_pair(rows, dropped)
     rows = k_core_of(rows, k_core, dropped)
     if rows.empty:
-        raise UsageError(f"k_core={k_core} leaves no row of {output_path.name}; take a smaller one")
+        raise UsageError(f"k_core={k_core} leaves no row of {output_path.name}; use a smaller one")
     rows = rows.sort_values(["user_id", "timestamp", "item_id"], ignore_index=True)
 
     wanted = set(rows["item_id"])
@@ -141,7 +143,10 @@ def review_of(
     text: object,
     helpful: object,
 ) -> Review | Dropped:
-    """One row as a review, its values read strictly; `time` is in seconds or milliseconds."""
+    """Make a review of the values of one row, or say why it is dropped.
+
+    `time` is in seconds or milliseconds since 1970; values of a wrong type are not converted.
+    """
     if rating is None or (isinstance(rating, str) and rating.strip() in _UNRATED):
         return Dropped("unrated")
     names, stars, seconds = (as_id(user), as_id(item)), as_number(rating), as_number(time)
@@ -166,7 +171,7 @@ def review_of(
 def _usable(
     source: Source, dropped: Counter[str], noted: Counter[str]
 ) -> Iterator[tuple[int, Review]]:
-    """The rows with readable ids, as they are written, and their numbers in the source."""
+    """Yield the rows with usable ids, and their numbers in the source."""
     for number, review in enumerate(source.reviews()):
         if isinstance(review, Dropped):
             dropped[review.reason] += 1
@@ -184,12 +189,12 @@ def _usable(
 def _collect(
     source: Source, scale: Scale, dropped: Counter[str], noted: Counter[str]
 ) -> pd.DataFrame:
-    """The usable rows, without texts; `row` is a row's number in the source."""
+    """A table of the usable rows without texts; `row` is the number of a row in the source."""
     users: dict[str, int] = {}
     items: dict[str, int] = {}
     user, item, row, helpful = array("l"), array("l"), array("q"), array("l")
     rating, timestamp = array("d"), array("d")
-    outside: list[float] = []  # as many as will do to say what the scale may be
+    outside: list[float] = []  # the lowest and the highest, for the error message
     for number, review in _usable(source, dropped, noted):
         if not scale.has(review.rating):
             dropped[f"rating outside {scale}"] += 1
@@ -207,7 +212,7 @@ def _collect(
     count = dropped[f"rating outside {scale}"]
     if count > MOST_OUTSIDE * (count + len(row)):
         raise UsageError(
-            f"{count:,} of {count + len(row):,} ratings ({count / (count + len(row)):.0%}) lie "
+            f"{count:,} of {count + len(row):,} ratings ({count / (count + len(row)):.0%}) are "
             f"outside the scale {scale}, from {min([*outside, *rating]):g} to "
             f"{max([*outside, *rating]):g}; give --rating_scale LOWEST HIGHEST [STEP]"
         )
@@ -224,7 +229,7 @@ def _collect(
 
 
 def latest_of_each_pair(rows: pd.DataFrame, dropped: Counter[str]) -> pd.DataFrame:
-    """One row a (user, item): the latest; on equal times the one read last."""
+    """Keep one row of each (user, item): the latest; of equal times the one read last."""
     kept = rows.sort_values(["timestamp", "row"], kind="stable")
     kept = kept.drop_duplicates(["user_id", "item_id"], keep="last").sort_values("row")
     dropped["duplicate (user, item), an earlier one"] += len(rows) - len(kept)
@@ -232,26 +237,26 @@ def latest_of_each_pair(rows: pd.DataFrame, dropped: Counter[str]) -> pd.DataFra
 
 
 def k_core_of(rows: pd.DataFrame, k: int, dropped: Counter[str]) -> pd.DataFrame:
-    """The largest part in which every user and every item has at least k rows. k=0: all."""
+    """Keep the largest part where every user and every item has at least k rows; 0 keeps all."""
     user, item = pd.factorize(rows["user_id"])[0], pd.factorize(rows["item_id"])[0]
-    alive = np.ones(len(rows), dtype=bool)
-    while alive.any():
-        users, items = np.bincount(user[alive]), np.bincount(item[alive])
+    kept = np.ones(len(rows), dtype=bool)
+    while kept.any():
+        users, items = np.bincount(user[kept]), np.bincount(item[kept])
         weak = np.zeros(len(rows), dtype=bool)
-        weak[alive] = (users[user[alive]] < k) | (items[item[alive]] < k)
+        weak[kept] = (users[user[kept]] < k) | (items[item[kept]] < k)
         if not weak.any():
             break
-        alive &= ~weak
-    dropped[f"below the {k}-core"] += int((~alive).sum())
-    return rows[alive]
+        kept &= ~weak
+    dropped[f"below the {k}-core"] += int((~kept).sum())
+    return rows[kept]
 
 
 def _item_table(
     source: Source, wanted: AbstractSet[str], columns: list[str], noted: Counter[str]
 ) -> pd.DataFrame:
-    """Metadata of every wanted item, one line a value: [n_items, 1 + n_columns], strings.
+    """Metadata of every wanted item, each value on one line: [n_items, 1 + n_columns], strings.
 
-    An item without metadata, or a title that RecBole would read as missing, goes by its id.
+    If an item has no metadata, or a title that RecBole would read as missing, its id is its title.
     """
     found: dict[str, Mapping[str, str]] = {}
     for row in source.items(wanted):
@@ -269,7 +274,7 @@ def _item_table(
 
 
 def unusable_id(token: str) -> bool:
-    """True for an id that would not come back from RecBole's reader as it is."""
+    """Whether RecBole's reader would change an id or read it as missing."""
     return (
         not token or len(token) > LONGEST_ID or token in READS_AS_MISSING or not token.isprintable()
     )
@@ -282,13 +287,13 @@ def one_line(value: str) -> str:
 
 
 def plain_text(text: str) -> str:
-    """Review text without HTML breaks and entities, each line stripped, no empty line twice."""
+    """Replace HTML breaks and entities, strip each line, keep at most one empty line in a row."""
     lines = [line.strip() for line in html.unescape(_BREAK.sub("\n", text)).splitlines()]
     return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip()
 
 
 def table_2(name: str, rows: pd.DataFrame) -> str:
-    """Users, items, interactions, density, as in the paper's Table 2."""
+    """Number of users, items and interactions, and density, as in the paper's Table 2."""
     users, items = rows["user_id"].nunique(), rows["item_id"].nunique()
     density = len(rows) / (users * items)
     return (
@@ -298,10 +303,11 @@ def table_2(name: str, rows: pd.DataFrame) -> str:
 
 
 def part_lines(parts: Mapping[str, pd.DataFrame]) -> list[str]:
+    """One line for each named part: its number of rows."""
     return [f"  {name}: {len(part):,} rows" for name, part in parts.items() if name]
 
 
 def drop_lines(dropped: Mapping[str, int], word: str = "dropped") -> list[str]:
-    """One line a reason, the most frequent first."""
+    """One line for each reason, the most frequent first."""
     ordered = sorted(dropped.items(), key=lambda pair: -pair[1])
     return [f"  {word} {count:,}: {reason}" for reason, count in ordered if count]

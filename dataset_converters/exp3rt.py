@@ -1,8 +1,8 @@
-"""What the paper's authors released, as data sets whose split is fixed (`benchmark_filename`).
+"""The data that the paper's authors released, with their split (`benchmark_filename`).
 
-`topk`: train.txt and test.txt in LightGCN's text form (a user, then items, as numbers), with
+`topk`: train.txt and test.txt in LightGCN's text format (a user, then items, as numbers), with
 user_list.txt and item_list.txt (org_id remap_id). There are no ratings and no times.
-`aligned`: interactions.jsonl, a row with `exp3rt_test_score` being a test row, and
+`aligned`: interactions.jsonl, where a row with `exp3rt_test_score` is a test row, and
 item_descriptions.jsonl.
 """
 
@@ -35,16 +35,17 @@ SEED = 2024
 
 
 class AlignedSource:
-    """Reviews matched with the authors' split. `test_pairs` fills while the reviews are read."""
+    """Reviews with the authors' split. `reviews()` fills `test_pairs`, which `split` uses."""
 
     def __init__(self, input_path: Path, labels: Mapping[str, str]) -> None:
-        """`labels`: column -> label, as in `Genres: Drama`, of the description lines."""
+        """`labels` maps columns to the labels of description lines, such as `Genres: Drama`."""
         self.interactions = _file(input_path / "interactions.jsonl")
         self.descriptions = _file(input_path / "item_descriptions.jsonl")
         self.columns = {label: column for column, label in labels.items()}
         self.test_pairs: set[tuple[str, str]] = set()
 
     def reviews(self) -> Iterator[Review | Dropped]:
+        """Yield every row of interactions.jsonl."""
         for found in records(self.interactions):
             row = found if isinstance(found, dict) else {}
             review = review_of(row, row.get("user_id"), row.get("item_id")) if row else None
@@ -53,6 +54,7 @@ class AlignedSource:
             yield review or Dropped("malformed")
 
     def items(self, wanted: AbstractSet[str]) -> Iterator[tuple[str, Mapping[str, str]] | Dropped]:
+        """Yield id and description of the wanted items in item_descriptions.jsonl."""
         for found in records(self.descriptions):
             row = found if isinstance(found, dict) else {}
             item = (as_id(row.get("item_id")) or "").strip()
@@ -62,7 +64,7 @@ class AlignedSource:
                 yield item, self._description(row)
 
     def _description(self, row: Mapping[str, Any]) -> dict[str, str]:
-        """The authors' lines where they gave some, else the metadata."""
+        """The authors' description lines; the metadata if there are none."""
         values: dict[str, str] = {}
         column = ""
         for line in (as_text(row.get("exp3rt_item_description")) or "").splitlines():
@@ -84,8 +86,11 @@ class AlignedSource:
         }
 
     def split(self, rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
-        """Test as the authors have it; of the rest, each user's last row by time, then item, is
-        validation, unless it is the user's only one."""
+        """Split the rows: test is the authors' test part.
+
+        Of the other rows, the last of each user, by time and then item, is validation, unless it
+        is the user's only one.
+        """
         pairs = pd.Series(zip(rows["user_id"], rows["item_id"], strict=True), index=rows.index)
         is_test = pairs.isin(self.test_pairs)
         rest = rows[~is_test].sort_values(["user_id", "timestamp", "item_id"])
@@ -97,19 +102,19 @@ class AlignedSource:
 def convert_topk(
     input_path: Path, output_path: Path, properties: Mapping[str, Any], k_core: int = 0
 ) -> str:
-    """Write the authors' top-k split; return the statistics as printable lines.
+    """Write the authors' top-k split; return printable statistics.
 
-    Train and validation together are the authors' train, test is theirs. About one row in ten of
-    each user's train is drawn for validation; a user with fewer than 5 rows keeps them all.
+    Test is the authors' test part. Their train part becomes train and validation: about one row
+    in ten of each user is drawn at random for validation, none of a user with fewer than 5 rows.
     """
     users = _remap(_file(input_path / "user_list.txt"))
     items = _remap(_file(input_path / "item_list.txt"))
     dropped: Counter[str] = Counter()
     train = _pairs(_file(input_path / "train.txt"), users, items, "train", dropped)
     test = _pairs(_file(input_path / "test.txt"), users, items, "test", dropped)
-    chance = random.Random(SEED)
+    generator = random.Random(SEED)
     for _, rows in train.groupby("user_id", sort=False):
-        drawn = chance.sample(list(rows.index), (len(rows) + 5) // 10)
+        drawn = generator.sample(list(rows.index), (len(rows) + 5) // 10)
         train.loc[drawn, "part"] = "valid"
     rows = pd.concat([train, test], ignore_index=True)
     rows = k_core_of(rows, k_core, dropped)
@@ -124,11 +129,11 @@ def convert_topk(
 def _pairs(
     path: Path, users: Mapping[str, str], items: Mapping[str, str], part: str, dropped: Counter[str]
 ) -> pd.DataFrame:
-    """The lines `user item item …` as rows of raw ids. A number outside the lists is malformed."""
+    """Rows of raw ids from lines `user item item …`; a number without a raw id is malformed."""
     rows = []
     for line in lines(path):
-        user, *written = line.split() or [""]
-        for item in written:
+        user, *numbers = line.split() or [""]
+        for item in numbers:
             if user in users and item in items:
                 rows.append((users[user], items[item], part))
             else:
@@ -142,7 +147,7 @@ def _pairs(
 
 
 def _remap(path: Path) -> dict[str, str]:
-    """Number -> raw id, of the lines 'org_id remap_id'; one that stands twice is left out."""
+    """Number -> raw id, from lines 'org_id remap_id'; a number with two raw ids is left out."""
     found: dict[str, str] = {}
     twice = set()
     for line in lines(path):
@@ -154,6 +159,7 @@ def _remap(path: Path) -> dict[str, str]:
 
 
 def _file(path: Path) -> Path:
+    """`path`. Raises: UsageError if it is not a file."""
     if not path.is_file():
-        raise UsageError(f"{path} does not exist; name the folder that holds it as --input_path")
+        raise UsageError(f"{path} does not exist; name its folder as --input_path")
     return path

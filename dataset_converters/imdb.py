@@ -1,11 +1,12 @@
 """IMDb Movie Reviews Dataset (Pal, Barigidad, Mustafi 2020): one CSV file a movie.
 
-A movie is known by its file's name, `Title Year.csv`, with `_` where the title has a colon.
-Metadata is a JSONL file with `file`, `tconst`, `title`, `year`, `genres`, `directors`, `cast`,
-`plot`; a movie without a line there goes by its file's name.
+The file name is `Title Year.csv`, with `_` for a colon in the title. Metadata is a JSONL file with
+`file`, `tconst`, `title`, `year`, `genres`, `directors`, `cast`, `plot`. For a movie without a line
+in it, the file name is the item id and the title.
 
-A quotation mark that is not closed takes the rows after it into its own. `_next_row` notices a line
-that begins like a row inside another, counts the damaged one alone and goes on with that line.
+If a quotation mark is not closed, a CSV reader reads the following rows as one cell. `_next_row`
+finds a line that begins like a row inside another row; then only the damaged row is dropped, and
+reading goes on with that line.
 """
 
 from __future__ import annotations
@@ -52,25 +53,29 @@ _TITLE_YEAR = re.compile(r"(?P<title>.*\S)\s+(?P<year>\d{4})")
 
 
 class ImdbSource:
-    """Reviews of the CSV files in `input_path`, or in the one folder below it that has some.
-
-    Raises: UsageError if there is no CSV file, or no metadata file where one is named.
-    """
+    """A source: the CSV files in `input_path`, or in the first folder in it that has some."""
 
     def __init__(self, input_path: Path, metadata: Path | None = None) -> None:
+        """Find the files and read `metadata`; None: a file of the usual name beside them.
+
+        Raises: UsageError if there is no CSV file, or if `metadata` is not a readable file.
+        """
         self.files = _csv_files(input_path)
         beside = [f for f in (input_path / METADATA, input_path.parent / METADATA) if f.exists()]
         self.movies = _read_metadata(metadata or (beside[0] if beside else None))
 
     def item_id(self, file: Path) -> str:
+        """The `tconst` of a movie's metadata; else its file name without the ending."""
         stem = _nfc(file.stem)
         return (as_id(self.movies.get(stem, {}).get("tconst")) or "").strip() or stem.strip()
 
     def reviews(self) -> Iterator[Review | Dropped]:
+        """Yield every row of every CSV file."""
         for path in self.files:
             yield from _read_movie(lines(path), self.item_id(path))
 
     def items(self, wanted: AbstractSet[str]) -> Iterator[tuple[str, Mapping[str, str]]]:
+        """Yield id and description of the wanted movies."""
         for path in self.files:
             item = self.item_id(path)
             if item in wanted:
@@ -78,6 +83,7 @@ class ImdbSource:
 
 
 def _csv_files(input_path: Path) -> list[Path]:
+    """The CSV files of the first folder that has some, sorted."""
     if not input_path.is_dir():
         raise UsageError(
             f"input_path={input_path} is not a folder; name the one with the CSV files"
@@ -87,11 +93,11 @@ def _csv_files(input_path: Path) -> list[Path]:
             f for f in folder.glob("*.csv") if f.is_file() and not f.name.startswith(".")
         ):
             return files
-    raise UsageError(f"input_path={input_path} holds no .csv file; name the folder of the reviews")
+    raise UsageError(f"input_path={input_path} has no .csv file; name the folder of the reviews")
 
 
 def _read_metadata(path: Path | None) -> dict[str, dict[str, Any]]:
-    """File stem -> metadata."""
+    """File name without .csv -> metadata."""
     if path is None:
         return {}
     if not path.is_file():
@@ -104,30 +110,34 @@ def _read_metadata(path: Path | None) -> dict[str, dict[str, Any]]:
         file = as_id(movie.get("file")) if isinstance(movie, dict) else None
         if not isinstance(movie, dict) or file is None:
             raise UsageError(
-                f"{path} line {number} is no JSON object with 'file'; mend or remove it"
+                f"{path} line {number} is not a JSON object with 'file'; correct or remove it"
             )
         movies[_nfc(file.removesuffix(".csv"))] = movie
     return movies
 
 
 class _Lines:
-    """Lines that can be given back. `taken` are those read since it was emptied."""
+    """An iterator over lines that can go back. `taken` are the lines read since it was emptied."""
 
     def __init__(self, text: Iterable[str]) -> None:
+        """Read the lines of `text`."""
         self.text, self.waiting, self.taken = iter(text), deque[str](), list[str]()
 
     def __iter__(self) -> _Lines:
+        """The iterator itself."""
         return self
 
     def __next__(self) -> str:
+        """The next line, which is added to `taken`."""
         self.taken.append(self.waiting.popleft() if self.waiting else next(self.text))
         return self.taken[-1]
 
     def give_back(self, since: int) -> None:
+        """Read the lines from `taken[since]` on again."""
         self.waiting.extendleft(reversed(self.taken[since:]))
 
     def again(self, since: int) -> _Lines:
-        """Itself, set back to where `taken` was emptied and on by `since` lines."""
+        """Go back to where `taken` was emptied, then read `since` lines; return the iterator."""
         self.give_back(0)
         self.taken = []
         for _ in range(since):
@@ -136,6 +146,7 @@ class _Lines:
 
 
 def _read_movie(text: Iterable[str], item: str) -> Iterator[Review | Dropped]:
+    """Yield the rows of one CSV file."""
     header: list[str] | None = None
     lines = _Lines(text)
     while True:
@@ -162,34 +173,34 @@ def _read_movie(text: Iterable[str], item: str) -> Iterator[Review | Dropped]:
             yield Dropped("malformed")
         else:
             row = dict(zip(header, cells, strict=True))
-            stands = _stands_in("".join(lines.taken), row["username"])
-            yield review_of(row, row["username"], item) if stands else Dropped("malformed")
+            intact = _is_unchanged(row["username"], "".join(lines.taken))
+            yield review_of(row, row["username"], item) if intact else Dropped("malformed")
 
 
 def _next_row(taken: Sequence[str], header: Sequence[str]) -> int | None:
-    """Which of these lines, read as one row, begins another one; None where it is one row.
+    """The number of the line that begins another row, in lines that were read as one row, or None.
 
-    Where the lines are a row without a fault, only a whole row's beginning counts: it may stand
-    in a text.
+    If the lines are valid CSV, a line must have all three signs of a row, because a text can
+    contain a line that looks similar.
     """
     if len(taken) == 1:
         return None
     try:
         rows = list(csv.reader(taken, strict=True))
-        faultless = len(rows) == 1 and len(rows[0]) == len(header)
+        valid = len(rows) == 1 and len(rows[0]) == len(header)
     except csv.Error:
-        faultless = False
+        valid = False
     inner = enumerate(taken[1:], start=1)
-    if faultless:
+    if valid:
         return next((n for n, line in inner if _signs(line, header) == 3), None)
     return next((n for n, line in inner if _begins(line, header)), None)
 
 
 def _goes_on(lines: _Lines, header: Sequence[str]) -> bool:
-    """Whether the row before goes on, as its quotation mark is not opened; then its lines go.
+    """Whether the row goes on in the next lines, because its opening quotation mark is missing.
 
-    They end with a line that has an odd number of quotation marks. Where a row begins before
-    that, or a row without a fault follows, there are none.
+    If it does, these lines are read and skipped. They end with a line that has an odd number of
+    quotation marks, unless another row begins before or a valid row follows.
     """
     before, lines.taken = lines.taken, []
     for line in lines:
@@ -207,7 +218,7 @@ def _goes_on(lines: _Lines, header: Sequence[str]) -> bool:
 
 
 def _is_row(lines: Iterable[str], header: Sequence[str]) -> bool:
-    """Whether a row without a fault stands at the beginning of these lines."""
+    """Whether the lines begin with a valid row."""
     try:
         return len(next(csv.reader(lines, strict=True), [])) == len(header)
     except csv.Error:
@@ -215,17 +226,17 @@ def _is_row(lines: Iterable[str], header: Sequence[str]) -> bool:
 
 
 def _begins(line: str, header: Sequence[str]) -> bool:
-    """Whether a row begins here, though one of its cells or marks may be broken."""
+    """Whether a row begins here; one of its cells or quotation marks may be damaged."""
     return _signs(line, header) >= 2 or _A_DATE.search(line) is not None
 
 
 def _signs(line: str, header: Sequence[str]) -> int:
-    """How many of rating, votes and date stand where a row that begins here has them."""
+    """How many of rating, votes and date are in their columns, if a row begins here: 0 to 3."""
     try:
         cells = next(csv.reader([line[:_BEGINNING]]), [])
     except csv.Error:
         return 0
-    if not cells or not _stands_in(line, cells[0]):
+    if not cells or not _is_unchanged(cells[0], line):
         return 0
     row = dict(zip(header, cells, strict=False))
     rating = row.get("rating", " ")
@@ -238,14 +249,14 @@ def _signs(line: str, header: Sequence[str]) -> int:
     )
 
 
-def _stands_in(written: str, cell: str) -> bool:
-    """Whether a cell is read as it is written, without a stray quotation mark."""
+def _is_unchanged(cell: str, line: str) -> bool:
+    """Whether a cell is in the line as it was read, without a stray quotation mark."""
     quoted = '"' + cell.replace('"', '""') + '"'
-    return quoted in written or ('"' not in cell and cell in written)
+    return quoted in line or ('"' not in cell and cell in line)
 
 
 def review_of(row: Mapping[str, object], user: object, item: object) -> Review | Dropped:
-    """One row in this source's columns; `rating` and `date` are texts like '8', '1 May 2019'."""
+    """Make a review of one row; `rating` and `date` are texts like '8' and '1 May 2019'."""
     return base.review_of(
         user=user,
         item=item,
@@ -258,7 +269,7 @@ def review_of(row: Mapping[str, object], user: object, item: object) -> Review |
 
 
 def _timestamp(date: object) -> float | None:
-    """Seconds since 1970, UTC, of a day written like '30 January 2019', in any locale."""
+    """Seconds since 1970, UTC, of a date like '30 January 2019'; None for other values."""
     match = _DATE.fullmatch(date.strip()) if isinstance(date, str) else None
     if match is None or match["month"] not in _MONTHS:
         return None
@@ -271,6 +282,7 @@ def _timestamp(date: object) -> float | None:
 
 
 def _description(stem: str, movie: Mapping[str, Any]) -> dict[str, str]:
+    """The description columns of a movie. Title and year can come from the file name."""
     match = _TITLE_YEAR.fullmatch(stem)
     texts = {key: as_text(value) or "" for key, value in movie.items()}
     title = texts.get("title") or (match["title"] if match else stem).replace("_", ":")
@@ -285,5 +297,5 @@ def _description(stem: str, movie: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _nfc(name: str) -> str:
-    """One spelling for names that some file systems write with combining accents."""
+    """Normalise a name, because some file systems write accents as separate characters."""
     return unicodedata.normalize("NFC", name)

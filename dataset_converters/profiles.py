@@ -1,9 +1,10 @@
-"""The authors' released teacher answers about profiles, as training data of a student.
+"""The profiles that the authors' teacher wrote, as training data of a student.
 
 `user_valid.json` and `item_valid.json` become train files, `user_test.json` and `item_test.json`
-valid ones: lists of {instruction, input, output}, where `input` holds the preferences of one user
-or item, with a line `---` after each review's, and `output` the profile. Their instruction gives
-way to our prompt; nobody's id is told, so which interactions stand behind a pair is unknown.
+validation files. Each is a list of {instruction, input, output}: `input` contains the preferences
+of one user or item, with a line `---` after those of each review, and `output` the profile. Our
+prompt replaces their instruction. There are no ids, so the interactions behind a profile are
+unknown.
 """
 
 from __future__ import annotations
@@ -27,19 +28,19 @@ from recbole_exp3rt.stages.lists import Unreadable, list_answer, parse_lists
 from recbole_exp3rt.text import whole
 
 TASKS: dict[Subject, Task] = {"user": "user_profile", "item": "item_profile"}
-FILES = ("valid", "test")  # the authors' names of what becomes train and valid
-# Of a whole example (the released code's limit), with room for what a chat template adds.
+FILES = ("valid", "test")  # the authors' names of our train and valid part
+# The limit of the released code for a whole example, less the tokens of a chat template.
 MAX_TOKENS = 1200 - 40
-# There is no tokenizer here. Measured with the embedded student's on these rows: 3.3 at least.
+# An estimate without a tokenizer. With the embedded student's, these rows have 3.3 or more.
 BYTES_PER_TOKEN = 3.3
 
 _BETWEEN = re.compile(r"^\s*---\s*$", re.MULTILINE)
 
 
 def convert_profiles(input_path: Path, output_path: Path, item_word: str = "movie") -> str:
-    """Write the training data folder; return its counts as printable lines.
+    """Write the folder of training data; return its counts as printable lines.
 
-    Raises: UsageError if a file is missing or not of that form.
+    Raises: UsageError if a file is missing or has another format.
     """
     item_word = whole(item_word)
     prompts = load_prompts()
@@ -81,9 +82,9 @@ def convert_profiles(input_path: Path, output_path: Path, item_word: str = "movi
 
 
 def _pairs(path: Path) -> list[tuple[str, str] | None]:
-    """(preferences, profile) of each entry, as they are written; None for one that has none."""
+    """The texts (preferences, profile) of each entry; None for an entry without them."""
     if not path.is_file():
-        raise UsageError(f"{path} does not exist; name the folder that holds it as --input_path")
+        raise UsageError(f"{path} does not exist; name its folder as --input_path")
     pairs = [_pair(found) for found in records(path)]
     if not any(pairs):
         raise UsageError(
@@ -93,36 +94,38 @@ def _pairs(path: Path) -> list[tuple[str, str] | None]:
 
 
 def _pair(found: object) -> tuple[str, str] | None:
+    """The texts (preferences, profile) of one entry; None if one is missing."""
     entry = found if isinstance(found, dict) else {}
-    told, answer = entry.get("input"), entry.get("output")
-    if isinstance(told, str) and isinstance(answer, str):
-        return whole(told), whole(answer)
+    preferences, profile = entry.get("input"), entry.get("output")
+    if isinstance(preferences, str) and isinstance(profile, str):
+        return whole(preferences), whole(profile)
     return None
 
 
-def _example(task: Task, prompt: Prompt, told: str, answer: str, item_word: str) -> Example | str:
-    """An example, or why there is none. Preferences go, oldest first, where room is short."""
+def _example(task: Task, prompt: Prompt, given: str, answer: str, item_word: str) -> Example | str:
+    """Make an example, or say why not. If it is too long, the oldest preferences are left out."""
     try:
-        blocks = [parse_lists(block) for block in _BETWEEN.split(told) if "[" in block]
+        blocks = [parse_lists(block) for block in _BETWEEN.split(given) if "[" in block]
     except Unreadable:
         return "preferences not in the form [Like] … [Dislike] …"
     preferences = [Preference("", "", *block) for block in blocks if block != ((), ())]
     if fault := profile_fault(Completion(answer), bool(preferences), forced=False):
         return fault
-    turn = list_answer(*parse_lists(answer))
+    answer_text = list_answer(*parse_lists(answer))
     try:
         request = profile.request(
             preferences,
             prompt,
             item_word=item_word,
-            max_prompt_tokens=MAX_TOKENS - _count(turn),
+            max_prompt_tokens=MAX_TOKENS - _count(answer_text),
             max_new_tokens=1,
             count=_count,
         )
     except Unreadable as error:
         return str(error)
-    return Example(task, request.messages, turn)
+    return Example(task, request.messages, answer_text)
 
 
 def _count(text: str) -> int:
+    """Estimated number of tokens."""
     return math.ceil(len(text.encode()) / BYTES_PER_TOKEN)

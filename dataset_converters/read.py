@@ -1,8 +1,8 @@
-"""Rows of files that others wrote, read in bounded memory: lines, JSON lines, JSON arrays.
+"""Reads lines, JSON lines and JSON arrays with bounded memory, and the values of a row.
 
-A row that cannot be read is None, for the caller to count. A line or an element of an array that
-is longer than any row can be ends the conversion in one line: it is a damaged file or a trap.
-Also the values of a row, read strictly: what is no id, number or text is None.
+A row that cannot be read is None, and the caller counts it. A line or an array element that is
+too long to be a row ends the conversion with an error. A value that is not an id, a number or a
+text is None.
 """
 
 from __future__ import annotations
@@ -20,28 +20,30 @@ from typing import Any
 
 from recbole_exp3rt.errors import UsageError
 
-LONGEST_LINE = 4 * 2**20  # bytes, unpacked; the longest row seen in real data has 15,000
-_LONGEST_LITERAL = 2**18  # Python's own parser takes some 500 bytes of memory a character
+LONGEST_LINE = 4 * 2**20  # bytes after unpacking; the longest row in real data has about 15,000
+_LONGEST_LITERAL = 2**18  # Python's parser needs about 500 bytes of memory for each character
 _CHUNK = 2**16
 _IS_ARRAY = re.compile(rb"\s*\[(?:\s*[{\]]|[ \t\r]*\n)")
-_MARK = re.compile(rb'\\[^\n]|["{}\[\],\n]')  # an escaped character is one mark
+_MARK = re.compile(rb'\\[^\n]|["{}\[\],\n]')  # an escaped character is one match
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 
 
 def lines(path: Path) -> Iterator[str]:
-    """Lines of UTF-8 text, plain or .gz, with their ends; only a line feed ends one.
+    """Yield lines of UTF-8 text, plain or .gz, with their line feeds.
 
-    A byte that is no UTF-8 becomes U+FFFD and costs its own row, never the file.
-    Raises: UsageError for a file that cannot be read, or a line over LONGEST_LINE.
+    A byte that is not UTF-8 becomes U+FFFD.
+
+    Raises: UsageError for a file that cannot be read, or a line longer than LONGEST_LINE.
     """
     for line in _in_bytes(path, arrays=False):
         yield line.decode("utf-8", errors="replace")
 
 
 def records(path: Path) -> Iterator[object]:
-    """Each row of JSON lines, or of one JSON array; None for one that is no JSON.
+    """Yield each row of JSON lines or of one JSON array; None for a row that is not JSON.
 
-    A line may also be a Python literal, as in Amazon's metadata of 2014. Empty lines are no rows.
+    A row may also be a Python literal, as in Amazon's metadata of 2014. Empty lines are skipped.
+
     Raises: UsageError as `lines` does.
     """
     for row in _in_bytes(path, arrays=True):
@@ -50,6 +52,7 @@ def records(path: Path) -> Iterator[object]:
 
 
 def _in_bytes(path: Path, arrays: bool) -> Iterator[bytes]:
+    """Yield lines, or with `arrays` the elements of a JSON array, as bytes."""
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
             if file.peek(_CHUNK).startswith(b"\xef\xbb\xbf"):
@@ -69,10 +72,10 @@ def _in_bytes(path: Path, arrays: bool) -> Iterator[bytes]:
 
 
 def _elements(file: gzip.GzipFile | BufferedReader, path: Path) -> Iterator[bytes]:
-    """The elements of the JSON array that `file` begins with; `file` is left after its end.
+    """Yield the elements of the JSON array at the beginning of `file`, then stop after its end.
 
-    A string never goes on in the next line: there, a quotation mark that is not closed ends, and
-    the element with it. So a broken element costs no other one where each begins a line.
+    A string ends at the end of its line, even if its quotation mark is not closed. So a damaged
+    element does not damage the others if each element begins on a line of its own.
     """
     piece = bytearray()
     depth, number, quoted, broken = 0, 0, False, False
@@ -117,10 +120,10 @@ def _elements(file: gzip.GzipFile | BufferedReader, path: Path) -> Iterator[byte
 
 
 def _is_next(piece: bytearray, rest: bytes, depth: int, broken: bool) -> bool:
-    """Whether an opening brace begins the next element, as the one before is not closed.
+    """Whether an opening brace begins the next element although the one before is not closed.
 
-    It does at the beginning of a line after a broken string, and after a comma in a record,
-    where only a name can stand.
+    It does at the beginning of a line after a string that is not closed, and after a comma in a
+    record, where JSON only allows a name.
     """
     before = bytes(piece[-200:]) + rest[-200:]
     if broken:
@@ -129,13 +132,14 @@ def _is_next(piece: bytearray, rest: bytes, depth: int, broken: bool) -> bool:
 
 
 def _too_long(path: Path, what: str) -> UsageError:
+    """The error for a line or an element that is too long."""
     return UsageError(
-        f"{path}: {what} is longer than {LONGEST_LINE:,} bytes, which no row is; check the file"
+        f"{path}: {what} is longer than {LONGEST_LINE:,} bytes, too long for a row; check the file"
     )
 
 
 def parsed(text: str) -> object:
-    """The value of a text in JSON or, up to 256 KiB, as a Python literal; None if it is neither."""
+    """The value of a text in JSON or, up to 256 KiB, a Python literal; None for other texts."""
     for parse in (json.loads, _literal):
         try:
             return parse(text)
@@ -145,26 +149,27 @@ def parsed(text: str) -> object:
 
 
 def _literal(text: str) -> object:
+    """The value of a Python literal."""
     if len(text) > _LONGEST_LITERAL:
         raise ValueError("too long for a literal")
     return ast.literal_eval(text.strip())
 
 
 def record(value: object) -> dict[str, Any]:
-    """`value` if it is a record or the text of one, else an empty record."""
+    """`value` if it is a dictionary or the text of one, else an empty dictionary."""
     found = parsed(value) if isinstance(value, str) else value
     return found if isinstance(found, dict) else {}
 
 
 def as_id(value: object) -> str | None:
-    """A text or whole number as an id; None for anything else, such as True, 1.5 or [1]."""
+    """A text or a whole number as an id; None for other values, such as True, 1.5 or [1]."""
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value) if abs(value) < 10**100 else None
     return value if isinstance(value, str) else None
 
 
 def as_number(value: object) -> float | None:
-    """A finite number, or a text of one in the digits 0-9; None for anything else."""
+    """A finite number, or a text of one in the digits 0-9; None for other values."""
     if isinstance(value, str):
         value = float(value) if _NUMBER.fullmatch(value := value.strip()) else None
     if not isinstance(value, int | float) or isinstance(value, bool):
@@ -177,7 +182,7 @@ def as_number(value: object) -> float | None:
 
 
 def as_text(value: object) -> str | None:
-    """A text or a number as text, '' where it is missing; None for anything else."""
+    """A text or a number as text, '' for a missing value; None for other values."""
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return ""
     if isinstance(value, bool) or not isinstance(value, str | int | float):
@@ -189,6 +194,6 @@ def as_text(value: object) -> str | None:
 
 
 def whole_number(value: object) -> int:
-    """A count such as 3, 3.0 or "1,204"; 0 for anything else, and for more than 10^9."""
+    """A count such as 3, 3.0 or "1,204"; 0 for other values and for more than 10^9."""
     number = as_number(value.replace(",", "") if isinstance(value, str) else value)
     return max(int(number), 0) if number is not None and number <= 1e9 else 0

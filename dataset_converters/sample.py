@@ -1,4 +1,4 @@
-"""The synthetic sample: generated in the IMDB source form, then converted like any other."""
+"""The synthetic sample: generated in the format of the IMDb source, then converted."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from recbole_exp3rt.sample.world import make_world, write_world
 
 
 def make_sample(output_path: Path, k_core: int = 5) -> str:
-    """Write the sample data set at `output_path`; return its statistics as printable lines."""
+    """Write the sample data set into the folder `output_path`; return printable statistics."""
     with tempfile.TemporaryDirectory() as folder:
         write_world(make_world(), Path(folder))
         return convert(ImdbSource(Path(folder)), output_path, load_properties("sample"), k_core)

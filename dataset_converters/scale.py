@@ -1,4 +1,4 @@
-"""The rating scale of a data set, as the user tells it or its properties do."""
+"""The rating scale of a data set, from its properties or from the user."""
 
 from __future__ import annotations
 
@@ -12,49 +12,54 @@ from recbole_exp3rt.errors import UsageError
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """Ratings from `lowest` to `highest`; the levels lie `step` apart. Rating units."""
+    """Levels from `lowest` to `highest`, `step` apart, in rating units."""
 
     lowest: float
     highest: float
     step: float = 1
-    strict: bool = False  # whether a rating between two levels is outside
+    strict: bool = False  # True: a rating between two levels is outside the scale
 
     @classmethod
     def read(cls, value: Sequence[float] | Mapping[str, float]) -> Scale:
-        """`[lowest, highest]`, with a step as third, or `{lowest, highest, step}`."""
+        """From `[lowest, highest]`, `[lowest, highest, step]` or `{lowest, highest, step}`."""
         if isinstance(value, Mapping):
             return cls(value["lowest"], value["highest"], value["step"], strict=True)
         lowest, highest, *step = value
         return cls(lowest, highest, step[0], strict=True) if step else cls(lowest, highest)
 
     def has(self, rating: float) -> bool:
+        """Whether a rating is inside the scale."""
         inside = self.lowest <= rating <= self.highest
         return inside and (self.is_level(rating) or not self.strict)
 
     def is_level(self, rating: float) -> bool:
+        """Whether a rating is one of the levels."""
         steps = (rating - self.lowest) / self.step
         return abs(steps - round(steps)) < 1e-6
 
     def at(self, share: float) -> float:
-        """The lowest level with at least `share` (0..1) of the scale below it."""
+        """The lowest level at or above `share` (0 to 1) of the way from lowest to highest."""
         steps = math.ceil(share * (self.highest - self.lowest) / self.step - 1e-6)
         return round(self.lowest + steps * self.step, 6)
 
     def __str__(self) -> str:
+        """For messages, such as `0.5–5 by 0.5`."""
         by = f" by {self.step:g}" if self.step != 1 else ""
         return f"{self.lowest:g}–{self.highest:g}{by}"
 
 
-def with_scale(properties: Mapping[str, Any], told: Sequence[float]) -> dict[str, Any]:
-    """`properties` with the scale LOWEST HIGHEST [STEP] in place of their own.
+def with_scale(properties: Mapping[str, Any], scale: Sequence[float]) -> dict[str, Any]:
+    """Return `properties` with the `scale` LOWEST HIGHEST [STEP] in place of their own.
 
-    `relevant_from` and `recommend_from` go to the same share of the new scale: 4 of 1–5 is 8 of
-    1–10. Raises: UsageError for numbers that make no scale.
+    `relevant_from` and `recommend_from` move to the same share of the new scale: 4 of 1–5 becomes
+    8 of 1–10.
+
+    Raises: UsageError if the numbers are not a scale.
     """
-    written = " ".join(f"{number:g}" for number in told)
-    lowest, highest, step = map(_plain, (*told, 1, 1, 1)[:3])
+    written = " ".join(f"{number:g}" for number in scale)
+    lowest, highest, step = map(_plain, (*scale, 1, 1, 1)[:3])
     steps = (highest - lowest) / step if step > 0 and math.isfinite(highest - lowest) else 0
-    if len(told) not in (2, 3) or steps < 1 or abs(steps - round(steps)) > 1e-6:
+    if len(scale) not in (2, 3) or steps < 1 or abs(steps - round(steps)) > 1e-6:
         raise UsageError(
             f"rating_scale={written} is not LOWEST HIGHEST [STEP] with whole steps between them, "
             "such as 1 10 or 0.5 5 0.5"
@@ -75,4 +80,5 @@ def with_scale(properties: Mapping[str, Any], told: Sequence[float]) -> dict[str
 
 
 def _plain(number: float) -> float:
+    """A whole number as an int."""
     return int(number) if math.isfinite(number) and number == int(number) else number

@@ -1,4 +1,4 @@
-"""Atomic files, review sidecar and properties of a data set, all written or none."""
+"""Writes the atomic files, the review file and the settings of a data set: all or none."""
 
 from __future__ import annotations
 
@@ -22,15 +22,17 @@ Sidecar = Iterable[Review]
 
 PARTS = ("train", "valid", "test")
 WRITTEN = ("inter", *(f"{part}.inter" for part in PARTS), "item", "reviews.jsonl")
-TYPES = {"rating": "float", "timestamp": "float", "helpful": "float"}  # all others are tokens
+TYPES = {"rating": "float", "timestamp": "float", "helpful": "float"}  # others: token
 
 
 def load_properties(
     name: str, item_word: str | None = None, rating_scale: Sequence[float] | None = None
 ) -> dict[str, Any]:
-    """The values of `properties/dataset/<name>.yaml`; what is told replaces theirs.
+    """Read `properties/dataset/<name>.yaml`; `item_word` and `rating_scale` replace its values.
 
-    `rating_scale` is LOWEST HIGHEST [STEP]. Raises: UsageError where that is no scale.
+    `rating_scale` is LOWEST HIGHEST [STEP].
+
+    Raises: UsageError if it is not a scale.
     """
     text = (properties_dir() / "dataset" / f"{name}.yaml").read_text(encoding="utf-8")
     properties: dict[str, Any] = yaml.safe_load(text)
@@ -40,7 +42,7 @@ def load_properties(
 
 
 def data_set_name(output_path: Path) -> str:
-    """The name that the files carry: the folder's. Raises: UsageError if it is no folder."""
+    """The name of the data set: that of its folder. Raises: UsageError if it is a file."""
     if output_path.exists() and not output_path.is_dir():
         raise UsageError(f"output_path={output_path} is a file; name a folder")
     name = output_path.resolve().name
@@ -58,7 +60,10 @@ def write_dataset(
 ) -> None:
     """Write `<name>[.part].inter`, `.item`, `.reviews.jsonl` and `.yaml` into `output_path`.
 
-    Everything is written into a folder beside it first; an error leaves `output_path` as it was.
+    The files are first written into a temporary folder beside it, so after an error `output_path`
+    is unchanged.
+
+    Raises: UsageError if a file cannot be written.
     """
     name = data_set_name(output_path)
     output_path = output_path.resolve()
@@ -86,12 +91,14 @@ def write_dataset(
 
 
 def _write_table(table: pd.DataFrame, path: Path) -> None:
+    """Write an atomic file."""
     header = {column: f"{column}:{TYPES.get(column, 'token')}" for column in table}
-    # Quoted by pandas, read by pandas: quotes and tabs come back as they were.
+    # pandas writes and reads it, so quotation marks and tabs are quoted and stay the same.
     table.rename(columns=header).to_csv(path, sep="\t", index=False, lineterminator="\n")
 
 
 def _write_sidecar(reviews: Sidecar, path: Path) -> None:
+    """Write the review file: one JSON object a line."""
     with path.open("w", encoding="utf-8", newline="\n") as file:
         for review in reviews:
             entry = {
@@ -104,10 +111,11 @@ def _write_sidecar(reviews: Sidecar, path: Path) -> None:
 
 
 def _put_in_place(partial: Path, output_path: Path, name: str) -> None:
+    """Move the files into `output_path`, and remove old files that have no new version."""
     if not output_path.exists():
         partial.rename(output_path)
         return
-    for ending in WRITTEN:  # by an earlier conversion, perhaps with another split
+    for ending in WRITTEN:  # files of an earlier conversion, perhaps with another split
         stale = output_path / f"{name}.{ending}"
         if stale.is_file() and not (partial / stale.name).exists():
             stale.unlink()

@@ -1,6 +1,7 @@
 """EXP3RT, the review-driven preference reasoner, as a plugin of RecBole.
 
-Importing this package is quick: torch, transformers and recbole are imported when they are used.
+The names below are imported when they are first used, so `import recbole_exp3rt` does not load
+torch, transformers or recbole.
 """
 
 import lazy_loader
@@ -16,12 +17,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "quick_start.quick_start": ["run"],
         "recommender": ["Recommender"],
         "records": ["Review"],
-        "rerank.rerank": [
-            "Candidates",
-            "RatingReranker",
-            "Reranker",
-            "make_reranking_trainer",
-        ],
+        "rerank.reranker": ["Candidates", "RatingReranker", "Reranker"],
+        "rerank.trainer": ["make_reranking_trainer"],
         "scale": ["RatingScale"],
     },
 )

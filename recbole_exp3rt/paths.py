@@ -1,4 +1,4 @@
-"""Where the settings files lie, and how a file is written: at once or not at all."""
+"""The folder of the settings files, and files that are written completely or not at all."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # errors of a full disk
 
 
 def properties_dir() -> Path:
-    """The folder with `overall.yaml`, `model/` and `dataset/`.
+    """Return the folder with `overall.yaml`, `model/` and `dataset/`.
 
-    Raises: FileNotFoundError if the installation is broken.
+    Raises: FileNotFoundError if the installation is incomplete.
     """
     places = (PACKAGE / "properties", PACKAGE.parent / "properties")
     for place in places:
@@ -31,9 +31,11 @@ def properties_dir() -> Path:
 
 @contextmanager
 def atomic(path: str | Path) -> Iterator[Path]:
-    """A file beside `path` to write; it takes its place at the end, or nothing is changed.
+    """Yield a temporary path in the folder of `path` to write to.
 
-    Raises: UsageError if it cannot be written.
+    At the end the temporary file replaces `path`. After an error `path` is unchanged.
+
+    Raises: UsageError if the file cannot be written.
     """
     target = Path(path)
     part = target.with_name(f".{target.name}.part")
@@ -49,19 +51,19 @@ def atomic(path: str | Path) -> Iterator[Path]:
 
 
 def write_atomic(path: str | Path, text: str) -> None:
-    """Write a file at once or not at all. Raises: UsageError if it cannot be written."""
+    """Write a text file completely or not at all. Raises: UsageError if it cannot be written."""
     with atomic(path) as part:
         part.write_text(text, encoding="utf-8")
 
 
 def check_writable(path: str | Path) -> None:
-    """Find out before the work; make nothing. Raises: UsageError if `path` cannot be written."""
+    """Check, without creating `path`, that it can be written. Raises: UsageError if it cannot."""
     target = Path(path)
     if target.is_dir():
         raise UsageError(f"{path} is a folder; name a file in it")
     try:
-        there = next(folder for folder in target.absolute().parents if folder.exists())
-        with tempfile.TemporaryFile(dir=there):
+        existing = next(folder for folder in target.absolute().parents if folder.exists())
+        with tempfile.TemporaryFile(dir=existing):
             pass
     except OSError as error:
         raise UsageError(f"{path} cannot be written: {error.strerror or error}") from error

@@ -29,7 +29,7 @@ from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.llm.base import Message
 from recbole_exp3rt.model.rater import Rater, make_rater
 from recbole_exp3rt.records import Description, Profile, RatingPrediction, Review
-from recbole_exp3rt.rerank.rerank import RatingReranker, Reranker, new_order
+from recbole_exp3rt.rerank.reranker import RatingReranker, Reranker, new_order
 from recbole_exp3rt.scale import RatingScale, between_levels
 from recbole_exp3rt.stages.pipeline import Pipeline
 

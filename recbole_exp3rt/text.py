@@ -1,4 +1,4 @@
-"""Text as files, databases and servers can hold it."""
+"""Text that can be encoded as UTF-8 for files, databases and servers."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def whole(text: str) -> str:
-    """`text` with each half of a character (a lone surrogate) replaced by U+FFFD."""
+    """Return `text` with each lone surrogate, half of a character, replaced by U+FFFD."""
     return _SURROGATE.sub("\ufffd", text)

@@ -1,8 +1,8 @@
-"""RecBole's Config with our settings: read, checked and named before any work starts.
+"""RecBole's Config with our settings, which are read and checked before any work starts.
 
-Also here: the table of models, the changes that RecBole needs on today's libraries (`compat`),
-and `register()` for scripts written against RecBole. It imports no other room but the plain ones
-and the settings of `llm` and `stages`.
+Also here: the table of models (`registry`), the changes that RecBole needs with today's libraries
+(`compat`), and `register()` for scripts that call RecBole (`native`). From `llm` and `stages` this
+room only imports settings and checks.
 """
 
 import lazy_loader

@@ -1,9 +1,8 @@
-"""Everything that RecBole 1.2.1 needs to run on today's libraries, each shim with its reason.
+"""The changes that RecBole 1.2.1 needs with today's libraries, each with its reason.
 
-All become needless with a RecBole that follows its libraries. `apply()` is called before any
-module of ours imports recbole; what only concerns our trainers is taken in by `trainer.py`.
-`apply_to_trainers()` and `apply_to_quick_start()` mend RecBole's own, for scripts that use them.
-Not here, because a constraint is enough: pandas 3 corrupts RecBole's padding row (`pandas<3`).
+`apply()` is called before a module of ours imports recbole. `trainer.py` uses what concerns our
+trainers. `apply_to_trainers()` and `apply_to_quick_start()` change RecBole's own, for scripts that
+use them. pandas 3 corrupts RecBole's padding row; a constraint (`pandas<3`) is enough for this.
 """
 
 from __future__ import annotations
@@ -24,16 +23,16 @@ from recbole_exp3rt.errors import UsageError
 
 
 def apply() -> None:
-    """Make `import recbole` and what follows work. Cheap to call again."""
+    """Make `import recbole` work. Further calls are cheap."""
     _numpy_names()
     _scipy_dok_update()
     _quiet_warnings()
 
 
 def _numpy_names() -> None:
-    """RecBole writes `np.float`, `np.bool` …; numpy dropped them in 1.24 (bool, long came back).
+    """RecBole uses `np.float`, `np.bool` …, which numpy 1.24 removed (bool and long came back).
 
-    Its Config also reads `np.float_`, `np.complex_` and `np.unicode_`, which numpy 2 dropped.
+    Its Config also uses `np.float_`, `np.complex_` and `np.unicode_`, which numpy 2 removed.
     """
     import numpy as np
 
@@ -56,7 +55,7 @@ def _numpy_names() -> None:
 
 
 def _scipy_dok_update() -> None:
-    """NGCF, GCMC, NCL … fill a graph through `dok_matrix._update`; scipy 1.13 dropped it."""
+    """NGCF, GCMC, NCL … build a graph with `dok_matrix._update`, which scipy 1.13 removed."""
     import scipy.sparse as sp
 
     if not hasattr(sp.dok_matrix, "_update"):
@@ -64,27 +63,29 @@ def _scipy_dok_update() -> None:
 
 
 def _quiet_warnings() -> None:
-    """Deprecations that RecBole's user can do nothing about."""
+    """Hide deprecation warnings about RecBole's own code."""
     for module in (r"recbole\.", r"torch\.", r"pandas\.", r"thop\."):
         warnings.filterwarnings("ignore", category=FutureWarning, module=module)
         warnings.filterwarnings("ignore", category=DeprecationWarning, module=module)
-    # Raised with the caller's stack level: `torch.cuda.amp.GradScaler`, `torch.sparse.FloatTensor`.
+    # These have the stack level of the caller, so no module can be named.
     warnings.filterwarnings("ignore", message=r".*torch\.cuda\.amp\.GradScaler.*")
     warnings.filterwarnings("ignore", message=r".*torch\.sparse\.\w*Tensor.*is deprecated.*")
     warnings.filterwarnings("ignore", message=r".*Sparse CSR tensor support is in beta.*")
 
 
 class _NoWriter:
-    """Stands for a tensorboard writer and writes nothing."""
+    """A tensorboard writer that writes nothing."""
 
-    def add_scalar(self, *args: Any, **kwargs: Any) -> None: ...
+    def add_scalar(self, *args: Any, **kwargs: Any) -> None:
+        """Do nothing."""
 
-    def add_hparams(self, *args: Any, **kwargs: Any) -> None: ...
+    def add_hparams(self, *args: Any, **kwargs: Any) -> None:
+        """Do nothing."""
 
 
 @contextmanager
 def without_tensorboard() -> Iterator[None]:
-    """RecBole opens an event file below `log_tensorboard/` for every trainer that is made."""
+    """Keep RecBole from writing a file into `log_tensorboard/` for each trainer."""
     import recbole.trainer.trainer as module
 
     original = module.get_tensorboard
@@ -96,15 +97,18 @@ def without_tensorboard() -> Iterator[None]:
 
 
 def make_collector(config: Any) -> Any:
-    """A Collector that calls `.cpu()` on tensors only.
+    """Make a Collector that calls `.cpu()` on tensors only.
 
-    RecBole's calls it on counts and counters too, so ItemCoverage, GiniIndex … fail everywhere.
+    RecBole's also calls it on numbers and counters, so ItemCoverage, GiniIndex … fail.
     """
     import torch
     from recbole.evaluator import Collector
 
     class TensorCollector(Collector):  # type: ignore[misc]
+        """RecBole's Collector with one method changed."""
+
         def get_data_struct(self) -> Any:
+            """As RecBole's."""
             stored = self.data_struct._data_dict
             for key, value in stored.items():
                 if isinstance(value, torch.Tensor):
@@ -119,16 +123,16 @@ def make_collector(config: Any) -> Any:
 
 
 def create_dataset(config: Any) -> Any:
-    """RecBole's `create_dataset`, out of the atomic files alone.
+    """RecBole's `create_dataset`, but always from the atomic files.
 
-    RecBole unpickles `<checkpoint_dir>/<name>-Dataset.pth` wherever there is one, which can run
-    code, and tells a stale one by its settings only, not by the files it was made of.
+    RecBole unpickles `<checkpoint_dir>/<name>-Dataset.pth` if there is one. This can run code, and
+    RecBole does not notice if the atomic files have changed since.
     """
     from recbole.data import create_dataset as create
 
     given = {key: config[key] for key in ("dataset_save_path", "save_dataset")}
     config["dataset_save_path"] = "\0"  # no file has this name; None would mean the default
-    config["save_dataset"] = False  # nobody would read it
+    config["save_dataset"] = False  # it would never be read
     try:
         return create(config)
     finally:
@@ -137,29 +141,31 @@ def create_dataset(config: Any) -> Any:
 
 
 def read_plain_arrays() -> None:
-    """LDiffRec reads `item_emb.npy` beside the atomic files, pickled objects and all."""
+    """Keep LDiffRec from unpickling objects in `item_emb.npy` beside the atomic files."""
     import numpy as np
 
     module: Any = sys.modules.get("recbole.model.general_recommender.ldiffrec")
     if module is not None:
-        module.np = _Instead(np, load=lambda file, **_: np.load(file, allow_pickle=False))
+        module.np = _Patched(np, load=lambda file, **_: np.load(file, allow_pickle=False))
 
 
 # --- RecBole's own trainers and quick start, in a user's script
 
 
 class _Checkpoints:
-    """Reads RecBole's checkpoints: torch >= 2.6 refuses them, as they hold a pickled Config.
+    """Reads RecBole's checkpoints, which torch >= 2.6 refuses because of the pickled Config.
 
-    Unpickling can run code, so only files that this process wrote are read without `trusted`.
-    The same holds for saved data sets and loaders, which RecBole reads wherever it finds them.
+    Unpickling can run code, so without `trusted` only files that this process wrote are
+    unpickled. The same applies to RecBole's saved data sets and loaders.
     """
 
     def __init__(self) -> None:
+        """No file is trusted, none is written yet."""
         self.trusted = False
-        self.written: dict[Path, tuple[int, int]] = {}  # path -> its time and size since
+        self.written: dict[Path, tuple[int, int]] = {}  # path -> time and size after writing
 
     def save(self, obj: Any, f: Any, *args: Any, **kwargs: Any) -> None:
+        """As `torch.save`; notes the file as written by this process."""
         import torch
 
         torch.save(obj, f, *args, **kwargs)
@@ -167,7 +173,10 @@ class _Checkpoints:
             self.written[Path(f).resolve()] = _stamp(f)
 
     def load(self, f: Any, *args: Any, **kwargs: Any) -> Any:
-        """Raises: UsageError for a file of others that holds more than plain tensors."""
+        """As `torch.load`.
+
+        Raises: UsageError for a file of another process with more than plain tensors.
+        """
         from torch.serialization import load
 
         kwargs["weights_only"] = not (self.trusted or self.own(f))
@@ -178,26 +187,29 @@ class _Checkpoints:
         except pickle.UnpicklingError as error:
             if not kwargs["weights_only"]:
                 raise
-            raise _foreign(f) from error
+            raise _not_trusted(f) from error
 
     def dump(self, obj: Any, file: Any) -> None:
+        """As `pickle.dump`; notes the file as written by this process."""
         pickle.dump(obj, file)
-        file.flush()  # closing it writes no more, so its stamp stays
+        file.flush()  # so closing the file does not change its time and size
         self.written[Path(file.name).resolve()] = _stamp(file.name)
 
     def unpickle(self, file: Any) -> Any:
-        """Raises: UsageError for a file of others."""
+        """As `pickle.load`. Raises: UsageError for a file of another process."""
         if not (self.trusted or self.own(file.name)):
-            raise _foreign(file.name)
+            raise _not_trusted(file.name)
         return pickle.load(file)
 
     def own(self, f: Any) -> bool:
+        """Whether this process wrote the file and nothing has changed it since."""
         if not isinstance(f, (str, Path)) or not Path(f).is_file():
             return False
         return self.written.get(Path(f).resolve()) == _stamp(f)
 
 
-def _foreign(path: Any) -> UsageError:
+def _not_trusted(path: Any) -> UsageError:
+    """The error for a file that another process wrote."""
     return UsageError(
         f"{path} was not written by this process, and reading it can run code; if you made it "
         "yourself, call recbole_exp3rt.register(trust_checkpoint=True), else move it away"
@@ -205,6 +217,7 @@ def _foreign(path: Any) -> UsageError:
 
 
 def _stamp(path: str | Path) -> tuple[int, int]:
+    """Time of the last change, in nanoseconds, and size in bytes."""
     stat = Path(path).stat()
     return stat.st_mtime_ns, stat.st_size
 
@@ -212,21 +225,23 @@ def _stamp(path: str | Path) -> tuple[int, int]:
 CHECKPOINTS = _Checkpoints()
 
 
-class _Instead:
-    """A module as one module of RecBole's sees it: some names are others."""
+class _Patched:
+    """A module with some names replaced, for use in one module of RecBole."""
 
     def __init__(self, module: Any, **names: Any) -> None:
+        """`names` replace those of `module`."""
         self.__dict__.update(names, _module=module)
 
     def __getattr__(self, name: str) -> Any:
+        """All other names are those of the module."""
         return getattr(self._module, name)
 
 
 def apply_to_trainers() -> None:
-    """RecBole's trainers read the checkpoints that they wrote, and measure every metric.
+    """Let RecBole's trainers read the checkpoints that they wrote, and measure every metric.
 
-    No saved data set or loader of others is read. RecBole's exhaustive search gives
-    hyperopt >= 0.2.7 a `RandomState`, where that takes a `Generator`.
+    Saved data sets and loaders of other processes are not read. RecBole's exhaustive search
+    passes a `RandomState` to hyperopt, which needs a `Generator` since 0.2.7.
     """
     apply()
     import numpy as np
@@ -236,29 +251,29 @@ def apply_to_trainers() -> None:
 
     for name in ("recbole.data.utils", "recbole.data.dataset.dataset"):
         module: Any = import_module(name)
-        module.pickle = _Instead(pickle, dump=CHECKPOINTS.dump, load=CHECKPOINTS.unpickle)
-    trainer.torch = _Instead(torch, save=CHECKPOINTS.save, load=CHECKPOINTS.load)
+        module.pickle = _Patched(pickle, dump=CHECKPOINTS.dump, load=CHECKPOINTS.unpickle)
+    trainer.torch = _Patched(torch, save=CHECKPOINTS.save, load=CHECKPOINTS.load)
     trainer.Collector = make_collector
     import_module("recbole.model.general_recommender.ldiffrec")
     read_plain_arrays()
-    tuning.np = _Instead(np, random=_Instead(np.random, RandomState=np.random.default_rng))
+    tuning.np = _Patched(np, random=_Patched(np.random, RandomState=np.random.default_rng))
 
 
 def apply_to_quick_start() -> Any:
     """Make `recbole.quick_start` work, and return it."""
     apply_to_trainers()
-    _stand_in_for_ray()
+    _replace_ray()
     import recbole.quick_start
     from recbole.quick_start import quick_start as module
 
     if not hasattr(module.load_data_and_model, "__wrapped__"):
-        module.load_data_and_model = _reads_checkpoints(module.load_data_and_model)
+        module.load_data_and_model = _with_our_load(module.load_data_and_model)
         recbole.quick_start.load_data_and_model = module.load_data_and_model
     return module
 
 
-def _reads_checkpoints(function: Any) -> Any:
-    """`load_data_and_model` imports torch inside, so it is lent another `torch.load` meanwhile."""
+def _with_our_load(function: Any) -> Any:
+    """Replace `torch.load` during a call: `load_data_and_model` imports torch inside."""
     import torch
 
     @wraps(function)
@@ -273,13 +288,13 @@ def _reads_checkpoints(function: Any) -> Any:
     return wrapper
 
 
-def _stand_in_for_ray() -> None:
-    """RecBole needs ray <= 2.6.3 for one call, `tune.report`; with numpy 2 it does not import."""
+def _replace_ray() -> None:
+    """RecBole uses one function of ray <= 2.6.3, `tune.report`; with numpy 2 its import fails."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # ray's own use of pkg_resources
             import ray.tune
-    except Exception:  # of many kinds: missing modules, names that numpy dropped
+    except Exception:  # many kinds: missing modules, names that numpy removed
         ray, tune = ModuleType("ray"), ModuleType("ray.tune")
         vars(tune)["report"] = lambda **metrics: None
         vars(ray)["tune"] = tune

@@ -1,13 +1,17 @@
-"""RecBole's Config with our layers below the user's values, and errors that name the remedy.
+"""RecBole's Config with our default settings, and errors that name the remedy.
 
-Later layers win: RecBole's defaults, our overall.yaml, rating.yaml or ranking.yaml, our
-model/<Model>.yaml, our dataset/<data set>.yaml, model/<Model>-<data set>.yaml, the file
-<data set>.yaml beside the data (`dataset_file.py`: what a data set may say), the user's files, the
-user's dictionary, and, for run_recbole.py alone, the command line. `eval_args` is merged key by
-key, so that a data set can say how it is split and a model how it is measured.
+The settings come in layers; a later layer replaces values of the layers before:
 
-A setting that shapes one model belongs to the run's own model; another model of the run, such as
-a baseline, is given one as `<Model>.<setting>`: `LightGCN.reg_weight`.
+1. RecBole's defaults
+2. our `properties/`: overall.yaml, rating.yaml or ranking.yaml, model/<Model>.yaml,
+   dataset/<data set>.yaml, model/<Model>-<data set>.yaml
+3. the file <data set>.yaml beside the data (`dataset_file.py`)
+4. the user's files, then the user's dictionary, then the command line
+
+`eval_args` is merged key by key, because a data set can set the split and a model the measurement.
+
+A setting of a model, such as `reg_weight`, is for the run's own model. `LightGCN.reg_weight` sets
+it for another model of the run.
 """
 
 from __future__ import annotations
@@ -50,17 +54,17 @@ from recbole_exp3rt.config.known import model_values, recbole_models, shaping_ke
 from recbole_exp3rt.config.registry import MODELS, find_model  # noqa: E402
 
 METRICS = ("metrics", "valid_metric")
-USUAL = {"model": "EXP3RT", "dataset": "sample"}  # of a command line alone
+DEFAULTS = {"model": "EXP3RT", "dataset": "sample"}  # only for a command line
 IDENTITY = ("model", "dataset", "config_files")
-# What belongs to one kind of measurement, and must not follow the user's values to the other.
+# Settings of one kind of model, which are not passed on to models of the other kind.
 OF_KIND = ("train_neg_sample_args", "LABEL_FIELD", "threshold")
 
 
 class Config(RecBoleConfig):  # type: ignore[misc]
     """All settings of a run.
 
-    Raises: UsageError for a key nobody knows, an unknown model, a data set that does not exist,
-    and whatever value RecBole refuses.
+    Raises: UsageError for an unknown key, an unknown model, a data set that does not exist, and
+    every value that RecBole refuses.
     """
 
     def __init__(
@@ -71,6 +75,7 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         config_dict: Mapping[str, Any] | None = None,
         arguments: Sequence[str] | None = None,
     ) -> None:
+        """As RecBole's; `arguments` are the words of a command line, None if there is none."""
         self.arguments = arguments
         try:
             super().__init__(model, dataset, config_file_list, dict(config_dict or {}))
@@ -89,17 +94,18 @@ class Config(RecBoleConfig):  # type: ignore[misc]
 
     @property
     def kind(self) -> Kind:
+        """What the model is measured by: rating, ranking, or other."""
         return kind_of(self.model, self.model_class)
 
     def given(self) -> dict[str, Any]:
-        """What the user set, beside the model and the data set: enough to make this again."""
+        """The user's settings without model, data set and files, for a Config of the same run."""
         return {k: v for k, v in self.external_config_dict.items() if k not in IDENTITY}
 
     def for_model(self, model: str, **values: Any) -> Config:
-        """The same run's config for another model: the user's values, then `values`.
+        """The Config of another model in the same run: the user's settings, then `values`.
 
-        A model is measured by what fits its kind; a sampling chosen for ratings does not follow
-        to a ranking model, nor back; what shapes this model follows to no other.
+        Not passed on are the settings of this model and, to a model of another kind, the settings
+        of this kind, such as its sampling. The metrics are those that fit the other model.
         """
         external = self.given()
         if model != self.model:
@@ -116,19 +122,20 @@ class Config(RecBoleConfig):  # type: ignore[misc]
                 }
         return Config(model, self.dataset, config_dict={**external, **values})
 
-    # --- RecBole's hooks
+    # --- methods that RecBole calls
 
     def compatibility_settings(self) -> None:
+        """Apply our changes for today's libraries; RecBole's own do not work with them."""
         compat.apply()
 
     def _convert_config_dict(self, config_dict: dict[str, Any]) -> dict[str, Any]:
-        """Texts that spell a Python value become it; RecBole would run them as code."""
+        """Convert texts that are Python literals. RecBole would run them as code."""
         return {key: _value(value) for key, value in config_dict.items()}
 
     def _load_config_files(self, file_list: Sequence[str] | None) -> dict[str, Any]:
         values: dict[str, Any] = {}
         for file in file_list or ():
-            lay_over(values, read_layer(file, self.yaml_loader))
+            merge_layer(values, read_layer(file, self.yaml_loader))
         return values
 
     def _load_cmd_line(self) -> dict[str, Any]:
@@ -139,14 +146,14 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         self.external_config_dict: dict[str, Any] = {}
         for layer in (self.file_config_dict, self.variable_config_dict, self.cmd_config_dict):
             check_keys(layer)
-            lay_over(self.external_config_dict, layer)
+            merge_layer(self.external_config_dict, layer)
 
     def _get_model_and_dataset(
         self, model: str | type | None, dataset: str | None
     ) -> tuple[str, type, str]:
-        usual = {} if self.arguments is None else USUAL
-        model = model or self.external_config_dict.get("model", usual.get("model"))
-        dataset = dataset or self.external_config_dict.get("dataset", usual.get("dataset"))
+        default = {} if self.arguments is None else DEFAULTS
+        model = model or self.external_config_dict.get("model", default.get("model"))
+        dataset = dataset or self.external_config_dict.get("dataset", default.get("dataset"))
         if model is None:
             raise UsageError("no model; name one, such as --model=EXP3RT")
         if dataset is None:
@@ -156,12 +163,12 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         name = str(model)
         if name not in MODELS and name not in recbole_models():
             hint = nearest(name, [*MODELS, *recbole_models()])
-            raise UsageError(f"model={name} is neither ours nor one of RecBole's{hint}")
+            raise UsageError(f"model={name} is not a model of this package or of RecBole{hint}")
         model_class = find_model(name)
         if getattr(model_class, "type", None) in (ModelType.SEQUENTIAL, ModelType.KNOWLEDGE):
             raise UsageError(
-                f"model={name} needs sequences or a knowledge graph, which a run has not; "
-                "take LightGCN, BPR or another general model"
+                f"model={name} needs sequences or a knowledge graph, which a run does not "
+                "have; use LightGCN, BPR or another general model"
             )
         return name, model_class, str(dataset)
 
@@ -174,7 +181,6 @@ class Config(RecBoleConfig):  # type: ignore[misc]
             if key.startswith(f"{model}."):
                 external[key.partition(".")[2]] = external[key]
         kind = kind_of(model, model_class)
-        # RecBole's measurement of context models (AUC) is no rating's and no ranking's.
         ours = properties_dir()
         layers = (
             "overall",
@@ -185,19 +191,19 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         )
         for name in layers:
             if (ours / f"{name}.yaml").is_file():
-                lay_over(internal, read_layer(ours / f"{name}.yaml", self.yaml_loader))
+                merge_layer(internal, read_layer(ours / f"{name}.yaml", self.yaml_loader))
         data_path = self.external_config_dict.get("data_path", internal["data_path"])
-        lay_over(internal, read_dataset_file(Path(str(data_path)) / dataset / f"{dataset}.yaml"))
+        merge_layer(internal, read_dataset_file(Path(str(data_path)) / dataset / f"{dataset}.yaml"))
 
     def _get_final_config_dict(self) -> dict[str, Any]:
         final = dict(self.internal_config_dict)
-        lay_over(final, self.external_config_dict)
+        merge_layer(final, self.external_config_dict)
         return {**final, **columns_read(final, kind_of(self.model, self.model_class))}
 
     def _set_default_parameters(self) -> None:
         external = self.external_config_dict
         check_values(external, self.internal_config_dict, self.model)
-        for name, value in external.items():  # those for other models, before any work
+        for name, value in external.items():  # settings of other models too, before any work
             model, dot, key = name.rpartition(".")
             if dot:
                 check_values({key: value}, model_values(model), model, prefix=f"{model}.")
@@ -220,14 +226,14 @@ class Config(RecBoleConfig):  # type: ignore[misc]
     def _init_device(self) -> None:
         self.final_config_dict["gpu_id"] = gpu_ids(self.final_config_dict["gpu_id"])
         super()._init_device()
-        if not self.final_config_dict["use_gpu"]:  # RecBole looks at gpu_id alone
+        if not self.final_config_dict["use_gpu"]:  # RecBole only looks at gpu_id
             import torch
 
             self.final_config_dict["device"] = torch.device("cpu")
 
 
 def kind_of(model: str, model_class: type) -> Kind:
-    """What a model is measured by: given ratings, full-sort ranking, or as RecBole says."""
+    """What a model is measured by: ratings, full-sort ranking, or other (RecBole's default)."""
     if model in MODELS:
         return MODELS[model].kind
     own = getattr(model_class, "type", None)
@@ -235,21 +241,22 @@ def kind_of(model: str, model_class: type) -> Kind:
 
 
 def columns_read(values: Mapping[str, Any], kind: Kind) -> dict[str, Any]:
-    """How the atomic files are read, where the settings leave it open.
+    """Settings for reading the atomic files that follow from other settings.
 
-    A rating model learns the rating column, whatever its name; UTF-8 may begin with its mark.
+    A rating model learns the rating column. UTF-8 files may begin with a byte order mark.
     """
     read: dict[str, Any] = {}
     if kind == "rating" and values.get("LABEL_FIELD") is None:
         read["LABEL_FIELD"] = values["RATING_FIELD"]
     encoding = values.get("encoding") or "utf-8"
-    with suppress(LookupError):  # RecBole says so when it reads
+    with suppress(LookupError):  # RecBole reports an unknown encoding when it reads
         if codecs.lookup(encoding).name == "utf-8":
             encoding = "utf-8-sig"
     return read | {"encoding": encoding}
 
 
 def _value(text: Any) -> Any:
+    """The value of a text that is a Python literal or a YAML constant; else `text`."""
     if not isinstance(text, str):
         return text
     words = {"true": True, "false": False, "none": None, "~": None, "null": None}
@@ -263,8 +270,8 @@ def _value(text: Any) -> Any:
     return value if isinstance(value, plain) else text
 
 
-def lay_over(target: dict[str, Any], layer: Mapping[str, Any]) -> None:
-    """Lay `layer` over `target`; `eval_args` key by key."""
+def merge_layer(target: dict[str, Any], layer: Mapping[str, Any]) -> None:
+    """Update `target` with the settings of `layer`; `eval_args` is merged key by key."""
     for key, value in layer.items():
         below = target.get(key)
         if key == "eval_args" and isinstance(value, Mapping) and isinstance(below, Mapping):
@@ -273,13 +280,13 @@ def lay_over(target: dict[str, Any], layer: Mapping[str, Any]) -> None:
 
 
 def read_layer(path: str | Path, loader: Any) -> dict[str, Any]:
-    """The settings of a YAML file. Raises: UsageError if it holds anything else."""
+    """Read the settings of a YAML file. Raises: UsageError if it contains something else."""
     with open(path, encoding="utf-8") as file:
-        values = yaml.load(file, Loader=loader)  # of a file, errors name it
+        values = yaml.load(file, Loader=loader)  # from a file, so errors name it
     if values is None:
         return {}
     if not isinstance(values, dict):
-        raise UsageError(f"{path} does not hold settings of the form key: value")
+        raise UsageError(f"{path} does not contain settings of the form key: value")
     return values
 
 

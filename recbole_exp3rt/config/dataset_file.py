@@ -1,7 +1,7 @@
-"""The file `<data set>.yaml` beside atomic files: what a data set may say of itself, and no more.
+"""Reads the file `<data set>.yaml` beside atomic files: the settings that a data set may make.
 
-Whoever made the files wrote it, so it is read as data of others: plain values alone, of the
-settings in `FORMS`. It names no server, no key, no file, no model, and nothing that is trusted.
+The file comes from the author of the data, who is not trusted. So it may only contain plain
+values for the settings in `FORMS`: no servers, keys, files or models.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.stages.untrusted import harmless
 
 MOST_BYTES = 2**16
-NAME = re.compile(r"\w[\w-]*(\.[\w-]+)*")  # of a part: no folder, no way out of one
+NAME = re.compile(r"\w[\w-]*(\.[\w-]+)*")  # of a part; not a path
 
-Form = tuple[Callable[[Any], bool], str]  # whether a value fits, and what is wanted
+Form = tuple[Callable[[Any], bool], str]  # a check of a value, and its words in an error
 
 
 def _text(value: Any) -> bool:
@@ -41,7 +41,7 @@ def _flag(value: Any) -> bool:
 
 
 def _word(value: Any) -> bool:
-    """Of a prompt: it must not look like one."""
+    """A word in prompts. It must not look like a part of a prompt itself."""
     return _text(value) and len(value) <= 60 and harmless(value) == value
 
 
@@ -57,7 +57,7 @@ def _encoding(value: Any) -> bool:
 
 
 def _separator(value: Any) -> bool:
-    """Short: pandas takes more than one character for a regular expression."""
+    """Short, because pandas reads more than one character as a regular expression."""
     return isinstance(value, str) and 0 < len(value) <= 4
 
 
@@ -90,16 +90,16 @@ TEXTS: Form = (_map(_text), "a map of column: text")
 WHOLE: Form = (_whole, "a whole number from 1 on")
 FLAG: Form = (_flag, "True or False")
 
-# Every setting that a data set may make, and its form; None is a value of all of them.
+# The settings that a data set may make, and their forms. None is always allowed.
 FORMS: Mapping[str, Form] = {
-    # ours
+    # of this package
     "item_word": (_word, "a word or two for the prompts"),
     "rating_scale": (_either(_list(_number), _map(_number)), "[lowest, highest]"),
     "relevant_from": (_number, "a number"),
     "recommend_from": (_number, "a number"),
     "description_fields": (_map(_word), "a map of column: label"),
     "review_fields": TEXTS,
-    # RecBole's: the form of the files
+    # of RecBole: the format of the files
     "field_separator": (_separator, "a separator of at most four characters"),
     "seq_separator": (_separator, "a separator of at most four characters"),
     "encoding": (_encoding, "the name of a text encoding, such as utf-8"),
@@ -122,7 +122,7 @@ FORMS: Mapping[str, Form] = {
     ),
     "numerical_features": NAMES,
     "preload_weight": TEXTS,
-    # which rows are kept, what becomes of their values
+    # which rows are kept, how their values are changed
     "rm_dup_inter": TEXT,
     "val_interval": TEXTS,
     "filter_inter_by_user_or_item": FLAG,
@@ -140,40 +140,43 @@ FORMS: Mapping[str, Form] = {
 
 
 class _PlainLoader(yaml.SafeLoader):
-    """Knows no alias: a few lines of them stand for a billion values."""
+    """Refuses aliases: with them, a few lines can stand for a billion values."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
+        """As PyYAML's. Raises: yaml.YAMLError for an alias."""
         if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError("it holds an alias; write the value itself")
+            raise yaml.YAMLError("it has an alias; write the value itself")
         return super().compose_node(parent, index)
 
 
 def read_dataset_file(path: Path) -> dict[str, Any]:
-    """What a data set says of itself; nothing where there is no such file.
+    """Return the settings in a data set's file; {} if there is no such file.
 
-    Raises: UsageError, with the file and the key, for a setting that is not a data set's to make,
-    a value of another form, or a file that holds no plain settings.
+    Raises: UsageError, with the file and the key, for a setting that a data set may not make, a
+    value of another form, or a file that does not contain plain settings.
     """
     if not path.is_file():
         return {}
     with path.open("rb") as file:
         content = file.read(MOST_BYTES + 1)
     if len(content) > MOST_BYTES:
-        raise UsageError(f"{path} is over {MOST_BYTES:,} bytes, more than a data set has to say")
+        raise UsageError(
+            f"{path} is larger than {MOST_BYTES:,} bytes; keep only the settings of the data set"
+        )
     try:
         values = yaml.load(content, Loader=_PlainLoader)  # safe
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())
-        raise UsageError(f"{path} holds no plain YAML ({reason})") from None
+        raise UsageError(f"{path} is not plain YAML ({reason})") from None
     if values is None:
         return {}
     if not isinstance(values, dict):
-        raise UsageError(f"{path} does not hold settings of the form key: value")
+        raise UsageError(f"{path} does not contain settings of the form key: value")
     check_keys(values, where=f"{path}: ")
     for key, value in values.items():
         if key not in FORMS:
             raise UsageError(
-                f"{path}: a data set may not set {key}, which is the user's own to choose; put it "
+                f"{path}: a data set may not set {key}, which only the user may set; put it "
                 "into a settings file of your own (--config_files)"
             )
         fits, wanted = FORMS[key]

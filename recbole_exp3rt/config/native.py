@@ -1,6 +1,6 @@
-"""RecBole's own Config, quick start, tuning and look-up with our models: what `register()` does.
+"""`register()`: RecBole's own Config, quick start and tuning find our models and settings.
 
-For scripts that are written against RecBole. Our own runs (`quick_start.py`) need none of it.
+It is for scripts that call RecBole. Our own runs do not need it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,13 @@ from recbole.config import Config as RecBoleConfig  # noqa: E402
 from recbole.trainer import TraditionalTrainer  # noqa: E402
 
 from recbole_exp3rt.config.checks import check_measured  # noqa: E402
-from recbole_exp3rt.config.configurator import Config, columns_read, kind_of, lay_over, read_layer  # noqa: E402
+from recbole_exp3rt.config.configurator import (  # noqa: E402
+    Config,
+    columns_read,
+    kind_of,
+    merge_layer,
+    read_layer,
+)
 from recbole_exp3rt.config.dataset_file import read_dataset_file  # noqa: E402
 from recbole_exp3rt.config.registry import MODELS, find_model  # noqa: E402
 from recbole_exp3rt.config.settings import read_scale  # noqa: E402
@@ -32,12 +38,12 @@ from recbole_exp3rt.paths import properties_dir  # noqa: E402
 
 
 def register(trust_checkpoint: bool = False) -> None:
-    """Let RecBole run on today's libraries and find our models by name. Call it first.
+    """Make RecBole work with today's libraries and find our models by name. Call it first.
 
-    From here on RecBole's `Config`, `run_recbole`, `load_data_and_model`, `objective_function`,
-    `HyperTuning` and `get_model` know Bias, MF, WDL and EXP3RT, and take our BPR, LightGCN
-    and Pop for RecBole's. With `trust_checkpoint`, RecBole also reads checkpoints that another
-    process wrote; they hold pickled objects, which can run code.
+    Then RecBole's `Config`, `run_recbole`, `load_data_and_model`, `objective_function`,
+    `HyperTuning` and `get_model` know Bias, MF, WDL and EXP3RT, and use our BPR, LightGCN and Pop
+    in place of RecBole's. With `trust_checkpoint`, RecBole also reads checkpoints that another
+    process wrote. They contain pickled objects, which can run code.
     """
     quick_start = compat.apply_to_quick_start()
     compat.CHECKPOINTS.trusted = trust_checkpoint
@@ -48,21 +54,22 @@ def register(trust_checkpoint: bool = False) -> None:
 
 
 class EXP3RTTrainer(TraditionalTrainer):  # type: ignore[misc]
-    """One epoch, as nothing is trained; an unreadable answer counts as the farthest level.
+    """RecBole's trainer of EXP3RT: one epoch, because nothing is trained.
 
-    RecBole rates all validation rows, then all test rows: `eval_pairs` belongs to our own runs.
+    An unreadable answer counts as the level with the largest error. RecBole rates all validation
+    rows and all test rows; `eval_pairs` has no effect here.
     """
 
     def _neg_sample_batch_eval(self, batched_data: Any) -> Any:
         interaction, ratings, *positives = super()._neg_sample_batch_eval(batched_data)
-        # ratings: [batch], NaN where no answer could be read
+        # ratings: [batch], NaN for an unreadable answer
         given = interaction[self.config["RATING_FIELD"]].cpu().numpy()
         counted = filled(ratings.cpu().numpy(), given, read_scale(self.config))
         return interaction, torch.from_numpy(counted).to(ratings), *positives
 
 
 def _find_our_models(quick_start: Any) -> None:
-    """`get_model` looks in `recbole.model` only."""
+    """Replace `get_model`, which only looks in `recbole.model`."""
     utils: Any = import_module("recbole.utils.utils")
     original = utils.get_model
 
@@ -76,85 +83,87 @@ def _find_our_models(quick_start: Any) -> None:
 
 
 def _load_our_settings() -> None:
-    """`Config` reads defaults from RecBole's own folder only; ours go above them."""
+    """Add our defaults to `Config`, which only reads RecBole's own folder."""
     original = RecBoleConfig._load_internal_config_dict
 
     @wraps(original)
     def _load_internal_config_dict(self: Any, model: str, model_class: type, dataset: str) -> None:
         original(self, model, model_class, dataset)
-        if not isinstance(self, Config):  # which has its own layers
-            _lay_over_defaults(self, model, model_class, dataset)
+        if not isinstance(self, Config):  # our Config has its own layers
+            _merge_defaults(self, model, model_class, dataset)
 
     RecBoleConfig._load_internal_config_dict = _load_internal_config_dict
 
 
-def _lay_over_defaults(config: Any, model: str, model_class: type, dataset: str) -> None:
-    """Our model's settings over RecBole's, and for any model what the data set says of itself.
+def _merge_defaults(config: Any, model: str, model_class: type, dataset: str) -> None:
+    """Add our defaults for our models, and the data set's own settings for every model.
 
-    How a data set is split is never a model's matter here: in one script, all models of RecBole
-    and of ours are trained and measured on the same rows.
+    Our defaults never change the split here: in one script, RecBole's models and ours are trained
+    and measured on the same rows.
     """
     internal, external = config.internal_config_dict, config.external_config_dict
 
-    def lay(file: Path, *, only_new: bool = False) -> dict[str, Any]:
+    def merge(file: Path, *, only_new: bool = False) -> dict[str, Any]:
         layer = read_layer(file, config.yaml_loader) if file.is_file() else {}
-        lay_over(internal, {k: v for k, v in layer.items() if not only_new or k not in internal})
+        merge_layer(internal, {k: v for k, v in layer.items() if not only_new or k not in internal})
         return layer
 
     ours = model in MODELS and model_class.__module__ == MODELS[model].module
     if ours:
         folder = properties_dir()
-        lay(folder / "overall.yaml", only_new=True)
+        merge(folder / "overall.yaml", only_new=True)
         if MODELS[model].kind == "rating":
-            lay(folder / "rating.yaml")
-        lay(folder / "model" / f"{model}.yaml")
-        lay(folder / "model" / f"{model}-{dataset}.yaml")
+            merge(folder / "rating.yaml")
+        merge(folder / "model" / f"{model}.yaml")
+        merge(folder / "model" / f"{model}-{dataset}.yaml")
     data_path = Path(str(external.get("data_path", internal["data_path"])))
-    said = read_dataset_file(data_path / dataset / f"{dataset}.yaml")
-    lay_over(internal, said)
+    own = read_dataset_file(data_path / dataset / f"{dataset}.yaml")
+    merge_layer(internal, own)
     kind = kind_of(model, model_class)
     read = columns_read({**internal, **external}, kind)
     if kind == "other":
         read |= _labels(model, {**internal, **external})
     internal.update(read)
     external.update({key: value for key, value in read.items() if key in external})
-    own = dict(said.get("eval_args") or {})
+    own_args = dict(own.get("eval_args") or {})
     args = external.get("eval_args")
-    if isinstance(args, Mapping):  # RecBole would drop what it leaves out
-        own = {**own, **args}
+    if isinstance(args, Mapping):  # RecBole would drop the other keys
+        own_args = {**own_args, **args}
         external["eval_args"] = {**internal["eval_args"], **args}
     final = {**internal, **external}
     if ours and MODELS[model].kind == "rating":
         check_measured(final, "rating", model)
     if (
-        "order" not in own
+        "order" not in own_args
         and final["eval_args"]["order"] == "RO"
         and not final["benchmark_filename"]
     ):
-        _say_split(dataset)
+        _warn_of_split(dataset)
 
 
-_SAID: set[str] = set()  # data sets of whose split was told
+_WARNED: set[str] = set()  # names of data sets
 
 
-def _say_split(dataset: str) -> None:
-    """Warns, once a data set, that RecBole's usual split is not the usual one of our command."""
-    if dataset in _SAID:
+def _warn_of_split(dataset: str) -> None:
+    """Warns, once for each data set, that RecBole's default split is not that of our command."""
+    if dataset in _WARNED:
         return
-    _SAID.add(dataset)
+    _WARNED.add(dataset)
     warnings.warn(
-        f"data set {dataset} is split at random here, RecBole's default; run by recbole_exp3rt's "
-        "command it is split by time, so rows, results, candidates files and checkpoints are not "
-        "those of the command: say eval_args={'order': 'TO'}, or 'RO', to both",
+        f"data set {dataset} is split at random here, which is RecBole's default. The command "
+        "exp3rt splits by time, so its rows, results, candidates files and checkpoints are "
+        "different. To have one split, set eval_args={'order': 'TO'} (by time) or 'RO' (random) in "
+        "both",
         stacklevel=2,
     )
 
 
 def _labels(model: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    """The `threshold` of a model that learns labels of 0 and 1, where nothing else makes them.
+    """The `threshold` for a model that learns labels of 0 and 1, if nothing else makes labels.
 
-    RecBole would fail in training. What counts as relevant in the data set is its label 1.
-    Raises: UsageError if the data set does not say that.
+    Without labels RecBole would fail in training. Ratings from `relevant_from` on get label 1.
+
+    Raises: UsageError if the data set has no `relevant_from` or no ratings.
     """
     columns = (values["load_col"] or {}).get("inter", "*")
     if columns == "*" or values["LABEL_FIELD"] in columns:
@@ -165,7 +174,7 @@ def _labels(model: str, values: Mapping[str, Any]) -> dict[str, Any]:
     if relevant is None or rating not in columns:
         raise UsageError(
             f"{model} learns labels of 0 and 1, and no column {values['LABEL_FIELD']} is loaded: "
-            f"load it (LABEL_FIELD, load_col), or give threshold={{'{rating}': 4}}, which makes 1 "
-            "of ratings from 4 on"
+            f"load it (LABEL_FIELD, load_col), or give threshold={{'{rating}': 4}}, so that "
+            "ratings from 4 on become 1"
         )
     return {"threshold": {rating: relevant}}

@@ -1,7 +1,6 @@
-"""Flat RecBole keys -> frozen settings, read once at the door.
+"""Reads RecBole's flat keys once, into frozen settings with checked values.
 
-RecBole answers None for a misspelt key; these settings answer with the key, the value and what is
-allowed. The defaults stand in `properties/`.
+An error names the key, the value and what is allowed. The defaults are in `properties/`.
 """
 
 from __future__ import annotations
@@ -25,11 +24,11 @@ TASKS = ("rating", "rerank")
 EXPORTS = ("parquet", "csv", "jsonl")
 CalibrationKind = Literal["none", "affine", "blend"]
 CALIBRATIONS: tuple[CalibrationKind, ...] = ("none", "affine", "blend")
-SCALE = ("lowest", "highest", "step")  # what `rating_scale` says, as a list or by name
-MOST_RATING = 1e12  # no rating is larger
-MIN_ANSWERS = 10  # validation answers below which nothing is calibrated
+SCALE = ("lowest", "highest", "step")  # the parts of `rating_scale`
+MOST_RATING = 1e12  # the absolute value of every rating is smaller
+MIN_ANSWERS = 10  # with fewer validation answers, nothing is calibrated
 
-# Where things lie, who is asked, and what is trusted: whoever runs says it, no file of others.
+# Keys that name files, servers or secrets. Only the user sets them, never a file of another person.
 PLACES = frozenset(
     {"base_url", "api_key_env", "store_path", "prompt_dir", "prices", "ledger", "batch_dir"}
     | {"data_path", "review_file", "adapter"}
@@ -39,17 +38,19 @@ Name = TypeVar("Name", bound=str)
 
 
 class Lookup(Protocol):
-    """A RecBole config or a mapping: answers None for what it does not know."""
+    """A RecBole Config or a similar mapping: it returns None for an unknown key."""
 
-    def __getitem__(self, key: str) -> Any: ...
+    def __getitem__(self, key: str) -> Any:
+        """The value of `key`, or None."""
+        ...
 
 
 @dataclass(frozen=True)
 class RunSettings:
-    """What any run reads, whatever its model: tasks, rows, generators, results."""
+    """The settings of every run: tasks, rows, generators, results."""
 
-    tasks: tuple[str, ...] | None  # None: what the model can do
-    scale: RatingScale | None  # None: not said, which is enough to rank
+    tasks: tuple[str, ...] | None  # None: every task of the model
+    scale: RatingScale | None  # None: not set; a ranking needs none
     topk: tuple[int, ...]
     generators: tuple[str, ...]
     rerank_depth: int
@@ -69,7 +70,7 @@ class RunSettings:
 
     @classmethod
     def from_config(cls, config: Lookup) -> RunSettings:
-        """Read and check. Raises: UsageError with the key, the value, the remedy."""
+        """Read and check the keys. Raises: UsageError with the key, the value and the remedy."""
         read = Reader(config)
         run = cls(
             tasks=read.tasks(),
@@ -89,7 +90,7 @@ class RunSettings:
             export_format=read.one_of("export_format", EXPORTS),
             export_safe_cells=read.flag("export_safe_cells"),
             explanations=read.whole("explanations", least=0),
-            seed=read.whole("seed", least=0, most=2**32 - 1),  # what numpy takes
+            seed=read.whole("seed", least=0, most=2**32 - 1),  # the range of numpy's seeds
         )
         if run.rerank_depth < max(run.topk):
             raise UsageError(
@@ -106,7 +107,7 @@ class RunSettings:
 
 @dataclass(frozen=True)
 class Settings:
-    """What EXP3RT reads: who does which step, and how."""
+    """The settings of EXP3RT: the models of its steps, their options and limits."""
 
     stages: StageSettings
     student: str
@@ -132,7 +133,7 @@ class Settings:
 
     @classmethod
     def from_config(cls, config: Lookup) -> Settings:
-        """Read and check. Raises: UsageError with the key, the value, the remedy."""
+        """Read and check the keys. Raises: UsageError with the key, the value and the remedy."""
         read = Reader(config)
         student = read.text("student")
         return cls(
@@ -192,9 +193,9 @@ class Settings:
 
 
 def read_scale(config: Lookup) -> RatingScale:
-    """`rating_scale`: [lowest, highest], [lowest, highest, step], or a mapping of these names.
+    """Read `rating_scale`: [lowest, highest], [lowest, highest, step], or a map of these names.
 
-    Raises: UsageError for anything else, and for more levels than a model can be asked about.
+    Raises: UsageError for other values, and for more levels than a prompt can list.
     """
     given = config["rating_scale"]
     value = given
@@ -204,7 +205,7 @@ def read_scale(config: Lookup) -> RatingScale:
         not isinstance(value, (list, tuple))
         or len(value) not in (2, 3)
         or not all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in value)
-        or not all(abs(v) < MOST_RATING for v in value)  # nor NaN
+        or not all(abs(v) < MOST_RATING for v in value)  # False for NaN
         or not value[0] < value[1]
     ):
         raise UsageError(
@@ -214,8 +215,8 @@ def read_scale(config: Lookup) -> RatingScale:
     if len(value) == 2 and not all(v == int(v) for v in value):
         low, high = value
         raise UsageError(
-            f"rating_scale={given!r} has levels between whole numbers, but does not say how far "
-            f"apart they are; give the step: [{low}, {high}, 0.5] for half stars"
+            f"rating_scale={given!r} has levels between whole numbers, but no distance "
+            f"between levels; give the step: [{low}, {high}, 0.5] for half stars"
         )
     try:
         return RatingScale.between(*value)
@@ -224,9 +225,12 @@ def read_scale(config: Lookup) -> RatingScale:
 
 
 def read_names(key: str, value: Any) -> tuple[str, ...]:
-    """A name, a list of names, or what a shell leaves of one: `[MF,WDL]`. None: no name."""
+    """Read a name or a list of names, also as a text without quotes: `[MF,WDL]`. None: no names.
+
+    Raises: UsageError for other values.
+    """
     if isinstance(value, str) and value.startswith("[") and value.endswith("]"):
-        value = [part.strip() for part in value[1:-1].split(",")]  # names without quotes
+        value = [part.strip() for part in value[1:-1].split(",")]  # as a shell passes it on
     values = [] if value is None else value if isinstance(value, (list, tuple)) else [value]
     if not all(isinstance(v, str) and v for v in values):
         raise UsageError(f"{key}={value!r} is not a name or a list of names")
@@ -234,24 +238,33 @@ def read_names(key: str, value: Any) -> tuple[str, ...]:
 
 
 class Reader:
-    """Reads one key at a time; every complaint has the same form."""
+    """Reads and checks one key at a time.
+
+    Every method raises UsageError if the value is not of its kind. A method `…_or_none` also
+    accepts None.
+    """
 
     def __init__(self, config: Lookup) -> None:
+        """Read from `config`."""
         self.config = config
 
     def _take(self, key: str, fits: Callable[[Any], bool], allowed: str) -> Any:
+        """The value, if it `fits`. `allowed` says in the error what does."""
         value = self.config[key]
         if not fits(value):
             raise UsageError(f"{key}={value!r} is not {allowed}")
         return value
 
     def text(self, key: str) -> str:
+        """A text that is not empty."""
         return str(self._take(key, lambda v: isinstance(v, str) and v != "", "a text"))
 
     def text_or_none(self, key: str) -> str | None:
+        """A text that is not empty, or None."""
         return None if self.config[key] is None else self.text(key)
 
     def one_of(self, key: str, allowed: Sequence[Name]) -> Name:
+        """One of the names `allowed`."""
         value = self.config[key]
         for name in allowed:  # RecBole reads the word none as None
             if value == name or (value is None and name == "none"):
@@ -260,12 +273,16 @@ class Reader:
         raise UsageError(f"{key}={value!r} is not one of {', '.join(allowed)}{hint}")
 
     def flag(self, key: str) -> bool:
+        """True or False."""
         return bool(self._take(key, lambda v: isinstance(v, bool), "True or False"))
 
     def flag_or_none(self, key: str) -> bool | None:
+        """True, False or None."""
         return None if self.config[key] is None else self.flag(key)
 
     def whole(self, key: str, least: int = 1, most: int | None = None) -> int:
+        """A whole number from `least` to `most`; None: no upper limit."""
+
         def fits(value: Any) -> bool:
             whole = isinstance(value, int) and not isinstance(value, bool)
             return whole and least <= value and (most is None or value <= most)
@@ -274,9 +291,11 @@ class Reader:
         return int(self._take(key, fits, f"a whole number from {least} {allowed}"))
 
     def whole_or_none(self, key: str, least: int = 1) -> int | None:
+        """A whole number from `least` on, or None."""
         return None if self.config[key] is None else self.whole(key, least)
 
     def whole_list(self, key: str) -> tuple[int, ...]:
+        """One or several whole numbers from 1 on."""
         value = self.config[key]
         values = value if isinstance(value, (list, tuple)) else [value]
         if not values or not all(isinstance(v, int) and v > 0 for v in values):
@@ -284,6 +303,7 @@ class Reader:
         return tuple(values)
 
     def number_or_none(self, key: str) -> float | None:
+        """A number, or None."""
         if self.config[key] is None:
             return None
         value = self._take(
@@ -292,21 +312,25 @@ class Reader:
         return float(value)
 
     def text_list(self, key: str) -> tuple[str, ...]:
+        """A name or a list of names; none for None."""
         return read_names(key, self.config[key])
 
     def seconds(self, key: str) -> float:
+        """A time in seconds, above 0."""
         value = self.number_or_none(key)
         if value is None or value <= 0:
             raise UsageError(f"{key}={value!r} is not a number of seconds above 0")
         return value
 
     def dollars_or_none(self, key: str) -> float | None:
+        """An amount in US dollars from 0 on, or None."""
         value = self.number_or_none(key)
         if value is not None and not 0 <= value < math.inf:
             raise UsageError(f"{key}={value!r} is not a number of US dollars from 0 on")
         return value
 
     def urls(self, key: str) -> tuple[str, ...]:
+        """One or several URLs of servers."""
         urls = self.text_list(key)
         for url in urls:
             if reason := wrong_with(url):
@@ -316,20 +340,22 @@ class Reader:
         return urls
 
     def variable(self, key: str) -> str:
-        """The name of an environment variable. What is none may be a secret: it is not shown."""
+        """The name of an environment variable. Other values may be secrets, so none is shown."""
         value = self.config[key]
         if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", value):
             raise UsageError(
                 f"{key} is not the name of an environment variable, such as OPENAI_API_KEY; "
-                "the key itself belongs into that variable"
+                "put the key itself into that variable"
             )
         return value
 
     def names(self, key: str, what: str = "columns of the .item file to labels") -> dict[str, str]:
+        """A map of texts; {} for None. `what` says in the error what it should map."""
         value = self.config[key] or {}
         if not isinstance(value, Mapping) or not all(isinstance(v, str) for v in value.values()):
             raise UsageError(f"{key}={value!r} does not map {what}")
         return {str(name): text for name, text in value.items()}
 
     def tasks(self) -> tuple[str, ...] | None:
+        """The setting `task` as a tuple, or None."""
         return None if self.config["task"] is None else (self.one_of("task", TASKS),)

@@ -1,4 +1,4 @@
-"""Which rows and users are looked at: fixed random samples; warm, cold and unseen users."""
+"""Which test rows and users are measured: fixed random samples; warm, cold and unseen users."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ SLICES = ("warm", "cold", "unseen")
 
 
 def sample_rows(n_rows: int, n: int | None, seed: int) -> NDArray[Any]:
-    """`n` of the rows 0..n_rows-1 at random, ascending; all where `n` is None or too large.
+    """Draw `n` of the row numbers 0..n_rows-1 at random, ascending; all if `n` is None or larger.
 
-    The same arguments give the same rows, and a larger `n` keeps the rows of a smaller one.
+    The same arguments give the same rows. The sample of a smaller `n` is part of that of a larger.
     """
     order = np.random.default_rng(seed).permutation(n_rows)
     return np.sort(order if n is None else order[:n])
 
 
 def sample_users(users: Sequence[str], n: int | None, seed: int) -> list[str]:
-    """`n` of the different `users` at random, sorted; whatever order and repeats they come in."""
+    """Draw `n` of the different `users` at random, sorted. Order and repeats do not matter."""
     different = sorted(set(users))
     return [different[row] for row in sample_rows(len(different), n, seed)]
 
 
 def user_slices(train_users: NDArray[Any], test_users: NDArray[Any]) -> dict[str, NDArray[Any]]:
-    """A boolean mask over the test rows for each slice: {slice: [n_test_rows]}.
+    """Return a boolean mask over the test rows for each slice: {slice: [n_test_rows]}.
 
-    By the number of train rows of the row's user: warm has more than 3, cold 1 to 3, unseen none.
-    Each row is in exactly one. Paper: section 4.2.
+    The slice is decided by the number of train rows of the row's user: warm has more than 3, cold
+    1 to 3, unseen 0. Each row is in exactly one slice. Paper: section 4.2.
     """
     known, counts = np.unique(train_users, return_counts=True)
     rows_of = dict(zip(known.tolist(), counts.tolist(), strict=True))

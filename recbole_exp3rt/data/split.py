@@ -1,6 +1,6 @@
-"""A data set split once: RecBole's train, valid and test parts, by rows and by raw tokens.
+"""A data set with its train, valid and test parts, as rows and as raw tokens.
 
-Every model of a run, rating or ranking, is trained and measured on the same Split.
+It is split once, by RecBole. All models of a run are trained and measured on the same Split.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ from recbole_exp3rt.scale import between_levels
 Part = Literal["train", "valid", "test"]
 PARTS: tuple[Part, ...] = ("train", "valid", "test")
 Pair = tuple[str, str]
-# What RecBole filters rows by, and what says that it does not; fixed parts are never filtered.
+# Settings by which RecBole filters rows, and their values without a filter. RecBole never filters
+# parts that are given as files (`benchmark_filename`).
 FILTERS = {
     "rm_dup_inter": None,
     "val_interval": None,
@@ -39,9 +40,9 @@ FILTERS = {
 
 @dataclass(frozen=True)
 class Split:
-    """`dataset` is whole, `train`, `valid` and `test` are data sets of RecBole with its rows.
+    """A RecBole data set and its parts, which are RecBole data sets too.
 
-    The order of the rows is fixed: row k of a part is the same pair for every reader.
+    The order of the rows is fixed: row k of a part is always the same pair.
     """
 
     config: Config
@@ -51,11 +52,11 @@ class Split:
     test: Any
 
     def part(self, name: Part) -> Any:
-        """A part, copied so that RecBole's loaders may sort it and add fields of their own."""
+        """A copy of a part, which RecBole's loaders can sort and add fields to."""
         return self.rows(name, slice(None))
 
     def rows(self, name: Part, index: Any) -> Any:
-        """The rows `index` of a part, as a RecBole data set."""
+        """The rows `index` of a part, as a RecBole data set of its own."""
         source = getattr(self, name)
         taken = copy.copy(source)
         taken.inter_feat = copy.deepcopy(source.inter_feat)[index]
@@ -66,6 +67,7 @@ class Split:
         return taken
 
     def size(self, name: Part) -> int:
+        """Number of rows of a part."""
         return len(getattr(self, name))
 
     def column(self, name: Part, field: str) -> NDArray[Any]:
@@ -82,6 +84,7 @@ class Split:
 
     @property
     def has_ratings(self) -> bool:
+        """Whether the rating column is loaded."""
         return self.config["RATING_FIELD"] in self.train.inter_feat
 
     def ratings(self, name: Part) -> NDArray[Any]:
@@ -93,7 +96,7 @@ class Split:
                 + (
                     f"threshold={threshold} turned them into labels; leave it out"
                     if threshold
-                    else "load that column (load_col), or use a rated data set"
+                    else "load that column (load_col), or use a data set with ratings"
                 )
             )
         return self.column(name, self.config["RATING_FIELD"]).astype(np.float64)
@@ -110,10 +113,12 @@ class Split:
 
     @cached_property
     def user_ids(self) -> dict[str, int]:
+        """Inner user id of each raw token."""
         return {token: index for index, token in enumerate(self.user_tokens)}
 
     @cached_property
     def item_ids(self) -> dict[str, int]:
+        """Inner item id of each raw token."""
         return {token: index for index, token in enumerate(self.item_tokens)}
 
     def pairs(self, name: Part) -> list[Pair]:
@@ -122,17 +127,19 @@ class Split:
         return [(self.user_tokens[user], self.item_tokens[item]) for user, item in rows]
 
     def repeats(self, name: Part) -> NDArray[Any]:
-        """Which rows of a part are of a user and item that stand in an earlier part too: [n_rows].
+        """Which rows of a part have a user and item that are also in an earlier part: [n_rows].
 
-        In a ranking such an item is history, which is masked.
+        A ranking masks such an item, because it is history.
         """
         before = {pair for part in PARTS[: PARTS.index(name)] for pair in self.pairs(part)}
         return np.array([pair in before for pair in self.pairs(name)], dtype=bool)
 
     @cached_property
     def digest(self) -> str:
-        """sha256, in hex, over the sorted raw pairs of each part; of pairs with several rows, over
-        their times too."""
+        """SHA-256, in hex, of the sorted raw pairs of each part.
+
+        For pairs with several rows, their times are included.
+        """
         digest = hashlib.sha256()
         found = Counter(pair for name in PARTS for pair in self.pairs(name))
         time = self.dataset.time_field
@@ -147,7 +154,7 @@ class Split:
         return digest.hexdigest()
 
     def merged(self) -> Split:
-        """Train and valid as train, and an empty valid: what a refit learns from."""
+        """The split of a refit: train is train and valid together, valid is empty."""
         from recbole.data.interaction import cat_interactions
 
         train, valid = self.part("train"), self.part("valid")
@@ -157,9 +164,12 @@ class Split:
 
 
 def load_split(config: Config) -> Split:
-    """Load the data set of `config` and split it as its `eval_args` or benchmark files say.
+    """Load the data set of `config` and split it by `eval_args` or `benchmark_filename`.
 
-    Raises: UsageError if the files do not hold what the settings name.
+    Warns of settings without effect, of ratings between the levels of the scale, and of test rows
+    whose user and item are also in train or valid.
+
+    Raises: UsageError if the files do not contain what the settings name.
     """
     from recbole.utils import init_seed
 
@@ -167,19 +177,19 @@ def load_split(config: Config) -> Split:
     if config["dataset_save_path"]:
         raise UsageError(
             f"dataset_save_path={config['dataset_save_path']}: a saved data set is a pickle, which "
-            "can run code when it is read; leave it out, the atomic files are read"
+            "can run code when it is read; leave it out, and the atomic files are read"
         )
     parts = config["benchmark_filename"]
     folder = Path(config["data_path"])
     if parts is not None and (idle := [key for key in FILTERS if config[key] != FILTERS[key]]):
         warnings.warn(
-            f"{idle[0]}={config[idle[0]]} does nothing: the parts benchmark_filename={parts} are "
-            "taken as they are",
+            f"{idle[0]}={config[idle[0]]} has no effect: the parts of benchmark_filename={parts} "
+            "are not filtered",
             stacklevel=2,
         )
     if parts is not None and len(parts) == 3:
         middle = folder / f"{config.dataset}.{parts[1]}.inter"
-        if not middle.is_file():  # a missing validation part counts as an empty one
+        if not middle.is_file():  # a missing validation part means an empty one
             config["benchmark_filename"] = [parts[0], parts[2]]
     try:
         init_seed(config["seed"], config["reproducibility"])
@@ -191,7 +201,7 @@ def load_split(config: Config) -> Split:
             and times not in dataset.inter_feat
         ):
             raise UsageError(
-                f"data set {config.dataset} has no times (TIME_FIELD={times}) to be split by; "
+                f"data set {config.dataset} has no times (TIME_FIELD={times}) for a split by time; "
                 "load that column, or set eval_args={'order': 'RO'}"
             )
         built = dataset.build()
@@ -211,13 +221,13 @@ def load_split(config: Config) -> Split:
         if isinstance(error, KeyError):
             reason = f"no {reason}; check the names of its columns"
         raise UsageError(f"data set {config.dataset} in {folder}: {reason}") from error
-    split = Split(config, dataset, *_three(built))
+    split = Split(config, dataset, *_with_valid(built))
     check_ratings(split)
     if repeated := int(split.repeats("test").sum()):
         warnings.warn(
             f"{repeated:,} of {split.size('test'):,} test rows are of a user and item that train "
-            "or validation has too: rated as any other, but no success of a ranking, as that "
-            "history is masked",
+            "or validation has too: they are rated like other rows, but never count as hits of a "
+            "ranking, because history is masked",
             stacklevel=2,
         )
     for name in ("train", "test"):
@@ -230,64 +240,70 @@ def load_split(config: Config) -> Split:
 
 
 def check_ratings(split: Split) -> None:
-    """Warns, once and with numbers, where ratings lie between the levels of `rating_scale`.
+    """Compare the ratings of all parts with the setting `rating_scale`.
 
-    Raises: UsageError for a rating outside the `rating_scale` that the settings name.
+    Warns once, with numbers, if ratings are between the levels of the scale.
+
+    Raises: UsageError if a rating is outside the scale.
     """
     config = split.config
     if config["rating_scale"] is None or not split.has_ratings:
         return
     scale = read_scale(config)
     ratings = np.concatenate([split.ratings(name) for name in PARTS])
-    room = np.spacing(np.float32(max(abs(scale.lowest), abs(scale.highest))))  # RecBole's precision
-    outside = ratings[(ratings < scale.lowest - room) | (ratings > scale.highest + room)]
+    error = np.spacing(np.float32(max(abs(scale.lowest), abs(scale.highest))))  # RecBole's rounding
+    outside = ratings[(ratings < scale.lowest - error) | (ratings > scale.highest + error)]
     if len(outside):
         raise UsageError(
             f"data set {config.dataset} has a rating {outside[0]:g} outside rating_scale="
             f"{scale.setting}; give the scale of its ratings, and do not normalise them"
         )
-    if said := between_levels(ratings.tolist(), scale):
-        warnings.warn(f"data set {config.dataset}: {said}", stacklevel=2)
+    if note := between_levels(ratings.tolist(), scale):
+        warnings.warn(f"data set {config.dataset}: {note}", stacklevel=2)
 
 
 def rebuild_split(config: Any, made: float) -> Split:
-    """The split that a checkpoint's own Config of RecBole describes, out of its files.
+    """Build the split again that a checkpoint of RecBole was trained on.
 
-    `made` is the time of the checkpoint, in seconds since the epoch. Order and seed are as
-    RecBole's quick start has them. Raises: UsageError, with why it cannot be built again.
+    `config` is the Config in the checkpoint; `made` is the checkpoint's time in seconds since
+    1970. The seed is set in the same order as in RecBole's quick start.
+
+    Raises: UsageError with the reason if the split cannot be built.
     """
     from recbole.utils import init_seed
 
     init_seed(config["seed"], config["reproducibility"])
     dataset = rebuild_dataset(config, made)
     try:
-        return Split(config, dataset, *_three(dataset.build()))
-    except Exception as error:  # whatever a Config of others leads to
+        return Split(config, dataset, *_with_valid(dataset.build()))
+    except Exception as error:  # a Config of another program can cause any error
         raise UsageError(f"{type(error).__name__}: {' '.join(str(error).split())}") from error
 
 
 def rebuild_dataset(config: Any, made: float) -> Any:
-    """The same before it is split, drawing nothing: enough to compare ids."""
+    """The data set of `rebuild_split` before it is split: enough to compare ids."""
     try:
         folder, name = Path(config["data_path"]), config["dataset"]
         files = sorted(folder.glob(f"{name}.*inter"))
-        if not files:  # RecBole would look for them on the web
+        if not files:  # RecBole would download them
             raise UsageError(f"no {folder / name}.inter")
         if changed := [file for file in files if file.stat().st_mtime > made]:
             raise UsageError(f"{changed[0]} is newer than the checkpoint")
         return compat.create_dataset(config)
     except UsageError:
         raise
-    except Exception as error:  # whatever a Config of others leads to
+    except Exception as error:  # a Config of another program can cause any error
         raise UsageError(f"{type(error).__name__}: {' '.join(str(error).split())}") from error
 
 
 def check_tokens(
     what: str, learned: Mapping[str, Sequence[str]], present: Mapping[str, Sequence[str]], name: str
 ) -> None:
-    """Compare the raw tokens, by inner id, of a checkpoint with those of data set `name`.
+    """Compare the raw tokens of a checkpoint with those of the data set `name`.
 
-    Both map `user` and `item`. Raises: UsageError, beginning with `what`, if they differ.
+    `learned` and `present` map `user` and `item` to the tokens by inner id.
+
+    Raises: UsageError, beginning with `what`, if they differ.
     """
     for side, tokens in present.items():
         if tuple(learned[side]) != tuple(tokens):
@@ -299,8 +315,8 @@ def check_tokens(
             )
 
 
-def _three(built: list[Any]) -> list[Any]:
-    """A missing validation part is an empty one."""
+def _with_valid(built: list[Any]) -> list[Any]:
+    """Train, valid and test of RecBole's parts; a missing valid part becomes empty."""
     if len(built) == 2:
         train, test = built
         return [train, train.copy(train.inter_feat[[]]), test]

@@ -1,8 +1,8 @@
-"""Which text is a row's own, where a (user, item) pair occurs more than once.
+"""Joins review texts with train rows, also where a (user, item) pair occurs more than once.
 
-A text is joined by user and item; where these name several rows or several texts, by the time as
-well. A text that may be of a row outside of train is never given to a train row. What this module
-does not know: RecBole, the form of the files.
+A text is joined by user and item. If a pair has several rows or several texts, the time is
+compared as well. A text that could belong to a row outside of train is never joined with a train
+row. This module does not know RecBole or the format of the files.
 """
 
 from __future__ import annotations
@@ -14,71 +14,67 @@ from dataclasses import dataclass
 import numpy as np
 
 Pair = tuple[str, str]
-Row = tuple[str, str, float]  # user, item, time; the time is NaN where there is none
+Row = tuple[str, str, float]  # user, item, time in the data set's unit; NaN: no time
 Text = tuple[str, str]  # title, text
-Written = tuple[float, Text]  # the time that stands beside a text, or NaN
+TimedText = tuple[float, Text]  # the time on the line of a text, or NaN
 
 
 @dataclass(frozen=True)
 class OwnTexts:
-    """The text of each train row, "" where none is surely its own, and how many pairs that are.
+    """The text of each train row, "" if none certainly belongs to it; and counts of pairs."""
 
-    `outside`: train pairs that have rows outside of train; `within`: those that have several rows,
-    all in train; `untold`: those of which a row has no text, as its own cannot be told.
-    """
-
-    texts: Sequence[Text]
-    outside: int
-    within: int
-    untold: int
+    texts: Sequence[Text]  # [n_rows]
+    outside: int  # train pairs that also have rows outside of train
+    within: int  # pairs with several rows, all of them in train
+    unknown: int  # pairs with a row whose text cannot be decided
 
     def note(self, sidecar: str) -> str:
-        """What a run says of it, or nothing."""
-        said = []
+        """The counts as a message that names the file `sidecar`; "" if all are 0."""
+        parts = []
         if self.within:
-            said.append(
+            parts.append(
                 f"{self.within:,} (user, item) pairs occur more than once in train: their latest "
-                "review counts"
+                "review is used"
             )
         if self.outside:
-            said.append(
+            parts.append(
                 f"{self.outside:,} train pairs occur again outside of train (validation, test or "
                 "filtered rows): no text of those rows is read"
             )
-        if self.untold:
-            said.append(
-                f"{self.untold:,} pairs have no text in train, as it cannot be told which text is "
-                f"of which row; give each line of {sidecar} the `timestamp` of its row"
+        if self.unknown:
+            parts.append(
+                f"{self.unknown:,} pairs have no text in train, because it is not clear which text "
+                f"belongs to which row; give each line of {sidecar} the `timestamp` of its row"
             )
-        return "; ".join(said)
+        return "; ".join(parts)
 
 
 def own_texts(
-    rows: Sequence[Row], everywhere: Iterable[Row], written: Mapping[Pair, Sequence[Written]]
+    rows: Sequence[Row], repeated: Iterable[Row], texts_of: Mapping[Pair, Sequence[TimedText]]
 ) -> OwnTexts:
-    """The texts of the train `rows` out of those `written`: [n_rows].
+    """Choose a text for each of the train `rows` from `texts_of`: [n_rows].
 
-    `everywhere` are the rows of all parts whose pair occurs more than once there. A text is a
-    row's own if every row that it could be of is a train row, and there are no more texts than
-    such rows, or only one. Of several such texts the last one counts.
+    `repeated` are the rows of all parts whose pair occurs more than once. A text belongs to a row
+    if every row that it could belong to is a train row, and if there are not more texts than such
+    rows, or only one different text. Of several such texts the last one is used.
     """
-    files, there = _counts(everywhere)
-    several = there | {pair for pair, texts in written.items() if len(texts) > 1}
+    files, pairs = _counts(repeated)
+    several = pairs | {pair for pair, texts in texts_of.items() if len(texts) > 1}
     train, _ = _counts(row for row in rows if row[:2] in several)
     texts: list[Text] = []
-    untold = set()
+    unknown = set()
     for user, item, time in rows:
-        found = written.get((user, item), ())
+        found = texts_of.get((user, item), ())
         if (user, item) in several:
             own = _own((user, item), np.float32(time), files, train, found)
         else:
             own = found[0][1] if found else ("", "")
         if own is None:
-            untold.add((user, item))
+            unknown.add((user, item))
         texts.append(own or ("", ""))
-    outside = sum(files[pair] > train[pair] for pair in there if train[pair])
+    outside = sum(files[pair] > train[pair] for pair in pairs if train[pair])
     within = sum(1 < train[pair] >= files[pair] for pair in several)
-    return OwnTexts(texts, outside, within, len(untold))
+    return OwnTexts(texts, outside, within, len(unknown))
 
 
 def _own(
@@ -86,13 +82,16 @@ def _own(
     time: np.float32,
     files: Mapping[object, int],
     train: Mapping[object, int],
-    written: Sequence[Written],
+    found: Sequence[TimedText],
 ) -> Text | None:
-    """The text that is surely of a row; None: it cannot be told which one is."""
-    if not written:
+    """The text that certainly belongs to a row; None if this cannot be decided.
+
+    `files` and `train` count the rows of each pair, and of each pair and time.
+    """
+    if not found:
         return ("", "")
-    then = [text for at, text in written if np.float32(at) == time]
-    for key, texts in (((pair, time), then), (pair, [text for _, text in written])):
+    same_time = [text for at, text in found if np.float32(at) == time]
+    for key, texts in (((pair, time), same_time), (pair, [text for _, text in found])):
         if (
             texts
             and files[key] <= train[key]
@@ -103,10 +102,10 @@ def _own(
 
 
 def _counts(rows: Iterable[Row]) -> tuple[Counter[object], set[Pair]]:
-    """How often each pair, and each pair with its time, occurs; and the pairs.
+    """Count the rows of each pair and of each pair with its time; also return the pairs.
 
-    RecBole keeps times in single precision, which is about two minutes today, so they are compared
-    in it.
+    RecBole keeps times in single precision (steps of about two minutes today), so times are
+    compared in single precision.
     """
     counts: Counter[object] = Counter()
     pairs: set[Pair] = set()

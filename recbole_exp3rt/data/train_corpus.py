@@ -1,8 +1,8 @@
-"""Cuts a corpus out of a RecBole data set: its rows, joined with the review sidecar by raw tokens.
+"""Builds a corpus from a RecBole data set: its rows, joined with the review file by raw tokens.
 
-A model of RecBole is only given the train part, so what is built from `model`'s data set can hold
-nothing else. Of the other rows of the files no more is looked at than whether they are of a train
-row's user and item: then the text of one must not become the text of the other (`texts.py`).
+RecBole gives a model the train part only, so a corpus built from a model's data set contains
+train rows only. Of the other rows in the files, only the user, the item and the time are read: a
+text of such a row must not be joined with a train row of the same user and item (`texts.py`).
 """
 
 from __future__ import annotations
@@ -19,34 +19,37 @@ import pandas as pd
 
 from recbole_exp3rt.config.settings import Reader
 from recbole_exp3rt.corpus import Corpus
-from recbole_exp3rt.data.texts import Pair, Row, Written, own_texts
+from recbole_exp3rt.data.texts import Pair, Row, TimedText, own_texts
 from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.records import Description, Review
 from recbole_exp3rt.text import whole
 
-IDS = ("user_id", "item_id")  # as the converters write them
+IDS = ("user_id", "item_id")  # the field names that the converters write
 
 
 def corpus_of(
     dataset: Any, description_fields: Mapping[str, str], review_file: str | None
 ) -> Corpus:
-    """The corpus of all rows of `dataset` (a RecBole data set, already remapped).
+    """Build the corpus of all rows of `dataset`, a RecBole data set after its `build()`.
 
-    Warns, with numbers, of pairs that occur more than once.
-    Raises: UsageError if the review sidecar or the ratings are missing.
+    `description_fields` maps columns of the .item file to labels. `review_file` is the path of
+    the review file; None means `<name>.reviews.jsonl` in the data set's folder.
+
+    Warns, with numbers, if pairs occur more than once.
+    Raises: UsageError if the review file or the ratings are missing.
     """
     folder = Path(dataset.dataset_path)
     sidecar = Path(review_file) if review_file else folder / f"{dataset.dataset_name}.reviews.jsonl"
     if not sidecar.is_file():
         raise UsageError(
-            f"no reviews at {sidecar}: EXP3RT reads texts; convert the data with "
+            f"no reviews at {sidecar}: EXP3RT needs review texts; convert the data with "
             "`python -m dataset_converters` or give review_file=PATH"
         )
     rating_field = dataset.config["RATING_FIELD"]
     if rating_field is None or rating_field not in dataset.inter_feat:
         raise UsageError(
             f"data set {dataset.dataset_name} has no ratings (RATING_FIELD={rating_field}): "
-            "EXP3RT shows average ratings and predicts ratings; use a rated data set"
+            "EXP3RT uses average ratings and predicts ratings; use a data set with ratings"
         )
     users = dataset.id2token(dataset.uid_field, column(dataset, dataset.uid_field).astype(int))
     items = dataset.id2token(dataset.iid_field, column(dataset, dataset.iid_field).astype(int))
@@ -59,8 +62,8 @@ def corpus_of(
     written = read_sidecar(sidecar, set(pairs), dataset.time_field or "timestamp", ids, fields)
     if not any(title or text for found in written.values() for _, (title, text) in found):
         raise UsageError(
-            f"{sidecar} holds no text for any of the {len(pairs)} train rows: EXP3RT reads texts; "
-            "run the converter again or give review_file=PATH"
+            f"{sidecar} has no text for any of the {len(pairs)} train rows: EXP3RT needs review "
+            "texts; run the converter again or give review_file=PATH"
         )
     known = np.full(len(pairs), math.nan) if times is None else times
     keyed = [(user, item, time) for (user, item), time in zip(pairs, known, strict=True)]
@@ -86,16 +89,16 @@ def corpus_of(
 
 
 def column(dataset: Any, field: str | None) -> Any:
-    """A column of the interactions as an array [n_rows]; None where it is not loaded."""
+    """A column of the interactions as an array: [n_rows]; None if it is not loaded."""
     if field is None or field not in dataset.inter_feat:
         return None
     return np.asarray(dataset.inter_feat[field])
 
 
 def repeated_rows(dataset: Any, timed: bool) -> list[Row]:
-    """Of the files behind a RecBole data set, all parts, the rows whose pair occurs again.
+    """Read the rows whose (user, item) pair occurs more than once in a data set's files.
 
-    Without texts and ratings; without times where the data set has loaded none.
+    All parts of the data set count. Times are only read if `timed`; else they are NaN.
     """
     config, folder, name = dataset.config, Path(dataset.dataset_path), dataset.dataset_name
     parts = [f".{part}" for part in config["benchmark_filename"] or ()] or [""]
@@ -126,15 +129,17 @@ def read_sidecar(
     time_field: str = "timestamp",
     ids: tuple[str, str] = IDS,
     fields: Mapping[str, str] | None = None,
-) -> dict[Pair, list[Written]]:
-    """Titles and texts of the wanted (user, item) pairs, each with its time; others are never kept.
+) -> dict[Pair, list[TimedText]]:
+    """Read titles and texts of the wanted (user, item) pairs, each with its time.
 
-    A line says its time under `time_field` or `timestamp`, or not at all. `ids` names the fields
-    of user and item; where a row has not both, user_id and item_id do. `fields` says which field
-    of a row is the title and which the text.
+    Other pairs are not kept. The time of a line is in its field `time_field` or `timestamp`, NaN
+    if it has neither. `ids` names the fields of user and item; user_id and item_id are tried if a
+    line does not have both. `fields` maps `title` and `text` to the names of their fields.
+
+    Raises: UsageError with the line that cannot be read or has no user and item.
     """
     named = {"title": "title", "text": "text", **(fields or {})}
-    found: dict[Pair, list[Written]] = {}
+    found: dict[Pair, list[TimedText]] = {}
     for number, row in _json_lines(path):
         names = next(
             (n for n in (ids, IDS) if isinstance(row, dict) and row.keys() >= set(n)), None
@@ -153,7 +158,7 @@ def read_sidecar(
 
 
 def _time(value: Any) -> float:
-    """NaN for what is no number."""
+    """A time as a number; NaN if it is not one."""
     try:
         return float(value)
     except (TypeError, ValueError, OverflowError):
@@ -161,6 +166,7 @@ def _time(value: Any) -> float:
 
 
 def _json_lines(path: Path) -> Iterator[tuple[int, Any]]:
+    """Line number, from 1, and value of each line that is not empty."""
     with path.open("rb") as lines:
         for number, line in enumerate(lines, 1):
             if line.strip():
@@ -180,12 +186,14 @@ def read_descriptions(
     separator: str = "\t",
     encoding: str | None = None,
 ) -> dict[str, Description]:
-    """Descriptions out of the `.item` file: its columns in the order of `fields` (column: label).
+    """Read item descriptions from the `.item` file: item id -> labelled lines.
 
-    `separator` and `encoding` are RecBole's settings (None: UTF-8, with or without its mark); of
-    several lines of an item the first counts, as in RecBole. An empty value leaves its line out; a
-    missing file leaves items undescribed.
-    Raises: UsageError for a file that is no table, or a column that is not there.
+    `fields` maps columns to labels; the lines have its order. `separator` and `encoding` are
+    RecBole's settings (None: UTF-8, with or without a byte order mark). The first line of an item
+    counts, as in RecBole. Empty values are left out. If the file is missing, there are no
+    descriptions.
+
+    Raises: UsageError for a file that is not a table, or a missing column.
     """
     if not path.exists():
         return {}
@@ -196,13 +204,13 @@ def read_descriptions(
             dtype=str,
             keep_default_na=False,
             encoding=encoding or "utf-8-sig",
-            engine="c" if len(separator) == 1 else "python",  # takes a longer one for a pattern
+            engine="c" if len(separator) == 1 else "python",  # "c" takes one character
         )
-        if not isinstance(table.index, pd.RangeIndex):  # pandas took the first one for an index
-            raise ValueError("its lines have more fields than its head")
-    except (ValueError, OSError, LookupError) as error:  # pandas', of an encoding, of a folder
+        if not isinstance(table.index, pd.RangeIndex):  # pandas used the first column as an index
+            raise ValueError("its lines have more fields than its header")
+    except (ValueError, OSError, LookupError) as error:  # of pandas, of an encoding, of a folder
         reason = " ".join(str(error).split())
-        raise UsageError(f"{path} is no table: {reason}; run the converter again") from error
+        raise UsageError(f"{path} is not a table: {reason}; run the converter again") from error
     table.columns = [str(name).split(":")[0] for name in table.columns]
     if item_field not in table.columns:
         raise UsageError(

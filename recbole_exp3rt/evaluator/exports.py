@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from recbole_exp3rt.corpus import Corpus
 from recbole_exp3rt.paths import atomic, write_atomic
 from recbole_exp3rt.records import Profile, RatingPrediction
-from recbole_exp3rt.rerank.rerank import Reranked
+from recbole_exp3rt.rerank.reranker import Reranked
 from recbole_exp3rt.scale import RatingScale
 from recbole_exp3rt.stages.choice import Choice
 

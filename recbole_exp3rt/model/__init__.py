@@ -1,1 +1,4 @@
-"""One file a RecBole model."""
+"""The models, one file each, and the rater that asks the LLM.
+
+A model gets the train part only. It does not know how it is trained or measured.
+"""

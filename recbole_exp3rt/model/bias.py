@@ -1,4 +1,4 @@
-"""Koren's baseline, mu + b_u + b_i, solved exactly: the row no rating table may lack."""
+"""Koren's baseline, mu + b_u + b_i, solved exactly."""
 
 from __future__ import annotations
 
@@ -23,11 +23,15 @@ def solve_biases(
     shape: tuple[int, int],
     reg_weight: float,
 ) -> tuple[float, NDArray[Any], NDArray[Any]]:
-    """mu, b_u: [n_users], b_i: [n_items], of the ridge problem over all given rows.
+    """Return mu, b_u: [n_users] and b_i: [n_items], in rating units, fitted by ridge regression.
 
     min over b of  sum (r - mu - b_u - b_i)^2 + reg_weight * (sum b_u^2 + sum b_i^2),
-    with mu the mean rating. Whoever has no row gets 0. The normal equations are solved by
-    preconditioned conjugate gradients down to rounding error; reg_weight > 0 makes them definite.
+    where mu is the mean rating. Users and items without a row get 0. The normal equations are
+    solved by preconditioned conjugate gradients up to rounding errors; they have one solution if
+    reg_weight > 0.
+
+    Raises: ArithmeticError if the solver does not converge.
+    Source: Koren, Bell and Volinsky (2009).
     """
     n_users, n_items = shape
     rows = np.arange(len(ratings))
@@ -53,8 +57,8 @@ def solve_biases(
 class Bias(GeneralRecommender):  # type: ignore[misc]
     """mu + b_u + b_i with ridge-regularised biases (Koren et al. 2009), clipped to the scale.
 
-    Fitted when it is made; nothing is left to train. The one parameter is there because a
-    RecBole trainer wants something to optimise.
+    It is fitted when it is created, so there is nothing to train. It has one unused parameter,
+    because a RecBole trainer needs something to optimise.
     """
 
     type = ModelType.TRADITIONAL  # one epoch is enough
@@ -64,11 +68,12 @@ class Bias(GeneralRecommender):  # type: ignore[misc]
     item_bias: torch.Tensor
 
     def __init__(self, config: Any, dataset: Any) -> None:
+        """Fit the biases to the rows of `dataset`. Raises: UsageError if reg_weight is not > 0."""
         super().__init__(config, dataset)
         if not config["reg_weight"] > 0:
             raise UsageError(
-                f"reg_weight={config['reg_weight']} is not above 0: without a penalty the biases "
-                "have no single solution"
+                f"reg_weight={config['reg_weight']} is not above 0; without this penalty the "
+                "biases are not unique"
             )
         rows = dataset.inter_feat
         ratings = rows[config["RATING_FIELD"]].numpy().astype(np.float64)
@@ -86,7 +91,7 @@ class Bias(GeneralRecommender):  # type: ignore[misc]
         self.unused = torch.nn.Parameter(torch.zeros(1))
 
     def calculate_loss(self, interaction: Any) -> torch.Tensor:
-        """0: the biases are solved for, not trained."""
+        """Return 0: the biases are solved, not trained."""
         return self.unused.sum() * 0.0
 
     def predict(self, interaction: Any) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""BPR-MF with the L2 term of its paper, which RecBole leaves out."""
+"""BPR-MF with the L2 term of its paper, which RecBole's BPR does not have."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ class BPR(RecBoleBPR):  # type: ignore[misc]
     """RecBole's BPR plus reg_weight * L2 of the embeddings of a batch (Rendle et al. 2009)."""
 
     def __init__(self, config: Any, dataset: Any) -> None:
+        """As RecBole's; `reg_weight` is the weight of the L2 term."""
         super().__init__(config, dataset)
-        self.reg_weight = float(config["reg_weight"] or 0)  # none in RecBole's own checkpoints
+        self.reg_weight = float(config["reg_weight"] or 0)  # not set in RecBole's checkpoints
         self.reg_loss = EmbLoss()
 
     def calculate_loss(self, interaction: Any) -> torch.Tensor:

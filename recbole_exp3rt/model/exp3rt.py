@@ -1,6 +1,6 @@
-"""EXP3RT as a model of RecBole: it predicts ratings out of the reviews of the train part.
+"""EXP3RT as a model of RecBole: it predicts ratings from the reviews of the train part.
 
-What it does not know: how candidates come about. It ranks by its ratings, in `rerank.py`.
+To rank, `RatingReranker` (in `rerank/`) sorts the candidates of a generator by these ratings.
 """
 
 from __future__ import annotations
@@ -19,15 +19,19 @@ from recbole_exp3rt.model.rater import Rater, make_rater
 
 
 class EXP3RT(GeneralRecommender):  # type: ignore[misc]
-    """Expected ratings by an LLM that read the reviews (paper, section 3).
+    """Predicts expected ratings with an LLM that reads the reviews. Paper: section 3.
 
-    There is nothing to fit inside RecBole: the student comes trained. The one parameter is there
-    because a RecBole trainer wants something to optimise.
+    RecBole does not train it: the student is trained before. It has one unused parameter, because
+    a RecBole trainer needs something to optimise.
     """
 
     input_type = InputType.POINTWISE
 
     def __init__(self, config: Any, dataset: Any, rater: Rater | None = None) -> None:
+        """Use `rater`, or make one from `config` and the reviews of `dataset`, the train part.
+
+        Raises: UsageError for settings that do not fit, or if there are no reviews.
+        """
         super().__init__(config, dataset)
         self.users = dataset.field2id_token[self.USER_ID]
         self.items = dataset.field2id_token[self.ITEM_ID]
@@ -40,18 +44,18 @@ class EXP3RT(GeneralRecommender):  # type: ignore[misc]
         self.unused = torch.nn.Parameter(torch.zeros(1))
 
     def calculate_loss(self, interaction: Any) -> torch.Tensor:
-        """0: nothing is learned here."""
+        """Return 0: there is nothing to train."""
         return self.unused.sum() * 0.0
 
     def rate(self, pairs: Sequence[tuple[str, str]]) -> list[float | None]:
-        """Expected ratings of pairs of raw tokens, None where no answer could be read: [n_pairs].
+        """Expected ratings of raw (user, item) pairs, None for an unreadable answer: [n_pairs].
 
-        `RatingReranker(model.rate)` reranks with them.
+        `RatingReranker(model.rate)` is a reranker that uses them.
         """
         return [p.expected if p else None for p in self.rater.rate(pairs)]
 
     def predict(self, interaction: Any) -> torch.Tensor:
-        """Expected ratings in rating units, NaN where no answer could be read: [batch]."""
+        """Expected ratings in rating units, NaN for an unreadable answer: [batch]."""
         users = interaction[self.USER_ID].cpu().numpy()
         items = interaction[self.ITEM_ID].cpu().numpy()
         pairs = [
@@ -61,7 +65,10 @@ class EXP3RT(GeneralRecommender):  # type: ignore[misc]
         return torch.tensor(ratings, dtype=torch.float32, device=self.device)
 
     def full_sort_predict(self, interaction: Any) -> torch.Tensor:
-        """Refused: a prompt for every item of every user is nobody's wish (section 3.6)."""
+        """Not supported: it would need a prompt for every item of every user. Paper: section 3.6.
+
+        Raises: UsageError, always.
+        """
         raise UsageError(
             "EXP3RT rates single pairs; to rank, let it rerank the candidates of a generator: "
             "--task=rerank --generator=LightGCN"

@@ -1,4 +1,4 @@
-"""RecBole's LightGCN with its graph built from arrays: same scores, on any scipy, and faster."""
+"""RecBole's LightGCN, with a faster construction of its graph that works with every scipy."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from recbole.model.general_recommender.lightgcn import LightGCN as RecBoleLightG
 
 
 class LightGCN(RecBoleLightGCN):  # type: ignore[misc]
-    """LightGCN (He et al. 2020). Only the graph is ours: RecBole fills a dict entry by entry."""
+    """LightGCN (He et al. 2020). The scores are those of RecBole's LightGCN."""
 
     def get_norm_adj_mat(self) -> torch.Tensor:
-        """D^-1/2 A D^-1/2 of the user-item graph: sparse [n_users + n_items] squared.
+        """D^-1/2 A D^-1/2 of the user-item graph: sparse [n_users + n_items, n_users + n_items].
 
         A repeated interaction is one edge.
         """

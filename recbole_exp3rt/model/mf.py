@@ -1,4 +1,4 @@
-"""Biased matrix factorisation for ratings, which RecBole does not have."""
+"""Biased matrix factorisation for ratings."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from recbole_exp3rt.model.scale import clip_to, rating_range
 class MF(GeneralRecommender):  # type: ignore[misc]
     """mu + b_u + b_i + p_u · q_i with squared loss and L2 (Koren et al. 2009).
 
-    The penalty counts each parameter once, not once for each of its ratings: with embeddings of
-    zero this is `Bias` with a ridge of `reg_bias`.
+    The L2 penalty counts each parameter once, not once for each of its ratings. With embeddings
+    of zero, this model is `Bias` with `reg_weight` = `reg_bias`.
     """
 
     input_type = InputType.POINTWISE
@@ -26,6 +26,7 @@ class MF(GeneralRecommender):  # type: ignore[misc]
     item_share: torch.Tensor
 
     def __init__(self, config: Any, dataset: Any) -> None:
+        """Create the parameters. Biases start at 0, embeddings at random values."""
         super().__init__(config, dataset)
         rows = dataset.inter_feat
         ratings = rows[config["RATING_FIELD"]].numpy().astype(np.float64)
@@ -43,7 +44,7 @@ class MF(GeneralRecommender):  # type: ignore[misc]
         self.item_bias = nn.Embedding(self.n_items, 1)
         for table in (self.user_embedding, self.item_embedding):
             nn.init.normal_(table.weight, std=float(config["init_std"]))
-        for table in (self.user_bias, self.item_bias):  # without a row: no opinion
+        for table in (self.user_bias, self.item_bias):  # stay 0 for a user or item without a row
             nn.init.zeros_(table.weight)
 
     def forward(self, user: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
@@ -54,7 +55,7 @@ class MF(GeneralRecommender):  # type: ignore[misc]
         return ratings
 
     def calculate_loss(self, interaction: Any) -> torch.Tensor:
-        """Mean over the batch of squared error and of each row's share of the penalty: []."""
+        """Mean over the batch of the squared error plus each row's share of the penalty: []."""
         user, item = interaction[self.USER_ID], interaction[self.ITEM_ID]
         error = self.forward(user, item) - interaction[self.LABEL]
         loss: torch.Tensor = (
@@ -76,5 +77,5 @@ class MF(GeneralRecommender):  # type: ignore[misc]
 
 
 def _share(ids: torch.Tensor, n: int) -> torch.Tensor:
-    """1 / number of rows of each id: [n]. Summed over its rows, a penalty counts once."""
+    """1 / number of rows of each id: [n]. So the penalty of an id sums up to 1 over its rows."""
     return 1.0 / torch.bincount(ids, minlength=n).clamp(min=1)

@@ -1,4 +1,4 @@
-"""Popularity: how often an item stands in the train part, each row counted once."""
+"""Popularity: the number of train rows of each item."""
 
 from __future__ import annotations
 
@@ -9,19 +9,20 @@ from recbole.model.general_recommender.pop import Pop as RecBolePop
 
 
 class Pop(RecBolePop):  # type: ignore[misc]
-    """RecBole's Pop, counted when it is made.
+    """RecBole's Pop, with the rows counted when the model is created.
 
-    RecBole counts while it trains: sampled negatives along with the rows, and an item once a
-    batch, however often it is in it.
+    RecBole counts during training. It also counts sampled negatives, and counts an item only once
+    in a batch.
     """
 
     def __init__(self, config: Any, dataset: Any) -> None:
+        """Count the rows of each item in `dataset`."""
         super().__init__(config, dataset)
         counts = torch.bincount(dataset.inter_feat[self.ITEM_ID], minlength=self.n_items)
         self.item_cnt = counts.unsqueeze(1).to(self.device)  # [n_items, 1]
         self.max_cnt = self.item_cnt.max(dim=0)[0]
 
     def calculate_loss(self, interaction: Any) -> torch.Tensor:
-        """0: there is nothing to train."""
+        """Return 0: there is nothing to train."""
         loss: torch.Tensor = self.fake_loss.sum() * 0.0
         return loss

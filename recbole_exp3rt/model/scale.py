@@ -1,4 +1,4 @@
-"""The range that predicted ratings are kept in."""
+"""The range of predicted ratings."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Range = tuple[float, float]
 
 
 def rating_range(config: Any, ratings: NDArray[Any]) -> Range:
-    """`rating_scale` of the data set; where it says none, lowest and highest train rating."""
+    """Lowest and highest of `rating_scale`; if it is not set, of the train ratings."""
     if config["rating_scale"] is None:
         return float(ratings.min()), float(ratings.max())
     scale = read_scale(config)
@@ -21,5 +21,5 @@ def rating_range(config: Any, ratings: NDArray[Any]) -> Range:
 
 
 def clip_to(limits: Range, ratings: torch.Tensor) -> torch.Tensor:
-    """No prediction outside of what can be given: [batch] -> [batch]."""
+    """Clip predicted ratings to the range: [batch] -> [batch]."""
     return ratings.clamp(*limits)

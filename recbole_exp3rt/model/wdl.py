@@ -1,4 +1,4 @@
-"""Wide & Deep as a regression: RecBole's is a classifier and can predict no rating above 1."""
+"""Wide & Deep as a regression of ratings. RecBole's WideDeep is a classifier, with outputs 0-1."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from recbole_exp3rt.model.scale import clip_to, rating_range
 class WDL(WideDeep):  # type: ignore[misc]
     """RecBole's WideDeep (Cheng et al. 2016) with squared loss around the mean train rating.
 
-    Uses whatever token fields are loaded beside user and item.
+    It uses user, item and all other token fields that are loaded.
     """
 
     mean: torch.Tensor
 
     def __init__(self, config: Any, dataset: Any) -> None:
+        """As RecBole's; the mean rating of `dataset` is the starting point of predictions."""
         super().__init__(config, dataset)
         ratings = dataset.inter_feat[config["RATING_FIELD"]].numpy().astype(np.float64)
         self.range = rating_range(config, ratings)

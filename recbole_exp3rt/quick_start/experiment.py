@@ -37,14 +37,9 @@ from recbole_exp3rt.llm.server.urls import masked
 from recbole_exp3rt.model.exp3rt import EXP3RT
 from recbole_exp3rt.model.rater import Rater, make_rater, notes
 from recbole_exp3rt.paths import check_writable
+from recbole_exp3rt.rerank.evaluation import evaluate_ranking, relevant_rows
 from recbole_exp3rt.rerank.generators import check_models, is_file, load_generator
-from recbole_exp3rt.rerank.rerank import (
-    RatingReranker,
-    Reranked,
-    Reranker,
-    evaluate_ranking,
-    relevant_rows,
-)
+from recbole_exp3rt.rerank.reranker import RatingReranker, Reranked, Reranker
 from recbole_exp3rt.stages.counts import NothingRated
 from recbole_exp3rt.trainer.fitting import Fitted, fit
 

@@ -1,6 +1,8 @@
-"""Reranking: the candidates of a generator in another order, inside RecBole's evaluation.
+"""Reranking: an LLM or another model sorts the candidates of a generator.
 
-The Reranker protocol, the trainer that reranks, and the sources of candidates.
+`reranker` says what a reranker is, `trainer` reranks inside RecBole's evaluation, `evaluation`
+measures, and `generators` makes the candidates from a model, a checkpoint or a file.
+This room does not know language models: a reranker gets them from outside.
 """
 
 import lazy_loader
@@ -8,13 +10,9 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "rerank": [
-            "Candidates",
-            "RatingReranker",
-            "Reranked",
-            "Reranker",
-            "evaluate_ranking",
-            "make_reranking_trainer",
-        ]
+        "evaluation": ["RankingResult", "evaluate_ranking"],
+        "generators": ["load_generator"],
+        "reranker": ["Candidates", "KeepOrder", "RatingReranker", "Reranked", "Reranker"],
+        "trainer": ["make_reranking_trainer"],
     },
 )

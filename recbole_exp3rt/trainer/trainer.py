@@ -1,4 +1,4 @@
-"""RecBole's trainers with our checkpoints: the best weights in memory, plain tensors on disk."""
+"""RecBole's trainers with our checkpoints: best weights in memory, plain tensors on disk."""
 
 from __future__ import annotations
 
@@ -18,22 +18,23 @@ from recbole_exp3rt.paths import atomic
 
 
 class CheckpointMixin:
-    """Goes before a trainer class of RecBole.
+    """A mixin that comes before a trainer class of RecBole.
 
-    Keeps the best epoch's weights in memory, so that a search leaves no files behind, and loads
-    nothing unpickled: RecBole's own checkpoints do not load with torch >= 2.6.
+    It keeps the weights of the best epoch in memory, so a search over settings writes no files.
+    It never unpickles objects; RecBole's own checkpoints do not load with torch >= 2.6.
     """
 
     best: dict[str, Any] | None = None
     best_epoch: int = -1
 
     def __init__(self, config: Any, model: Any) -> None:
+        """As RecBole's, without tensorboard files."""
         with compat.without_tensorboard():
             super().__init__(config, model)  # type: ignore[call-arg]
         self.eval_collector = compat.make_collector(config)
 
     def _save_checkpoint(self, epoch: int, verbose: bool = True, **kwargs: Any) -> None:
-        """RecBole calls this after each epoch that is the best so far."""
+        """Keep the weights. RecBole calls this after each epoch that is the best so far."""
         model = self.model  # type: ignore[attr-defined]
         self.best_epoch = epoch
         self.best = {
@@ -42,6 +43,7 @@ class CheckpointMixin:
         }
 
     def load_best(self) -> None:
+        """Load the weights of the best epoch, if there is one."""
         if self.best is not None:
             model = self.model  # type: ignore[attr-defined]
             model.load_state_dict(self.best["state_dict"])
@@ -54,7 +56,7 @@ class CheckpointMixin:
         model_file: str | None = None,
         show_progress: bool = False,
     ) -> Any:
-        """RecBole's evaluation; the best weights come from memory or from a file of ours."""
+        """As RecBole's, with the best weights from memory or from our checkpoint `model_file`."""
         if load_best_model and model_file is not None:
             checkpoint = read_checkpoint(model_file)
             model = self.model  # type: ignore[attr-defined]
@@ -68,15 +70,15 @@ class CheckpointMixin:
 
 
 def make_trainer(config: Config, model: Any) -> Any:
-    """RecBole's trainer for the model, with our checkpoints."""
+    """Make RecBole's trainer for the model, with our checkpoints."""
     own = get_trainer(config["MODEL_TYPE"], config["model"])
     return type(own.__name__, (CheckpointMixin, own), {})(config, model)
 
 
 def read_checkpoint(path: str | Path, trusted: bool = False) -> dict[str, Any]:
-    """A checkpoint on the CPU. Only plain tensors and values are read unless it is trusted.
+    """Read a checkpoint onto the CPU; only plain tensors and values, unless it is `trusted`.
 
-    Raises: pickle.UnpicklingError if it holds more than that; OSError.
+    Raises: pickle.UnpicklingError if it contains other objects and is not trusted; OSError.
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Detected pickle protocol")  # RecBole writes 4
@@ -85,13 +87,13 @@ def read_checkpoint(path: str | Path, trusted: bool = False) -> dict[str, Any]:
 
 
 def write_checkpoint(config: Config, model: Any, origin: dict[str, Any]) -> Path:
-    """Write a model's weights below `checkpoint_dir`, with its settings and its `origin`.
+    """Write a model's weights, settings and `origin` into `checkpoint_dir`; return the path.
 
-    Raises: UsageError if it cannot be written.
+    `origin` describes the training data in plain values: raw tokens and the digest of the split.
+    The file name contains a digest of the settings and the origin, so different models have
+    different files.
 
-    `origin` says what it learned from, in plain values: raw tokens, the split's digest.
-
-    The name holds a digest of all that decides the weights, so that two models never share one.
+    Raises: UsageError if the file cannot be written.
     """
     settings = {key: value for key, value in config.final_config_dict.items() if _plain(value)}
     identity = json.dumps([settings, origin], sort_keys=True, default=str)
@@ -106,13 +108,14 @@ def write_checkpoint(config: Config, model: Any, origin: dict[str, Any]) -> Path
     with atomic(path) as part:
         try:
             torch.save(stored, part)
-        except RuntimeError as error:  # of torch's own writer, which names no reason
-            said = str(error).splitlines()[0]
-            raise OSError(f"is there room in {path.parent}? ({said})") from error
+        except RuntimeError as error:  # torch's writer does not give the reason
+            reason = str(error).splitlines()[0]
+            raise OSError(f"is there enough space in {path.parent}? ({reason})") from error
     return path
 
 
 def _plain(value: Any) -> bool:
+    """Whether a value consists of dictionaries, lists, texts, numbers, booleans and None."""
     if isinstance(value, dict):
         return all(isinstance(key, str) and _plain(part) for key, part in value.items())
     if isinstance(value, (list, tuple)):

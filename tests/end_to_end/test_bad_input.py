@@ -45,7 +45,7 @@ MISTAKES = [
     (["--rating_scale=[1,5]", "--relevant_from=4"], "outside rating_scale=[1, 5]", "give the"),
     (["--normalize_all=True"], "normalize_all=True changes the ratings", "name the other fields"),
     (["--model=MF", "--baselines=EXP3RT"], "EXP3RT is no baseline", "--model=EXP3RT"),
-    (["--model=MF", "--generator=Nope"], "generator=Nope is no model", "checkpoint"),
+    (["--model=MF", "--generator=Nope"], "generator=Nope is not a model", "checkpoint"),
     (["--model=BPR", "--task=rerank", "--baselines=[Nope]"], "Nope predicts no ratings", "MF"),
     (["--checkpoint_dir=/proc/none"], "/proc/none", "cannot be written"),
     (["--gpu_id=abc"], "gpu_id='abc'", "such as 0,1"),
@@ -73,10 +73,10 @@ def test_a_mistake_is_one_line_and_nothing_half_written(
 
 
 ITEM_FILES = [
-    ("item_id:token\ttitle:token\nsyn0000\tCafé\n".encode("latin-1"), "is no table"),
-    (b"", "is no table"),
+    ("item_id:token\ttitle:token\nsyn0000\tCafé\n".encode("latin-1"), "is not a table"),
+    (b"", "is not a table"),
     (b"title:token\ngenres:token\n", "has no column item_id"),
-    (None, "is no table"),  # a folder
+    (None, "is not a table"),  # a folder
 ]
 
 
@@ -170,8 +170,8 @@ def test_a_kept_checkpoint_is_a_generator_of_the_next_run(home, monkeypatch, cap
 def test_what_is_not_relevant_is_no_success_of_a_whole_run(home, monkeypatch, capsys):
     from recbole_exp3rt.config.configurator import Config
     from recbole_exp3rt.data.split import load_split
+    from recbole_exp3rt.rerank.evaluation import evaluate_ranking
     from recbole_exp3rt.rerank.generators import load_generator
-    from recbole_exp3rt.rerank.rerank import evaluate_ranking
 
     monkeypatch.chdir(home)
     quick = ["--use_gpu=False", "--model=BPR", "--epochs=3", "--search=~", "--relevant_from=9"]

@@ -20,7 +20,8 @@ from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.model.rater import make_rater
 from recbole_exp3rt.prompts import load_prompts
 from recbole_exp3rt.quick_start.quick_start import run
-from recbole_exp3rt.rerank.rerank import RatingReranker, evaluate_ranking
+from recbole_exp3rt.rerank.evaluation import evaluate_ranking
+from recbole_exp3rt.rerank.reranker import RatingReranker
 from recbole_exp3rt.sample.oracle import OracleTeacher
 from recbole_exp3rt.stages.pipeline import Models, Pipeline
 from recbole_exp3rt.trainer.fitting import fit

@@ -13,7 +13,7 @@ from worlds import structured_rows
 
 from recbole_exp3rt.config import compat
 from recbole_exp3rt.data.split import load_split
-from recbole_exp3rt.rerank.rerank import evaluate_ranking
+from recbole_exp3rt.rerank.evaluation import evaluate_ranking
 from recbole_exp3rt.trainer.fitting import fit
 
 

@@ -215,7 +215,7 @@ def test_settings_files_that_cannot_be_read(make_world, tmp_path):
     with pytest.raises(UsageError, match=r"settings file cannot be read: .*directory"):
         Config("BPR", "world", config_file_list=["."])
     (tmp_path / "list.yaml").write_text("- epochs\n")
-    with pytest.raises(UsageError, match=r"list\.yaml does not hold settings"):
+    with pytest.raises(UsageError, match=r"list\.yaml does not contain settings"):
         Config("BPR", "world", config_file_list=["list.yaml"])
 
 

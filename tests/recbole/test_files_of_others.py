@@ -12,7 +12,7 @@ from worlds import Evil, prepare, structured_rows, write_inter
 import recbole_exp3rt
 from recbole_exp3rt import UsageError, make_reranking_trainer
 from recbole_exp3rt.config.compat import CHECKPOINTS
-from recbole_exp3rt.rerank.rerank import KeepOrder
+from recbole_exp3rt.rerank.reranker import KeepOrder
 
 
 @pytest.fixture(autouse=True)

@@ -10,8 +10,8 @@ from worlds import structured_rows, write_inter
 
 from recbole_exp3rt.data.split import load_split
 from recbole_exp3rt.errors import UsageError
+from recbole_exp3rt.rerank.evaluation import evaluate_ranking
 from recbole_exp3rt.rerank.generators import load_generator
-from recbole_exp3rt.rerank.rerank import evaluate_ranking
 from recbole_exp3rt.trainer.fitting import fit
 
 SHORT = {"reg_weight": 0.01, "epochs": 5}
@@ -27,11 +27,11 @@ def test_a_model_by_name(make_world, name):
 
 
 NOT_GENERATORS = [
-    ("LightGNC", "generator=LightGNC is no model .*did you mean LightGCN"),
+    ("LightGNC", "generator=LightGNC is not a model .*did you mean LightGCN"),
     ("MF", "generator=MF does not rank"),
     ("FM", "generator=FM does not rank"),
     ("SASRec", "generator=SASRec needs sequences"),
-    ("BPR,LightGCN", r"BPR,LightGCN is no model; several are written as \[BPR,LightGCN\]"),
+    ("BPR,LightGCN", r"BPR,LightGCN is not a model; write several as \[BPR,LightGCN\]"),
     ("absent.pth", r"generator=absent\.pth does not exist"),
     ("absent.tsv", r"generator=absent\.tsv does not exist"),
 ]
@@ -175,7 +175,7 @@ def test_a_file_that_is_no_checkpoint(make_world, tmp_path):
     with pytest.raises(UsageError, match=r"generator=noise\.pth holds more than plain tensors"):
         load_generator("noise.pth", config, split)
     torch.save({"weights": torch.zeros(1)}, "other.pth")
-    with pytest.raises(UsageError, match="no RecBole checkpoint"):
+    with pytest.raises(UsageError, match="not a RecBole checkpoint"):
         load_generator("other.pth", config, split)
 
 
@@ -184,7 +184,7 @@ def test_a_file_that_is_no_checkpoint(make_world, tmp_path):
     [
         ({"config": {}}, "its config names no model"),
         ({"config": 5}, "its config names no model"),
-        ({"tokens": 5}, "its tokens are no lists"),
+        ({"tokens": 5}, "its tokens are not lists"),
     ],
 )
 def test_a_checkpoint_with_something_else_in_a_part(make_world, spoilt, message):
@@ -195,7 +195,7 @@ def test_a_checkpoint_with_something_else_in_a_part(make_world, spoilt, message)
     with pytest.raises(UsageError, match=rf"generator=spoilt\.pth.*{message}"):
         load_generator("spoilt.pth", config, split)
     (path.parent / "text.pth").write_text("e")
-    with pytest.raises(UsageError, match=r"no readable checkpoint \(|holds more than"):
+    with pytest.raises(UsageError, match=r"not a readable checkpoint \(|holds more than"):
         load_generator(str(path.parent / "text.pth"), config, split)
 
 
@@ -207,7 +207,7 @@ BROKEN = [
     ("user_id\titem_id\tscore\nu1\ti1\tbest\n", "line 2: score 'best' is not a number"),
     ("user_id\titem_id\trank\nu1\ti1\t1\nu1\ti1\t2\n", r"line 3: pair \(u1, i1\) is given twice"),
     ("user_id\titem_id\tscore\nnobody\ti1\t1\n", "none of its 1 pairs is of data set world"),
-    ("", "is no table"),
+    ("", "is not a table"),
 ]
 
 
@@ -267,5 +267,5 @@ def test_a_file_of_another_split_and_endless_scores_are_told(make_world, tmp_pat
         load_generator("random.tsv", split.config, split)
     said = "\n".join(str(warning.message) for warning in warned)
     assert f"{masked} pairs are of train or validation rows, which are masked" in said
-    assert f"{endless} pairs have a score of -inf: they are no candidates" in said
+    assert f"{endless} pairs have a score of -inf and are not used" in said
     assert f"have none (of {len(set(split.users('test').tolist()))})" in said

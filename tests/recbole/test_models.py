@@ -17,8 +17,8 @@ from recbole_exp3rt.evaluator.ratings import (
     rating_metrics,
 )
 from recbole_exp3rt.model.bias import solve_biases
+from recbole_exp3rt.rerank.evaluation import evaluate_ranking
 from recbole_exp3rt.rerank.generators import load_generator
-from recbole_exp3rt.rerank.rerank import evaluate_ranking
 from recbole_exp3rt.scale import RatingScale
 from recbole_exp3rt.trainer.fitting import build_model, fit
 

@@ -133,9 +133,9 @@ def test_of_an_item_s_lines_the_first_counts_as_in_recbole(tmp_path):
         "01": (("Title", "other"),),
     }
     (tmp_path / "more.item").write_text("item_id:token\tname:token\n1\tfirst\tmore\n")
-    with pytest.raises(UsageError, match=r"more\.item is no table: .* more fields than its head"):
+    with pytest.raises(UsageError, match=r"more\.item is not a table: .* more fields than its h"):
         read_descriptions(tmp_path / "more.item", {"name": "Title"})
-    with pytest.raises(UsageError, match=r"i\.item is no table: unknown encoding: none"):
+    with pytest.raises(UsageError, match=r"i\.item is not a table: unknown encoding: none"):
         read_descriptions(tmp_path / "i.item", {}, encoding="none")
 
 

@@ -12,7 +12,7 @@ from worlds import LOADED, SETTINGS, prepare, structured_rows, write_inter
 
 import recbole_exp3rt
 from recbole_exp3rt import Candidates, UsageError, make_reranking_trainer
-from recbole_exp3rt.rerank.rerank import KeepOrder
+from recbole_exp3rt.rerank.reranker import KeepOrder
 
 SEQUENTIAL = {
     "train_neg_sample_args": None,
@@ -270,7 +270,7 @@ def test_recbole_s_own_split_is_told_once_where_ours_is_another(recwarn, tmp_pat
         return [str(w.message) for w in recwarn if "split at random" in str(w.message)]
 
     (said,) = told("unsaid")
-    assert "data set unsaid is split at random here" in said and "split by time" in said
+    assert "data set unsaid is split at random here" in said and "splits by time" in said
     assert not told("unsaid"), "once"
     assert not told("by_time", eval_args={"order": "TO"})
     assert not told("at_random", eval_args={"order": "RO"})

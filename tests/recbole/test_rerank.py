@@ -13,14 +13,10 @@ from worlds import structured_rows
 
 from recbole_exp3rt.data.split import load_split
 from recbole_exp3rt.errors import UsageError
+from recbole_exp3rt.rerank.evaluation import evaluate_ranking, relevant_rows
 from recbole_exp3rt.rerank.generators import load_generator
-from recbole_exp3rt.rerank.rerank import (
-    Candidates,
-    evaluate_ranking,
-    make_reranking_trainer,
-    new_order,
-    relevant_rows,
-)
+from recbole_exp3rt.rerank.reranker import Candidates, new_order
+from recbole_exp3rt.rerank.trainer import make_reranking_trainer
 from recbole_exp3rt.trainer.fitting import fit
 
 
@@ -161,7 +157,7 @@ def test_the_same_users_for_generator_and_reranker(generated):
 ORDERS = [
     ([1.0, 3.0, 2.0], (1, 2, 0)),
     ([5.0, 5.0, 5.0], (0, 1, 2)),  # ties keep the base rank
-    ([None, 1.0, math.nan, 2.0], (3, 1, 0, 2)),  # no opinion: below, as they stood
+    ([None, 1.0, math.nan, 2.0], (3, 1, 0, 2)),  # without a score: at the end, in their order
     ([None, None], (0, 1)),
     ([], ()),
 ]
@@ -203,7 +199,7 @@ def test_a_reranker_must_score_every_candidate(generated, opinions, message):
 
 @pytest.mark.parametrize("reranker", [Keep, None, len])
 def test_what_is_no_reranker_is_found_before_any_training(generated, reranker):
-    with pytest.raises(UsageError, match="is no object with a method `rerank"):
+    with pytest.raises(UsageError, match="is not an object with a method `rerank"):
         make_reranking_trainer(type(generated[2].trainer), reranker)
 
 
@@ -253,5 +249,5 @@ def test_scores_that_are_no_numbers_end_the_evaluation(generated):
     broken = replace(generator, model=copy.deepcopy(generator.model))
     for weights in broken.model.parameters():
         torch.nn.init.constant_(weights, float("nan"))
-    with pytest.raises(UsageError, match="60 users have scores that are no numbers"):
+    with pytest.raises(UsageError, match="scores of 60 users contain NaN"):
         evaluate_ranking(config, split, broken)

@@ -146,5 +146,5 @@ def test_a_pickle_beside_the_checkpoints_is_not_read(make_world, tmp_path):
 
 def test_filters_that_do_nothing_to_fixed_parts_are_told(make_world):
     parts = {"train": TIMED[:3], "valid": [], "test": TIMED[3:]}
-    with pytest.warns(UserWarning, match="rm_dup_inter=first does nothing: the parts"):
+    with pytest.warns(UserWarning, match="rm_dup_inter=first has no effect: the parts"):
         load_split(make_world(parts, rm_dup_inter="first"))

@@ -120,7 +120,7 @@ def test_another_scale_is_refused_with_advice_and_can_be_told(tmp_path, capsys):
     rows = [OLD | {"reviewerID": f"U{n}", "overall": n + 1} for n in range(10)]
     assert convert_amazon(tmp_path, *rows) == 2
     said = capsys.readouterr().err
-    assert "5 of 10 ratings (50%) lie outside the scale 1–5, from 1 to 10" in said
+    assert "5 of 10 ratings (50%) are outside the scale 1–5, from 1 to 10" in said
     assert "--rating_scale LOWEST HIGHEST" in said and said.count("\n") == 1
     assert not (tmp_path / "d").exists()
     assert convert_amazon(tmp_path, *rows, options=["--rating_scale", "1", "10"]) == 0
@@ -291,5 +291,5 @@ def test_half_a_character_in_a_sidecar_is_replaced(tmp_path):
 
     row = {"user_id": "u", "item_id": "i", "title": "So \udc00", "text": "Fun \ud83d"}
     (tmp_path / "d.reviews.jsonl").write_text(json.dumps(row))
-    found = read_sidecar(tmp_path / "d.reviews.jsonl", {("u", "i")})
-    assert found == {("u", "i"): ("So \ufffd", "Fun \ufffd")}
+    ((_, texts),) = read_sidecar(tmp_path / "d.reviews.jsonl", {("u", "i")})["u", "i"]
+    assert texts == ("So \ufffd", "Fun \ufffd")

@@ -183,7 +183,7 @@ def test_the_data_sets_own_values_travel_with_it(tmp_path):
 @pytest.mark.parametrize(
     ("rows", "k_core", "message"),
     [
-        ((), 0, "no readable rated row"),
+        ((), 0, "no readable row with a rating"),
         ((Dropped("unrated"),), 0, "dropped 1: unrated"),
         ((review(),), 5, "k_core=5 leaves no row"),
     ],
@@ -201,7 +201,7 @@ def test_nothing_to_convert_is_the_users_error(tmp_path, rows, k_core, message):
         (["amazon-book", "--reviews", "none.gz"], "reviews=none.gz is not a file"),
         (["exp3rt", "--input_path", ".", "--part", "topk"], "user_list.txt does not exist"),
         (["imdb", "--input_path", "films", "--metadata", "latin"], "metadata=latin is not UTF-8"),
-        (["imdb", "--input_path", "folders"], "input_path=folders holds no .csv file"),
+        (["imdb", "--input_path", "folders"], "input_path=folders has no .csv file"),
         (["amazon-book", "--reviews", "damaged.gz"], "damaged.gz: "),
         (["sample", "--output_path", "/"], "output_path=/ has no name"),
     ],

@@ -1,6 +1,12 @@
-"""Imports run one way, and heavy libraries stay where they belong (ARCHITECTURE.md)."""
+"""Imports between rooms are those that ARCHITECTURE.md draws; heavy libraries stay in few rooms.
+
+A room is a folder or a module of `recbole_exp3rt`. A module that belongs higher or lower than the
+rest of its room, such as `llm.base`, is drawn as a room of its own.
+"""
 
 import ast
+import graphlib
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,27 +16,6 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "recbole_exp3rt"
 
-# From the plain core up. A module imports from its own layer or from those before it. A room
-# stands in one layer; its modules that belong to another are named.
-LAYERS = [
-    {"errors", "paths", "records", "scale", "text", "display.terminal", "llm.server.urls"},
-    {"corpus", "prompts", "llm.base", "llm.card", "display.notes"},
-    {"sample", "llm"},
-    {"stages", "sample.measure"},
-    {"config.settings", "config.described", "config.arguments", "model.rater"},
-    {"distill"},
-    {"config", "data", "model", "trainer.trainer"},
-    {"trainer"},
-    {"evaluator", "rerank"},
-    {"config.native"},
-    {"recommender"},
-    {"display"},
-    {"quick_start.experiment"},
-    {"distill.annotate.run", "distill.train.run"},
-    {"distill.teach"},
-    {"quick_start", "cli"},
-    {"annotate", "train", "__main__"},
-]
 RECBOLE = {"config", "data", "evaluator", "model", "trainer", "rerank"}
 TRAINING = {
     f"distill.train.{name}" for name in ("base", "cpu_lora", "merge", "packing", "lora_trainer")
@@ -40,9 +25,10 @@ TRANSFORMERS = {
     for name in ("transformers_llm", "smollm2", "memory", "kv_cache", "attention")
 } | TRAINING
 HTTP = {"llm.server.endpoint", "llm.server.http_client"}
+Graph = dict[str, set[str]]  # a name -> the names that it imports
 
 
-def modules() -> dict[str, set[str]]:
+def modules() -> Graph:
     """Module name below the package -> all names it imports, wherever in the file."""
     found = {}
     for file in PACKAGE.rglob("*.py"):
@@ -59,24 +45,98 @@ def modules() -> dict[str, set[str]]:
 
 
 MODULES = modules()
-
-
-def layer(name: str) -> int:
-    for rank, names in reversed(list(enumerate(LAYERS))):
-        if name in names:
-            return rank
-    head = name.split(".")[0]
-    return next(rank for rank, names in enumerate(LAYERS) if head in names)
-
-
-@pytest.mark.parametrize("name", sorted(name for name in MODULES if name))
-def test_a_module_imports_only_from_its_layer_or_below(name):
-    own = {
-        n.removeprefix("recbole_exp3rt.") for n in MODULES[name] if n.startswith("recbole_exp3rt.")
+OWN: Graph = {
+    name: {
+        own
+        for n in names
+        if (own := n.removeprefix("recbole_exp3rt.")) != n and own in MODULES and own != name
     }
-    known = {n for n in own if n in MODULES and n}
-    above = {n for n in known if layer(n) > layer(name)}
-    assert not above, f"{name} reaches up to {sorted(above)}"
+    for name, names in MODULES.items()
+    if name
+}
+
+
+def drawing() -> tuple[set[str], Graph, Graph]:
+    """The rooms, the arrows and the dotted arrows of the Mermaid block below `## Rooms`.
+
+    `stages["…"]` is a room; `stages --> corpus & prompts` draws that stages imports both.
+    """
+    text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    block = text.partition("\n## Rooms\n")[2].partition("```mermaid\n")[2].partition("```")[0]
+    rooms = set(re.findall(r'^ *([\w.]+)\["', block, re.MULTILINE))
+    arrows: dict[str, Graph] = {"-->": {}, "-.->": {}}
+    for start, arrow, ends in re.findall(r"^ *([\w.]+) (-->|-\.->) (.+)$", block, re.MULTILINE):
+        arrows[arrow].setdefault(start, set()).update(end.strip() for end in ends.split("&"))
+    return rooms, arrows["-->"], arrows["-.->"]
+
+
+ROOMS, ARROWS, DOTTED = drawing()
+
+
+def room(name: str) -> str:
+    """The drawn room that a module belongs to: the module itself, or its nearest folder."""
+    while name and name not in ROOMS:
+        name = name.rpartition(".")[0]
+    return name
+
+
+def reached(start: str, arrows: Graph) -> set[str]:
+    """All rooms that a path of arrows leads to, without `start`."""
+    found: set[str] = set()
+    rest = list(arrows.get(start, ()))
+    while rest:
+        if (one := rest.pop()) not in found:
+            found.add(one)
+            rest += arrows.get(one, ())
+    return found
+
+
+def between_rooms() -> Graph:
+    """What the code imports: a room -> other rooms."""
+    found: Graph = {name: set() for name in ROOMS}
+    for name, imported in OWN.items():
+        found.setdefault(room(name), set()).update(room(n) for n in imported)
+    return {name: ends - {name} for name, ends in found.items()}
+
+
+def arrows_of_the_code() -> str:
+    """The arrows to draw: imports between rooms without those that a longer path shows too."""
+    code = {name: ends - DOTTED.get(name, set()) for name, ends in between_rooms().items()}
+    lines = []
+    for name, ends in sorted(code.items()):
+        direct = ends - {far for end in ends for far in reached(end, code)}
+        if direct:
+            lines.append(f"  {name} --> {' & '.join(sorted(direct))}")
+    return "\n".join(lines)
+
+
+def test_every_module_is_in_a_drawn_room_and_every_drawn_room_exists():
+    assert [name for name in OWN if not room(name)] == []
+    assert ROOMS - MODULES.keys() == set()
+    assert (ARROWS.keys() | DOTTED.keys()) - ROOMS == set()
+
+
+@pytest.mark.parametrize("name", sorted(OWN))
+def test_a_module_imports_only_from_rooms_that_the_drawing_leads_to(name):
+    below = reached(room(name), ARROWS) | DOTTED.get(room(name), set()) | {room(name)}
+    outside = {n for n in OWN[name] if room(n) not in below}
+    assert not outside, f"{name} imports {sorted(outside)}; arrows:\n{arrows_of_the_code()}"
+
+
+def test_every_arrow_is_an_import():
+    code = between_rooms()
+    for drawn in (ARROWS, DOTTED):
+        missing = {(name, end) for name in drawn for end in drawn[name] - code[name]}
+        assert not missing, f"no import: {sorted(missing)}; arrows:\n{arrows_of_the_code()}"
+
+
+def test_arrows_go_one_way():
+    """Without the dotted ones: a door that passes a call on to a command."""
+    graphlib.TopologicalSorter(ARROWS).prepare()  # raises CycleError with the rooms
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    graphlib.TopologicalSorter(OWN).prepare()  # raises CycleError with the modules
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ def texts(rows, everywhere, written):
         [("u", "i", time) for time in everywhere],
         {("u", "i"): written} if written else {},
     )
-    return [text for _, text in found.texts], (found.outside, found.within, found.untold)
+    return [text for _, text in found.texts], (found.outside, found.within, found.unknown)
 
 
 @pytest.mark.parametrize(
