@@ -9,14 +9,16 @@ from recbole_exp3rt.config.described import Group, groups_of, models
 
 HEAD = """# Settings
 
-Made by `python docs/make_settings.py > docs/settings.md` from the files in [properties/](../properties); change those.
+Made by `python docs/make_settings.py > docs/settings.md` from the files in
+[properties/](../properties); change those.
 
 Every setting can be given on the command line (`--key=value` or `--key value`), in YAML files
-(`--config_files "a.yaml b.yaml"`) or in a dictionary from Python. Later ones win, the command line last. An unknown key
-is an error. RecBole's own settings (`epochs`, `learning_rate`, `eval_args`, …) stand in RecBole's documentation.
+(`--config_files "a.yaml b.yaml"`) or in a dictionary from Python. Later ones win, the command line
+last. An unknown key is an error. RecBole's own settings (`epochs`, `learning_rate`, …) stand in
+RecBole's documentation.
 
-A setting of one model goes to the run's own model. `--LightGCN.reg_weight=0.1` gives it to another model of the run.
-`~` means: not set.
+A setting of one model goes to the run's own model. `--LightGCN.reg_weight=0.1` gives it to another
+model of the run. `~` means: not set.
 """
 
 
