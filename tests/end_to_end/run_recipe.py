@@ -1,10 +1,11 @@
-"""Runs the blocks of a recipe, python and bash, one after the other in the current folder.
+"""Runs the blocks of pages, python and bash, one after the other, each page in a folder of its own.
 
-python run_recipe.py RECIPE.md. All in one process; commands are the two that the package installs.
+python run_recipe.py PAGE.md … All in one process; commands are those that the package installs.
 """
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import sys
@@ -14,12 +15,21 @@ from typing import Any
 BLOCK = re.compile(r"^```(python|bash)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
-def main(recipe: Path) -> None:
+def main(pages: list[Path]) -> None:
+    start = Path.cwd()
+    for page in pages:
+        folder = start / page.stem
+        folder.mkdir()
+        os.chdir(folder)
+        run_page(page)
+
+
+def run_page(page: Path) -> None:
     sys.argv = ["script.py"]  # RecBole's Config reads the command line
     names: dict[str, Any] = {"__name__": "__main__"}
-    for number, (kind, text) in enumerate(BLOCK.findall(recipe.read_text(encoding="utf-8")), 1):
+    for number, (kind, text) in enumerate(BLOCK.findall(page.read_text(encoding="utf-8")), 1):
         if kind == "python":
-            exec(compile(text, f"{recipe.name}, block {number}", "exec"), names)
+            exec(compile(text, f"{page.name}, block {number}", "exec"), names)
         else:
             for line in text.splitlines():
                 assert command(shlex.split(line)) == 0, line
@@ -28,10 +38,10 @@ def main(recipe: Path) -> None:
 
 def command(words: list[str]) -> int:
     from dataset_converters.__main__ import main as convert
-    from recbole_exp3rt.quick_start.quick_start import main as run
+    from recbole_exp3rt.cli.main import main as exp3rt
 
-    return {"exp3rt": run, "exp3rt-convert": convert}[words[0]](words[1:])
+    return {"exp3rt": exp3rt, "exp3rt-convert": convert}[words[0]](words[1:])
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]).resolve())
+    main([Path(page).resolve() for page in sys.argv[1:]])
