@@ -10,6 +10,7 @@ from typing import Any
 
 from recbole_exp3rt.llm.base import LLM, LLMError
 from recbole_exp3rt.llm.card import CARD, folder_of
+from recbole_exp3rt.llm.local import waiting
 from recbole_exp3rt.llm.server.openai_batch import PREFIX as BATCH
 from recbole_exp3rt.llm.server.openai_batch import OpenAIBatch
 from recbole_exp3rt.llm.server.openai_llm import PREFIX, HTTPOptions, OpenAIHTTP
@@ -83,6 +84,7 @@ def load_llm(name: str, http: HTTPOptions | None = None, **options: Any) -> LLM:
         if name.startswith(BATCH):
             return OpenAIBatch(model, http)
         return OpenAIHTTP(model, http)
+    waiting.choose()
     try:
         from recbole_exp3rt.llm.local.transformers_llm import TransformersLLM
     except ModuleNotFoundError as error:
