@@ -1,7 +1,7 @@
 """How OpenMP's threads wait for each other, and how many there are: chosen before torch is loaded.
 
 torch shares the work of every operation among OpenMP threads, which wait for each other at its end.
-GNU's OpenMP (`libgomp`, in torch's Linux wheels) spins for about ten milliseconds before it sleeps.
+GNU's OpenMP (`libgomp`, in torch's Linux wheels) spins for about ten milliseconds, then sleeps.
 While another process has one of the cores, a spinning thread takes the time that the thread it
 waits for needs. After a short spin it costs little to sleep. OpenMP reads its settings once, as it
 is loaded, so they are environment variables.
@@ -15,9 +15,10 @@ import sys
 from collections.abc import MutableMapping
 from pathlib import Path
 
-# Turns of the waiting loop before a thread sleeps (libgomp's default: 300,000).
-# Measured by benchmarks/busy_machine.py.
-SPINS = 1000
+# Rounds of the waiting loop before a thread sleeps (libgomp's default: 300,000): under a tenth of a
+# millisecond, so that short gaps between operations cost no sleep. benchmarks/busy_machine.py
+# compares other numbers.
+SPINS = 3000
 BLOCK_TIME = 1  # the same for LLVM's and Intel's OpenMP (macOS, Windows), in milliseconds
 WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")  # any of them: the user chose
 THREADS = "OMP_NUM_THREADS"
