@@ -241,7 +241,8 @@ def report(
         "# Inference: the same pairs in several ways",
         "",
         f"`python benchmarks/inference.py --repeats {options.repeats} --others {options.others}"
-        f"{' --quick' if options.quick else ''}`, {options.threads} threads, {waiting.described()}: SmolLM2-135M in "
+        f"{' --quick' if options.quick else ''}`, {options.threads} threads, "
+        f"{waiting.described()}: SmolLM2-135M in "
         f"float32, prompts of {PROMPT} tokens, {SHARED} of them the user's, {NEW} new tokens where "
         f"there is reasoning. Medians of {options.repeats} runs in turn for 20 candidates with "
         f"reasoning, of {options.others} for the rest, in brackets the lowest and highest. "
