@@ -24,7 +24,7 @@ from recbole_exp3rt.prompts import Prompt, load_prompts
 from recbole_exp3rt.records import Preference, Subject
 from recbole_exp3rt.stages import profile
 from recbole_exp3rt.stages.lists import Unreadable, list_answer, parse_lists
-from recbole_exp3rt.text import whole
+from recbole_exp3rt.text import without_surrogates
 
 TASKS: dict[Subject, Task] = {"user": "user_profile", "item": "item_profile"}
 FILES = ("valid", "test")  # the authors' names of what becomes train and valid
@@ -41,7 +41,7 @@ def convert_profiles(input_path: Path, output_path: Path, item_word: str = "movi
 
     Raises: UsageError if a file is missing or not of that form.
     """
-    item_word = whole(item_word)
+    item_word = without_surrogates(item_word)
     prompts = load_prompts()
     examples: dict[Task, Parts] = {}
     rejected: list[dict[str, Any]] = []
@@ -96,7 +96,7 @@ def _pair(found: object) -> tuple[str, str] | None:
     entry = found if isinstance(found, dict) else {}
     told, answer = entry.get("input"), entry.get("output")
     if isinstance(told, str) and isinstance(answer, str):
-        return whole(told), whole(answer)
+        return without_surrogates(told), without_surrogates(answer)
     return None
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Literal, Protocol, runtime_checkable
 
-from recbole_exp3rt.text import whole
+from recbole_exp3rt.text import without_surrogates
 
 Role = Literal["system", "user", "assistant"]
 
@@ -58,8 +58,8 @@ class Request:
         body = json.dumps([identity, asdict(self)], sort_keys=True, ensure_ascii=False)
         try:
             content = body.encode()
-        except UnicodeEncodeError:  # half a character; it is asked as `whole` text
-            content = whole(body).encode()
+        except UnicodeEncodeError:  # half a character; it is asked without surrogates
+            content = without_surrogates(body).encode()
         return hashlib.sha256(content).hexdigest()
 
 

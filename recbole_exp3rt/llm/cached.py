@@ -12,7 +12,7 @@ from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.llm.base import LLM, Answer, Completion, Failure, LLMError, Request, readout_of
 from recbole_exp3rt.llm.claims import Claims
 from recbole_exp3rt.llm.store import Store
-from recbole_exp3rt.text import whole
+from recbole_exp3rt.text import without_surrogates
 
 FIRST_LOOK, LAST_LOOK = 0.02, 1.0  # seconds between two looks for answers of others
 LOOK_SHARE = 20  # a look may take a twentieth of the time, when many are waited for
@@ -183,7 +183,7 @@ class CachedLLM:
             return Failure(reason, prompt, new)
         if not all(logp < math.inf for logp in said.label_logp or ()):  # nor is NaN
             return Failure("the label probabilities are no numbers", prompt, new)
-        text = whole(said.text).replace("\0", "\ufffd")
+        text = without_surrogates(said.text).replace("\0", "\ufffd")
         self.replaced += text != said.text
         return replace(
             said, text=text, prompt_tokens=prompt, new_tokens=new, missing_labels=missing

@@ -22,7 +22,7 @@ from recbole_exp3rt.llm.base import Completion, Failure, LLMError
 from recbole_exp3rt.llm.server.http_client import TooLarge, client_of
 from recbole_exp3rt.llm.server.rate_limit import Limits
 from recbole_exp3rt.llm.server.urls import bare, secrets_of, wrong_with
-from recbole_exp3rt.text import whole
+from recbole_exp3rt.text import without_surrogates
 
 T = TypeVar("T")
 Read = Callable[[Any], T]
@@ -243,7 +243,7 @@ class Server:
         if b"\\ud" not in said.lower():
             return found
         text = json.dumps(found, ensure_ascii=False)
-        if (mended := whole(text)) == text:
+        if (mended := without_surrogates(text)) == text:
             return found
         self.mended += 1
         return json.loads(mended)

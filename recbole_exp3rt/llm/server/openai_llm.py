@@ -27,7 +27,7 @@ from recbole_exp3rt.llm.server.rate_limit import Limits
 from recbole_exp3rt.llm.server.token_route import TokenRoute
 from recbole_exp3rt.llm.server.token_servers import token_server
 from recbole_exp3rt.llm.thoughts import thinking
-from recbole_exp3rt.text import whole
+from recbole_exp3rt.text import without_surrogates
 
 T = TypeVar("T")
 PREFIX = "openai:"  # how such a model is named in the settings
@@ -382,7 +382,7 @@ class OpenAIHTTP:
 
 def bytes_by_three(text: str) -> int:
     """Tokens of a text where no tokenizer is at hand: more than nearly any has."""
-    return math.ceil(len(whole(text).encode()) / 3)
+    return math.ceil(len(without_surrogates(text).encode()) / 3)
 
 
 def _base(name: str) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from recbole_exp3rt.text import whole
+from recbole_exp3rt.text import without_surrogates
 
 Family = list[int]  # positions of requests, in the order of their texts
 
@@ -51,7 +51,7 @@ def families(texts: Sequence[str]) -> list[Family]:
 def home(texts: Sequence[str], family: Family, servers: int) -> int:
     """The server of a family: the same one for the same beginning, whatever else is asked."""
     start = common_start(texts[family[0]], texts[family[-1]])
-    return int(hashlib.sha256(whole(start).encode()).hexdigest()[:8], 16) % servers
+    return int(hashlib.sha256(without_surrogates(start).encode()).hexdigest()[:8], 16) % servers
 
 
 @dataclass

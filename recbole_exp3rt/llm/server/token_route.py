@@ -17,7 +17,7 @@ from recbole_exp3rt.llm.local.chat_template import forced
 from recbole_exp3rt.llm.server.chat_messages import plain_messages
 from recbole_exp3rt.llm.server.endpoint import NoAnswer, Server
 from recbole_exp3rt.llm.thoughts import answering, opened_by
-from recbole_exp3rt.text import whole
+from recbole_exp3rt.text import without_surrogates
 
 Tokens = tuple[int, ...]
 
@@ -85,7 +85,7 @@ class TokenRoute:
         return replace(said, label_logp=logp)
 
     async def count(self, text: str) -> int:
-        return len(await self.speaks.text_tokens(whole(text))) if text else 0
+        return len(await self.speaks.text_tokens(without_surrogates(text))) if text else 0
 
     async def encode(self, text: str) -> Tokens:
         """Tokens of a text that continues another."""
