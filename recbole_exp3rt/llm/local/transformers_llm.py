@@ -29,10 +29,10 @@ from recbole_exp3rt.llm.local.engine import Engine
 from recbole_exp3rt.llm.local.memory import (
     MemoryPlan,
     check_fits,
-    give_back,
-    keep_freed,
+    keep_freed_memory,
     out_of_memory,
     plan_memory,
+    return_freed_memory,
 )
 from recbole_exp3rt.llm.local.packed_weights import pack
 from recbole_exp3rt.llm.local.smollm2 import FOLDER, WHEEL, smollm2_folder
@@ -128,8 +128,8 @@ def load_model(
     model.eval()  # type: ignore[no-untyped-call]
     if device == "cpu":
         pack(model)
-        give_back()
-        keep_freed()
+        return_freed_memory()
+        keep_freed_memory()
     return Loaded(model, tokenizer, identity, plan, rows)
 
 

@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 from recbole_exp3rt.llm.base import Answer, Failure, LLMError, Readout, Request
 from recbole_exp3rt.llm.server.chat_route import ChatRoute
 from recbole_exp3rt.llm.server.endpoint import OPENAI, NoAnswer, Server, Unreachable, Unsupported
-from recbole_exp3rt.llm.server.prefix_affinity import Lanes
+from recbole_exp3rt.llm.server.prefix_affinity import Queues
 from recbole_exp3rt.llm.server.rate_limit import Limits
 from recbole_exp3rt.llm.server.token_route import TokenRoute
 from recbole_exp3rt.llm.server.token_servers import token_server
@@ -205,9 +205,9 @@ class OpenAIHTTP:
             await self._look_again()
             routes = self._alive()
             slots = [asyncio.Semaphore(one.slots if one else 1) for one in self._served]
-            lanes = Lanes.of(texts, [route is not None for route in routes])
+            queues = Queues.of(texts, [route is not None for route in routes])
             workers = [
-                asyncio.ensure_future(self._work(k, requests, lanes, slots, put))
+                asyncio.ensure_future(self._work(k, requests, queues, slots, put))
                 for k, route in enumerate(routes)
                 if route
                 for _ in range(min(self.options.concurrency, len(requests)))
@@ -224,12 +224,12 @@ class OpenAIHTTP:
         self,
         k: int,
         requests: Sequence[Request],
-        lanes: Lanes,
+        queues: Queues,
         slots: Sequence[asyncio.Semaphore],
         put: Callable[[tuple[int, Answer] | Exception], None],
     ) -> None:
         """Answer what waits for server `k`, one request after another; if it dies, go elsewhere."""
-        while (position := lanes.next(k)) is not None:
+        while (position := queues.next(k)) is not None:
             served = self._served[k]
             assert served is not None
             try:
@@ -238,7 +238,7 @@ class OpenAIHTTP:
                 put((position, answer))
             except Unreachable:
                 served.route.server.dead = True
-                lanes.give_back(k, position)
+                queues.requeue(k, position)
                 k = next(j for j, other in enumerate(self._alive()) if other)
             except NoAnswer as error:
                 put((position, Failure(str(error), error.prompt_tokens, error.new_tokens)))
