@@ -20,6 +20,8 @@ Role = Literal["system", "user", "assistant"]
 
 @dataclass(frozen=True, slots=True)
 class Message:
+    """One message of a chat."""
+
     role: Role
     content: str
 

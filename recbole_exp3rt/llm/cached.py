@@ -55,6 +55,7 @@ class CachedLLM:
 
     @property
     def identity(self) -> str:
+        """The identity of the model whose answers these are."""
         return self._identity
 
     @property

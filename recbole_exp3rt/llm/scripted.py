@@ -35,12 +35,15 @@ class ScriptedLLM:
 
     @property
     def identity(self) -> str:
+        """The identity that it was made with."""
         return self._identity
 
     def count_tokens(self, text: str) -> int:
+        """Words of `text`."""
         return len(WORD.findall(text))
 
     def generate(self, requests: Sequence[Request]) -> Iterator[tuple[int, Answer]]:
+        """Answers in order. Raises: LLMError where the script has no answer."""
         for position, request in enumerate(requests):
             self.calls += 1
             yield position, self._answer(request)

@@ -355,6 +355,7 @@ class Store:
         return int(count)
 
     def close(self) -> None:
+        """Close the file."""
         self._db.close()
 
 

@@ -65,6 +65,7 @@ class Chat:
         return self.decode([after, *tokens])[len(self.decode([after])) :]
 
     def count_tokens(self, text: str) -> int:
+        """Tokens of `text`, without special tokens."""
         return len(self._ids(text))
 
     def prompt(self, request: Request) -> tuple[int, ...]:

@@ -45,13 +45,16 @@ class PackedLinear(torch.nn.Module):
             self.weight = torch.ops.mkldnn._reorder_linear_weight(weight, None)
 
     def forward(self, x: Tensor, then: str = "none") -> Tensor:
+        """[..., in] -> [..., out], with `then` applied to each element."""
         out: Tensor = torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, then, [], "")
         return out
 
     def times(self, x: Tensor, other: Tensor) -> Tensor:
+        """The result times `other`, element by element."""
         return self._with(x, other, "mul")
 
     def plus(self, x: Tensor, other: Tensor) -> Tensor:
+        """The result plus `other`, element by element."""
         return self._with(x, other, "add")
 
     def _with(self, x: Tensor, other: Tensor, how: str) -> Tensor:

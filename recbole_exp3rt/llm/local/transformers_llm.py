@@ -163,6 +163,7 @@ def loading(name: str) -> Iterator[None]:
 
 
 def not_loaded(name: str, error: Exception) -> LLMError:
+    """The error for a model that cannot be loaded, in one line with advice."""
     said = one_line(error)
     if out_of_memory(error):
         return LLMError(f"model {name!r} cannot be loaded ({said}): free some memory")
@@ -248,6 +249,7 @@ def folder_digest(folder: Path) -> str:
 
 
 def one_line(error: Exception) -> str:
+    """The first line of a message, without its full stop."""
     if isinstance(error, UnpicklingError):  # torch advises to read it all the same
         return "its weights are a pickle that can run code; take safetensors"
     lines = str(error).strip().splitlines()
@@ -310,6 +312,7 @@ class TransformersLLM:
         self.max_context = min(max_context or made_for, made_for)
 
     def count_tokens(self, text: str) -> int:
+        """Tokens of `text`, without special tokens."""
         return self.chat.count_tokens(text)
 
     def generate(self, requests: Sequence[Request]) -> Iterator[tuple[int, Answer]]:

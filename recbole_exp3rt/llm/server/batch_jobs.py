@@ -42,6 +42,7 @@ class Jobs:
             raise self.unusable(error) from error
 
     def all(self) -> list[Job]:
+        """The notes of all batches. Raises: UsageError for a file that is no note."""
         found = []
         for path in sorted(self.folder.glob("*.json")):
             try:
@@ -71,6 +72,7 @@ class Jobs:
             raise self.unusable(error) from error
 
     def drop(self, job: Job) -> None:
+        """Delete the note of a batch. Raises: UsageError."""
         try:
             self._path(job).unlink(missing_ok=True)
         except OSError as error:
@@ -96,6 +98,7 @@ class Jobs:
         return self.folder / f"{job.mark}.json"
 
     def unusable(self, error: OSError) -> UsageError:
+        """The error for a folder that cannot be read or written."""
         return UsageError(
             f"batch_dir={self.folder} cannot be used ({error.strerror or error}): make room, or "
             "name another folder"

@@ -60,6 +60,8 @@ class Batch:
 
 
 class BatchRoute:
+    """The Batch routes of one server: upload, create, find, look, download, read."""
+
     def __init__(self, server: Server, chat: ChatRoute, jobs: Jobs) -> None:
         self.server = server
         self.chat = chat

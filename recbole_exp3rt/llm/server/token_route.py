@@ -85,6 +85,7 @@ class TokenRoute:
         return replace(said, label_logp=logp)
 
     async def count(self, text: str) -> int:
+        """Number of tokens of a text. Raises: NoAnswer."""
         return len(await self.speaks.text_tokens(without_surrogates(text))) if text else 0
 
     async def encode(self, text: str) -> Tokens:

@@ -32,10 +32,12 @@ class LlamaCpp:
         self.server = server
 
     async def text_tokens(self, text: str) -> Tokens:
+        """Tokens of a text, without special tokens."""
         body = {"content": text, "add_special": False, "parse_special": False}
         return await self.server.ask("/tokenize", body, _tokens)
 
     async def chat_tokens(self, messages: list[dict[str, str]], prefill: str) -> Tokens:
+        """Tokens of the rendered messages, the header of the assistant and the prefill."""
         body = {
             "content": await self._rendered(messages) + prefill,
             "add_special": True,
@@ -48,13 +50,16 @@ class LlamaCpp:
         return await self.server.ask("/apply-template", body, _prompt)
 
     async def prompt_end(self) -> str:
+        """The end of a rendered prompt, as far as it opens a thought."""
         return await self._rendered(ASKED)
 
     async def turn_end(self, messages: list[dict[str, str]]) -> Tokens:
+        """Tokens of a chat with an assistant's message and what the template writes after it."""
         # an assistant's last message would be left open, so another one follows
         return await self.chat_tokens([*messages, {"role": "user", "content": "?"}], "")
 
     async def complete(self, prompt: Tokens, request: Request) -> Completion:
+        """Generate an answer; `label_logp` stays None. Raises: NoAnswer."""
         body = {
             "prompt": prompt,
             "n_predict": request.max_new_tokens,
@@ -78,6 +83,7 @@ class LlamaCpp:
         return await self.server.ask("/completion", body, read)
 
     async def next_logp(self, context: Tokens, wanted: Sequence[int]) -> dict[int, float]:
+        """Log-probability of each wanted token after the context, in nats. Raises: NoAnswer."""
         ask = {"prompt": context, "n_predict": 1, "temperature": 0.0, "cache_prompt": True}
 
         def read(said: Any) -> dict[int, float]:
@@ -108,17 +114,21 @@ class VLLM:
         self._by_ids = True
 
     async def text_tokens(self, text: str) -> Tokens:
+        """Tokens of a text, without special tokens."""
         body = {"model": self.model, "prompt": text, "add_special_tokens": False}
         return await self.server.ask("/tokenize", body, _tokens)
 
     async def chat_tokens(self, messages: list[dict[str, str]], prefill: str) -> Tokens:
+        """Tokens of the rendered messages, the header of the assistant and the prefill."""
         prompt = await self._chat(messages, asks=True)
         return (*prompt, *(await self.text_tokens(prefill) if prefill else ()))
 
     async def prompt_end(self) -> str:
+        """The end of a rendered prompt, as far as it opens a thought."""
         return await _known_end(self)
 
     async def turn_end(self, messages: list[dict[str, str]]) -> Tokens:
+        """Tokens of a chat with an assistant's message and what the template writes after it."""
         return await self._chat(messages, asks=False)
 
     async def _chat(self, messages: list[dict[str, str]], *, asks: bool) -> Tokens:
@@ -127,6 +137,7 @@ class VLLM:
         return await self.server.ask("/tokenize", body, _tokens)
 
     async def complete(self, prompt: Tokens, request: Request) -> Completion:
+        """Generate an answer; `label_logp` stays None. Raises: NoAnswer."""
         body = {
             "model": self.model,
             "prompt": prompt,
@@ -156,6 +167,7 @@ class VLLM:
         return await self.server.ask("completions", body, read)
 
     async def next_logp(self, context: Tokens, wanted: Sequence[int]) -> dict[int, float]:
+        """Log-probability of each wanted token after the context, in nats. Raises: NoAnswer."""
         ask = {
             "model": self.model,
             "prompt": context,
@@ -195,17 +207,21 @@ class SGLang:
         self.model = model
 
     async def text_tokens(self, text: str) -> Tokens:
+        """Tokens of a text, without special tokens."""
         body = {"model": self.model, "prompt": text, "add_special_tokens": False}
         return await self.server.ask("/tokenize", body, _tokens)
 
     async def chat_tokens(self, messages: list[dict[str, str]], prefill: str) -> Tokens:
+        """Tokens of the rendered messages, the header of the assistant and the prefill."""
         prompt = await self._chat(messages)
         return (*prompt, *(await self.text_tokens(prefill) if prefill else ()))
 
     async def prompt_end(self) -> str:
+        """The end of a rendered prompt, as far as it opens a thought."""
         return await _known_end(self)
 
     async def turn_end(self, messages: list[dict[str, str]]) -> Tokens:
+        """Tokens of a chat with an assistant's message and what the template writes after it."""
         return await self._chat([*messages, {"role": "user", "content": "?"}])
 
     async def _chat(self, messages: list[dict[str, str]]) -> Tokens:
@@ -227,6 +243,7 @@ class SGLang:
         return await self.server.ask("chat/completions", body, read)
 
     async def complete(self, prompt: Tokens, request: Request) -> Completion:
+        """Generate an answer; `label_logp` stays None. Raises: NoAnswer."""
         sampling = {
             "max_new_tokens": request.max_new_tokens,
             "stop": list(request.stop),
@@ -250,6 +267,7 @@ class SGLang:
         return await self.server.ask("/generate", body, read)
 
     async def next_logp(self, context: Tokens, wanted: Sequence[int]) -> dict[int, float]:
+        """Log-probability of each wanted token after the context, in nats. Raises: NoAnswer."""
         body = {
             "input_ids": context,
             "sampling_params": {"max_new_tokens": 1, "temperature": 0.0},
