@@ -156,10 +156,10 @@ class CachedLLM:
         claims: Claims,
     ) -> Iterator[tuple[int, Answer]]:
         keys = list(positions)
-        for k, said in llm.generate([requests[positions[key][0]] for key in keys]):
+        for k, reply in llm.generate([requests[positions[key][0]] for key in keys]):
             key = keys[k]
             first, *others = positions[key]
-            answer = said if isinstance(said, Failure) else self._storable(said)
+            answer = reply if isinstance(reply, Failure) else self._storable(reply)
             if isinstance(answer, Completion):
                 # Waiting for more would leave answers unsaved while the model works on the next
                 # batch; a commit without a disk flush costs next to nothing beside an answer.
@@ -173,19 +173,23 @@ class CachedLLM:
             for position in (first, *others):
                 yield position, answer
 
-    def _storable(self, said: Completion) -> Answer:
-        """`said` as any database can hold it."""
+    def _storable(self, completion: Completion) -> Answer:
+        """`completion` as any database can hold it."""
         prompt, new, missing = (
             count if 0 <= count <= MOST_TOKENS else 0
-            for count in (said.prompt_tokens, said.new_tokens, said.missing_labels)
+            for count in (
+                completion.prompt_tokens,
+                completion.new_tokens,
+                completion.missing_labels,
+            )
         )
-        if len(said.text) > MOST_CHARACTERS:
-            reason = f"the answer is too long to be kept: {len(said.text):,} characters"
+        if len(completion.text) > MOST_CHARACTERS:
+            reason = f"the answer is too long to be kept: {len(completion.text):,} characters"
             return Failure(reason, prompt, new)
-        if not all(logp < math.inf for logp in said.label_logp or ()):  # nor is NaN
+        if not all(logp < math.inf for logp in completion.label_logp or ()):  # nor is NaN
             return Failure("the label probabilities are no numbers", prompt, new)
-        text = without_surrogates(said.text).replace("\0", "\ufffd")
-        self.replaced += text != said.text
+        text = without_surrogates(completion.text).replace("\0", "\ufffd")
+        self.replaced += text != completion.text
         return replace(
-            said, text=text, prompt_tokens=prompt, new_tokens=new, missing_labels=missing
+            completion, text=text, prompt_tokens=prompt, new_tokens=new, missing_labels=missing
         )

@@ -226,21 +226,21 @@ class Server:
     async def _once(self, path: str, body: Mapping[str, Any] | None) -> Any:
         url = self.root + path if path.startswith("/") else f"{self.url}/{path}"
         if body is None:
-            said = await self.client.get(url, cast_to=bytes)
+            content = await self.client.get(url, cast_to=bytes)
         else:
             if self.limits and (pause := self.limits.delay(body)) > 0:
                 await asyncio.sleep(pause)
-            said = await self.client.post(url, cast_to=bytes, body=dict(body))
-        return self.parsed(said)
+            content = await self.client.post(url, cast_to=bytes, body=dict(body))
+        return self.parsed(content)
 
-    def parsed(self, said: bytes) -> Any:
+    def parsed(self, content: bytes) -> Any:
         """JSON of others. Raises: ValueError, RecursionError if it is none."""
         try:
-            found = json.loads(said)
+            found = json.loads(content)
         except UnicodeDecodeError:
-            found = json.loads(said.decode(errors="replace"))
+            found = json.loads(content.decode(errors="replace"))
             self.mended += 1
-        if b"\\ud" not in said.lower():
+        if b"\\ud" not in content.lower():
             return found
         text = json.dumps(found, ensure_ascii=False)
         if (mended := without_surrogates(text)) == text:
@@ -259,7 +259,7 @@ class Server:
 
     def _final(self, path: str, error: Any) -> Exception:
         """What an answer that will not change means."""
-        status, said = error.status_code, self._scrubbed(error)
+        status, message = error.status_code, self._scrubbed(error)
         if status in (401, 403):
             return LLMError(
                 f"{self.name} refuses the key ({status}): set api_key_env to the name of the "
@@ -268,13 +268,13 @@ class Server:
         if status == 429:
             return LLMError(f"{self.name}: the account's quota is used up (429)")
         if status in (404, 405, 501):
-            return Unsupported(f"{self.name} has no {path} ({status}): {said}")
-        low = said.lower()
+            return Unsupported(f"{self.name} has no {path} ({status}): {message}")
+        low = message.lower()
         if "context" in low and ("length" in low or "size" in low or "maximum" in low):
-            return NoAnswer(f"over the server's context: {said}")
+            return NoAnswer(f"over the server's context: {message}")
         if "content_filter" in low or "content management" in low:
             return NoAnswer("refused by the server's content filter")
-        return Unsupported(f"the server refuses the request ({status}): {said}")
+        return Unsupported(f"the server refuses the request ({status}): {message}")
 
     def _scrubbed(self, error: Any) -> str:
         body = error.body
@@ -284,8 +284,8 @@ class Server:
     def words(self, body: Any, code: object = None) -> str:
         """The server's own words in one short line, without the key."""
         inner = body.get("error", body) if isinstance(body, Mapping) else body
-        said = inner.get("message", inner) if isinstance(inner, Mapping) else inner
-        line = plain(" ".join(str(said)[:MOST_WORDS].split()))
+        message = inner.get("message", inner) if isinstance(inner, Mapping) else inner
+        line = plain(" ".join(str(message)[:MOST_WORDS].split()))
         if code and str(code) not in line:
             line = f"{plain(code)[:40]}: {line}"
         for secret in self._secrets:

@@ -168,7 +168,7 @@ class OpenAIHTTP:
         """The routes, None for the dead. Raises: LLMError if all are dead."""
         routes = [one.route if one and not one.route.server.dead else None for one in self._served]
         if not any(routes):
-            raise self._nobody()
+            raise self._no_server()
         return routes
 
     async def _look_again(self) -> None:
@@ -191,9 +191,9 @@ class OpenAIHTTP:
         dead = [one for one in self._served if one and one.route.server.dead]
         looks = (asyncio.wait_for(look(one), LOOK) for one in dead)
         found = await asyncio.gather(*looks, return_exceptions=True)
-        said = [error for error in found if isinstance(error, LLMError)]
-        if said and all(one is None or one.route.server.dead for one in self._served):
-            raise said[0]
+        errors = [error for error in found if isinstance(error, LLMError)]
+        if errors and all(one is None or one.route.server.dead for one in self._served):
+            raise errors[0]
 
     async def _answer_all(
         self,
@@ -243,7 +243,7 @@ class OpenAIHTTP:
             except NoAnswer as error:
                 put((position, Failure(str(error), error.prompt_tokens, error.new_tokens)))
 
-    def _nobody(self) -> LLMError:
+    def _no_server(self) -> LLMError:
         names = ", ".join(server.name for server in self.servers)
         return LLMError(f"no server answers at {names}: start it, or check base_url")
 
@@ -263,7 +263,7 @@ class OpenAIHTTP:
         """What each server serves; None where nobody answers."""
         found = await asyncio.gather(*map(self._kind, self.servers))
         if not any(found):
-            raise self._nobody()
+            raise self._no_server()
         wanted = self.ways if self.options.readout == "auto" else (self.options.readout,)
         for readout in wanted:
             routes = [
@@ -288,8 +288,8 @@ class OpenAIHTTP:
         Raises: LLMError if the server lists other models only.
         """
 
-        def read(said: Any) -> list[dict[str, Any]]:
-            return [dict(entry) for entry in said["data"]]
+        def read(response: Any) -> list[dict[str, Any]]:
+            return [dict(entry) for entry in response["data"]]
 
         try:
             entries = await server.ask("models", None, read, max_retries=max_retries)
@@ -335,7 +335,7 @@ class OpenAIHTTP:
         self, route: TokenRoute | ChatRoute, owner: str, entry: dict[str, Any]
     ) -> Served:
         server, slots = route.server, self.options.concurrency
-        props = await self._told(server, "/props") if owner == "llamacpp" else {}
+        props = await self._info(server, "/props") if owner == "llamacpp" else {}
         if isinstance(total := props.get("total_slots"), int):
             slots = min(slots, total)  # more would push what was read out of the slots' caches
         revision = await self._revision(server, owner, entry, props)
@@ -348,7 +348,7 @@ class OpenAIHTTP:
     ) -> str:
         """What tells the served model from others of its name."""
         if owner == "llamacpp":
-            adapters = await self._told(server, "/lora-adapters")
+            adapters = await self._info(server, "/lora-adapters")
             meta = entry.get("meta") or {}
             size = [meta.get(name) for name in ("n_params", "size", "ftype", "n_vocab")]
             about = [size, props.get("chat_template"), str(adapters)]
@@ -357,17 +357,19 @@ class OpenAIHTTP:
             root, parent = entry.get("root"), entry.get("parent")
             return "+".join(_base(str(name)) for name in (root or self.model, parent) if name)
         if owner == "library":  # Ollama
-            tags = await self._told(server, "/api/tags")
+            tags = await self._info(server, "/api/tags")
             names = (self.model, f"{self.model}:latest")
             digests = [m.get("digest") for m in tags.get("models", ()) if m.get("name") in names]
             return str(digests[0])[:12] if digests and digests[0] else "ollama"
         return await self._answering(server)
 
-    async def _told(self, server: Server, path: str) -> dict[str, Any]:
+    async def _info(self, server: Server, path: str) -> dict[str, Any]:
         """A route that tells about the model; nothing where it is closed."""
         try:
             return await server.ask(
-                path, None, lambda said: said if isinstance(said, dict) else {"": said}
+                path,
+                None,
+                lambda response: response if isinstance(response, dict) else {"": response},
             )
         except NoAnswer:
             return {}

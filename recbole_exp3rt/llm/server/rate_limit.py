@@ -59,6 +59,6 @@ def most_tokens(body: Mapping[str, Any]) -> int:
     Four bytes a token, and as many new ones as are allowed: how OpenAI says that it counts.
     """
     sampling = body.get("sampling_params")
-    said = {**sampling, **body} if isinstance(sampling, Mapping) else body
-    new = max((int(said[name]) for name in LENGTHS if name in said), default=0)
+    fields = {**sampling, **body} if isinstance(sampling, Mapping) else body
+    new = max((int(fields[name]) for name in LENGTHS if name in fields), default=0)
     return math.ceil(len(json.dumps(body, ensure_ascii=False).encode()) / 4) + new

@@ -74,15 +74,19 @@ class TokenRoute:
         """Raises: NoAnswer."""
         start = self.answering + request.prefill if forced(request) else ""
         prompt = await self.speaks.chat_tokens(plain_messages(request.messages), start)
-        said = Completion("", finish="length", prompt_tokens=len(prompt))
+        completion = Completion("", finish="length", prompt_tokens=len(prompt))
         if request.max_new_tokens:
-            said = await self.speaks.complete(prompt, request)
+            completion = await self.speaks.complete(prompt, request)
         if request.readout is None:
-            return said if forced(request) else replace(said, text=self.opened + said.text)
-        text = said.text.rstrip()
+            return (
+                completion
+                if forced(request)
+                else replace(completion, text=self.opened + completion.text)
+            )
+        text = completion.text.rstrip()
         context = prompt + (await self.encode(text) if text else ())
         logp = await self.score(context, request.readout)
-        return replace(said, label_logp=logp)
+        return replace(completion, label_logp=logp)
 
     async def count(self, text: str) -> int:
         """Number of tokens of a text. Raises: NoAnswer."""

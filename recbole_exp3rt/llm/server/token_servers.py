@@ -70,14 +70,14 @@ class LlamaCpp:
             **({"top_k": 0, "top_p": 1.0, "min_p": 0.0} if request.temperature else {}),
         }
 
-        def read(said: Any) -> Completion:
-            text = _text(said["content"])
-            finish = "length" if said["stop_type"] == "limit" else "stop"
+        def read(response: Any) -> Completion:
+            text = _text(response["content"])
+            finish = "length" if response["stop_type"] == "limit" else "stop"
             return Completion(
                 text,
                 finish,  # type: ignore[arg-type]
-                tokens_in(said.get("tokens_evaluated"), len(prompt)),
-                tokens_in(said.get("tokens_predicted")),
+                tokens_in(response.get("tokens_evaluated"), len(prompt)),
+                tokens_in(response.get("tokens_predicted")),
             )
 
         return await self.server.ask("/completion", body, read)
@@ -86,17 +86,17 @@ class LlamaCpp:
         """Log-probability of each wanted token after the context, in nats. Raises: NoAnswer."""
         ask = {"prompt": context, "n_predict": 1, "temperature": 0.0, "cache_prompt": True}
 
-        def read(said: Any) -> dict[int, float]:
-            step = said["completion_probabilities"][0]
-            told = {int(one["id"]): float(one["logprob"]) for one in step["top_logprobs"]}
-            return told | {int(step["id"]): float(step["logprob"])}
+        def read(response: Any) -> dict[int, float]:
+            step = response["completion_probabilities"][0]
+            reported = {int(one["id"]): float(one["logprob"]) for one in step["top_logprobs"]}
+            return reported | {int(step["id"]): float(step["logprob"])}
 
         likely = await self.server.ask("/completion", ask | {"n_probs": N_PROBS}, read)
         for token in wanted:
             if token not in likely:
                 force = {"logit_bias": [[token, 1e5]], "n_probs": 1}
-                told = await self.server.ask("/completion", ask | force, read)
-                likely |= {token: told[token]} if token in told else {}
+                reported = await self.server.ask("/completion", ask | force, read)
+                likely |= {token: reported[token]} if token in reported else {}
         return chosen(likely, wanted)
 
 
@@ -152,16 +152,16 @@ class VLLM:
             "repetition_penalty": 1.0,
         }
 
-        def read(said: Any) -> Completion:
-            choice = said["choices"][0]
+        def read(response: Any) -> Completion:
+            choice = response["choices"][0]
             finish = "length" if choice["finish_reason"] == "length" else "stop"
-            usage = said.get("usage")
-            told = usage if isinstance(usage, dict) else {}
+            usage = response.get("usage")
+            reported = usage if isinstance(usage, dict) else {}
             return Completion(
                 _text(choice["text"]),
                 finish,  # type: ignore[arg-type]
-                tokens_in(told.get("prompt_tokens"), len(prompt)),
-                tokens_in(told.get("completion_tokens")),
+                tokens_in(reported.get("prompt_tokens"), len(prompt)),
+                tokens_in(reported.get("completion_tokens")),
             )
 
         return await self.server.ask("completions", body, read)
@@ -177,25 +177,25 @@ class VLLM:
             "return_tokens_as_token_ids": True,
         }
 
-        def read(said: Any) -> dict[int, float]:
-            told = said["choices"][0]["logprobs"]["top_logprobs"][0]
-            return {int(name.removeprefix("token_id:")): float(v) for name, v in told.items()}
+        def read(response: Any) -> dict[int, float]:
+            reported = response["choices"][0]["logprobs"]["top_logprobs"][0]
+            return {int(name.removeprefix("token_id:")): float(v) for name, v in reported.items()}
 
-        told: dict[int, float] = {}
+        reported: dict[int, float] = {}
         if self._by_ids:
             try:
                 body = ask | {"logprob_token_ids": list(wanted)}
-                told = await self.server.ask("completions", body, read)
+                reported = await self.server.ask("completions", body, read)
             except Unsupported:
                 self._by_ids = False
-        self._by_ids = self._by_ids and all(token in told for token in wanted)
+        self._by_ids = self._by_ids and all(token in reported for token in wanted)
         for token in wanted:
-            if token not in told:
+            if token not in reported:
                 one = await self.server.ask(
                     "completions", ask | {"allowed_token_ids": [token]}, read
                 )
-                told |= {token: one[token]} if token in one else {}
-        return chosen(told, wanted)
+                reported |= {token: one[token]} if token in one else {}
+        return chosen(reported, wanted)
 
 
 class SGLang:
@@ -233,9 +233,9 @@ class SGLang:
             **self.server.template,
         }
 
-        def read(said: Any) -> Tokens:
-            choice = said["choices"][0]
-            ids = choice.get("prompt_token_ids") or said.get("prompt_token_ids")
+        def read(response: Any) -> Tokens:
+            choice = response["choices"][0]
+            ids = choice.get("prompt_token_ids") or response.get("prompt_token_ids")
             if not ids:
                 raise Unsupported("the server does not tell a prompt's tokens")
             return tuple(int(token) for token in ids)
@@ -253,11 +253,11 @@ class SGLang:
             "top_k": -1,
         }
 
-        def read(said: Any) -> Completion:
-            meta = said["meta_info"]
+        def read(response: Any) -> Completion:
+            meta = response["meta_info"]
             finish = "length" if meta["finish_reason"]["type"] == "length" else "stop"
             return Completion(
-                _text(said["text"]),
+                _text(response["text"]),
                 finish,  # type: ignore[arg-type]
                 tokens_in(meta.get("prompt_tokens"), len(prompt)),
                 tokens_in(meta.get("completion_tokens")),
@@ -275,9 +275,9 @@ class SGLang:
             "token_ids_logprob": list(wanted),
         }
 
-        def read(said: Any) -> dict[int, float]:
-            told = said["meta_info"]["output_token_ids_logprobs"][0]
-            return {int(entry[1]): float(entry[0]) for entry in told}
+        def read(response: Any) -> dict[int, float]:
+            reported = response["meta_info"]["output_token_ids_logprobs"][0]
+            return {int(entry[1]): float(entry[0]) for entry in reported}
 
         return chosen(await self.server.ask("/generate", body, read), wanted)
 
@@ -292,23 +292,23 @@ async def _known_end(speaks: TokenServer) -> str:
     return ""
 
 
-def chosen(told: Mapping[int, float], wanted: Sequence[int]) -> dict[int, float]:
+def chosen(reported: Mapping[int, float], wanted: Sequence[int]) -> dict[int, float]:
     """The wanted tokens' log-probabilities.
 
     Raises: Unsupported if one is missing, or they cannot be probabilities of one distribution.
     """
-    missing = [token for token in wanted if token not in told]
-    if missing or sum(math.exp(told[token]) for token in wanted) > 1.001:
+    missing = [token for token in wanted if token not in reported]
+    if missing or sum(math.exp(reported[token]) for token in wanted) > 1.001:
         raise Unsupported("the server does not tell the log-probability of every label")
-    return {token: told[token] for token in wanted}
+    return {token: reported[token] for token in wanted}
 
 
-def _tokens(said: Any) -> Tokens:
-    return tuple(int(token) for token in said["tokens"])
+def _tokens(response: Any) -> Tokens:
+    return tuple(int(token) for token in response["tokens"])
 
 
-def _prompt(said: Any) -> str:
-    return _text(said["prompt"])
+def _prompt(response: Any) -> str:
+    return _text(response["prompt"])
 
 
 def _text(value: Any) -> str:
