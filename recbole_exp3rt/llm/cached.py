@@ -1,4 +1,4 @@
-"""An LLM around an LLM that never asks a question twice."""
+"""A cache around an LLM: no request is sent twice."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ MOST_TOKENS = 2**63 - 1  # that a database can count
 
 
 class CachedLLM:
-    """Answers from `store`, and asks `llm` for what is not there.
+    """Answers from `store`, and asks `llm` for what is missing.
 
-    An answer is committed before it is passed on; failures are not kept. What another run is
-    asking for is waited for, see `claims.py`. With no `llm` inside,
+    An answer is committed before it is yielded; failures are not stored. Answers that another run
+    is asking for are waited for (`claims.py`). With no `llm` inside,
     a missing answer is an LLMError: that is how a finished run is replayed without its model. Then
     `identity` says whose answers are meant, and `count_tokens` how its tokens are counted.
 

@@ -1,8 +1,8 @@
-"""Batches under way, noted on disk, so that a run that is started again finds its own.
+"""Notes on disk of batches in progress, so that a run that is started again finds them.
 
-A note is written before a batch is created: it holds the mark that the batch will carry. One
-killed between the two finds the batch by that mark, or knows that there is none. What stands here
-holds keys of questions and names of files, no text and no secret.
+A note is written before its batch is created, with a mark that the batch will carry. A run that was
+killed between the two finds the batch by its mark, or knows that there is none. A note holds keys
+of requests and names of files, no text and no secret.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""One server behind one base URL: a question is put until it is answered, or cannot be.
+"""One server behind one base URL: retries, waiting times, time-outs, and the meaning of errors.
 
-Retries, waiting, time-outs and what an error means stand here. What it does not know: prompts,
-labels, or that there are other servers. No key is in any message, and no URL's user and password.
+A request is sent again until it is answered, or cannot be. Knows nothing of prompts, labels or
+other servers. No message holds a key, or the user and password of a URL.
 """
 
 from __future__ import annotations
@@ -59,12 +59,14 @@ class Unsupported(NoAnswer):
 
 
 class Garbled(ValueError):
-    """A body that does not hold what was asked for: it is asked for again."""
+    """A body of another form than expected: the request is sent again."""
 
 
 class Empty(Garbled):
-    """Nothing was said. That may be the model's last word, so it is asked again but twice. Its
-    tokens are paid."""
+    """An empty answer. It may be what the model means, so the request is sent again only twice.
+
+    Its tokens are paid.
+    """
 
     def __init__(self, prompt_tokens: int = 0, new_tokens: int = 0, why: str = "") -> None:
         super().__init__(f"the answer is empty{why}")
@@ -73,7 +75,7 @@ class Empty(Garbled):
 
 
 def paid(answer: T, prompt_tokens: int, new_tokens: int) -> T:
-    """The answer with what was paid before it was had."""
+    """The answer, with the tokens of the tries before it added."""
     if not isinstance(answer, (Completion, Failure)) or not (prompt_tokens or new_tokens):
         return answer
     prompt, new = answer.prompt_tokens + prompt_tokens, answer.new_tokens + new_tokens
@@ -87,12 +89,11 @@ def _with(failed: NoAnswer, prompt_tokens: int, new_tokens: int) -> NoAnswer:
 
 
 class Server:
-    """An OpenAI-compatible server. `retries` counts how often a question was put again.
+    """An OpenAI-compatible server. `retries` counts requests that were sent again.
 
-    `limits` say how fast it is asked; what is asked again takes its turn as well.
-    `refused` are the fields of a body that it does not take, as those found out who sent them.
-    `mended` counts answers with half a character (a lone surrogate) or a byte that is no UTF-8 in
-    them: U+FFFD takes its place.
+    `limits` bound how fast requests are sent, also when they are sent again. `refused` are the
+    fields of a body that the server has refused. `mended` counts answers with a lone surrogate or
+    a byte that is no UTF-8: U+FFFD takes its place.
 
     Raises: LLMError if the openai client is not installed, or the URL cannot be one.
     """

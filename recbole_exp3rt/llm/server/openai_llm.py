@@ -1,8 +1,8 @@
 """A model behind one or several OpenAI-compatible servers: OpenAI, vLLM, SGLang, llama.cpp, Ollama.
 
-The iterator is plain; an event loop in a thread of its own asks, so that a consumer that stops
-early stops the requests in flight. What it does not know: how a kind of server is asked
-(`token_route.py`, `chat_route.py`), or when a question is put again (`http_server.py`).
+Requests are sent by an event loop in a thread of its own; a consumer that stops early cancels the
+requests in progress. How a kind of server is asked: `token_route.py` and `chat_route.py`; retries:
+`endpoint.py`.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class HTTPOptions:
 
     base_url: tuple[str, ...] = ()  # none: OpenAI's
     api_key_env: str = "OPENAI_API_KEY"
-    concurrency: int = 8  # requests under way at each server
+    concurrency: int = 8  # requests in progress at each server
     request_timeout: float = 600.0  # seconds
     max_retries: int = 6
     readout: str = "auto"
@@ -61,7 +61,7 @@ class Served:
 
     route: TokenRoute | ChatRoute
     revision: str
-    slots: int  # requests under way at once
+    slots: int  # requests in progress at once
 
 
 class OpenAIHTTP:
@@ -119,7 +119,7 @@ class OpenAIHTTP:
 
     @property
     def mended(self) -> int:
-        """Answers in which U+FFFD stands for what is no character."""
+        """Answers with U+FFFD in the place of invalid characters."""
         return sum(server.mended for server in self.servers)
 
     # --- the protocol

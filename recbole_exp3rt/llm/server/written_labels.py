@@ -16,7 +16,7 @@ from recbole_exp3rt.llm.thoughts import part
 
 NEVER = -100.0  # nats: e^-100, a label that was not written and is not known of
 TINY = 1e-3  # nats above 0 that rounding makes of a probability of 1
-LEAST_MASS = 1e-9  # the least mass that unknown labels are said to share
+LEAST_MASS = 1e-9  # the least probability that unknown labels share
 ROOM = 24  # tokens for the cue and the label after the reasoning
 
 
