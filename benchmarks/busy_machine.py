@@ -18,19 +18,29 @@ import sys
 import time
 from pathlib import Path
 
-from ways import requests
+from ways import ROOT, requests
 
-# What the environment says before torch is loaded. `ours`: what `exp3rt` chooses.
+# What the environment says before torch is loaded. `ours`: what `exp3rt` chooses. `one thread`
+# waits for nobody: what more threads gain on a quiet machine, and whether they lose on a busy one.
 WAYS: dict[str, dict[str, str]] = {
     "as torch comes": {},
     "ours": {"OURS": "1"},
     "passive": {"OMP_WAIT_POLICY": "PASSIVE"},
+    "one thread": {"THREADS": "1"},
     "spin 1,000": {"GOMP_SPINCOUNT": "1000"},
+    "spin 3,000": {"GOMP_SPINCOUNT": "3000"},
     "spin 10,000": {"GOMP_SPINCOUNT": "10000"},
     "spin 30,000": {"GOMP_SPINCOUNT": "30000"},
     "spin 100,000": {"GOMP_SPINCOUNT": "100000"},
 }
-CLEARED = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "OMP_NUM_THREADS", "OURS")
+CLEARED = (
+    "OMP_WAIT_POLICY",
+    "GOMP_SPINCOUNT",
+    "KMP_BLOCKTIME",
+    "OMP_NUM_THREADS",
+    "OURS",
+    "THREADS",
+)
 
 
 def child(pairs: int, threads: int) -> None:
@@ -41,6 +51,7 @@ def child(pairs: int, threads: int) -> None:
         waiting.choose()
     from recbole_exp3rt.llm.local.transformers_llm import TransformersLLM
 
+    threads = int(os.environ.get("THREADS", threads))
     llm = TransformersLLM("smollm2", device="cpu", threads=threads)
     llm.chat.ends = set()
     list(llm.generate(requests(4, 4, True, new=8, first=10_000)))
@@ -53,10 +64,11 @@ def child(pairs: int, threads: int) -> None:
 def measured(way: str, busy: bool, pairs: int, threads: int) -> dict[str, float]:
     """Wall and CPU seconds of one way, quiet or beside a neighbour."""
     env = {k: v for k, v in os.environ.items() if k not in CLEARED} | WAYS[way]
+    env["PYTHONPATH"] = str(ROOT)
     neighbour = subprocess.Popen([sys.executable, "-c", "while True: pass"]) if busy else None
     try:
         command = [sys.executable, __file__, "--child", f"--pairs={pairs}", f"--threads={threads}"]
-        out = subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout
+        out = subprocess.run(command, env=env, stdout=subprocess.PIPE, text=True, check=True).stdout
     finally:
         if neighbour:
             neighbour.kill()

@@ -26,6 +26,8 @@ from typing import Any
 
 from ways import NEW, ROOT, bare, requests, work
 
+from recbole_exp3rt.llm.local import waiting
+
 HEADLINE = (20, True)  # candidates, reasoning
 # Pairs of our engine, which works on all of them at once. The others' rates do not change with
 # their number: two passes share nothing, the server has eight at once, so fewer say as much.
@@ -185,6 +187,7 @@ def main() -> None:
         parser.add_argument(hidden, action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--work", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    waiting.choose()  # all ways of a comparison wait alike
     n_threads = options.threads
     if options.work:
         way, settings, pairs = options.work
@@ -238,7 +241,8 @@ def report(
         "# Inference: the same pairs in several ways",
         "",
         f"`python benchmarks/inference.py --repeats {options.repeats} --others {options.others}"
-        f"{' --quick' if options.quick else ''}`, {options.threads} threads: SmolLM2-135M in "
+        f"{' --quick' if options.quick else ''}`, {options.threads} threads, "
+        f"{waiting.described()}: SmolLM2-135M in "
         f"float32, prompts of {PROMPT} tokens, {SHARED} of them the user's, {NEW} new tokens where "
         f"there is reasoning. Medians of {options.repeats} runs in turn for 20 candidates with "
         f"reasoning, of {options.others} for the rest, in brackets the lowest and highest. "

@@ -16,14 +16,14 @@ from dataset_converters.sample import make_sample
 from dataset_converters.write import load_properties
 from recbole_exp3rt.display.terminal import plain
 from recbole_exp3rt.errors import UsageError
-from recbole_exp3rt.text import whole
+from recbole_exp3rt.text import without_surrogates
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Convert; print the statistics. Returns 0, or 2 with one line on stderr for a bad input."""
     options = _parser().parse_args(argv)
     try:
-        print(plain(whole(_run(options))))
+        print(plain(without_surrogates(_run(options))))
     except UsageError as error:
         print(plain(f"error: {error}"), file=sys.stderr)
         return 2

@@ -25,7 +25,7 @@ from dataset_converters.scale import Scale
 from dataset_converters.write import Sidecar, write_dataset
 from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.records import Review
-from recbole_exp3rt.text import whole
+from recbole_exp3rt.text import without_surrogates
 
 # Texts that pandas, and so RecBole's reader, reads as missing, and RecBole's padding token.
 READS_AS_MISSING = frozenset(
@@ -177,7 +177,7 @@ def _usable(
             dropped[review.reason] += 1
             continue
         user, item = review.user.strip(), review.item.strip()
-        title, text = whole(review.title), whole(review.text)
+        title, text = without_surrogates(review.title), without_surrogates(review.text)
         if unusable_id(user) or unusable_id(item):
             dropped[UNUSABLE_ID] += 1
             continue
@@ -267,7 +267,7 @@ def _item_table(
     lines = []
     for item in sorted(wanted):
         values = [found.get(item, {}).get(column, "") for column in columns]
-        noted[HALF_CHARACTER] += any(whole(value) != value for value in values)
+        noted[HALF_CHARACTER] += any(without_surrogates(value) != value for value in values)
         cells = [one_line(value) for value in values]
         lines.append([item, cells[0] or item, *cells[1:]])
     return pd.DataFrame(lines, columns=["item_id", *columns])
@@ -282,7 +282,9 @@ def unusable_id(token: str) -> bool:
 
 def one_line(value: str) -> str:
     """A metadata value on one line, without markup; empty if RecBole would read it as missing."""
-    line = " ".join(_CONTROL.sub(" ", whole(plain_text(value))).split())[:_LONGEST_VALUE]
+    line = " ".join(_CONTROL.sub(" ", without_surrogates(plain_text(value))).split())[
+        :_LONGEST_VALUE
+    ]
     return "" if line in READS_AS_MISSING else line
 
 

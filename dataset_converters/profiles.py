@@ -25,7 +25,7 @@ from recbole_exp3rt.prompts import Prompt, load_prompts
 from recbole_exp3rt.records import Preference, Subject
 from recbole_exp3rt.stages import profile
 from recbole_exp3rt.stages.lists import Unreadable, list_answer, parse_lists
-from recbole_exp3rt.text import whole
+from recbole_exp3rt.text import without_surrogates
 
 TASKS: dict[Subject, Task] = {"user": "user_profile", "item": "item_profile"}
 FILES = ("valid", "test")  # the authors' names of our train and valid part
@@ -42,7 +42,7 @@ def convert_profiles(input_path: Path, output_path: Path, item_word: str = "movi
 
     Raises: UsageError if a file is missing or has another format.
     """
-    item_word = whole(item_word)
+    item_word = without_surrogates(item_word)
     prompts = load_prompts()
     examples: dict[Task, Parts] = {}
     rejected: list[dict[str, Any]] = []
@@ -98,7 +98,7 @@ def _pair(found: object) -> tuple[str, str] | None:
     entry = found if isinstance(found, dict) else {}
     preferences, profile = entry.get("input"), entry.get("output")
     if isinstance(preferences, str) and isinstance(profile, str):
-        return whole(preferences), whole(profile)
+        return without_surrogates(preferences), without_surrogates(profile)
     return None
 
 

@@ -16,7 +16,7 @@ from dataset_converters.scale import with_scale
 from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.paths import properties_dir
 from recbole_exp3rt.records import Review
-from recbole_exp3rt.text import whole
+from recbole_exp3rt.text import without_surrogates
 
 Sidecar = Iterable[Review]
 
@@ -37,7 +37,7 @@ def load_properties(
     text = (properties_dir() / "dataset" / f"{name}.yaml").read_text(encoding="utf-8")
     properties: dict[str, Any] = yaml.safe_load(text)
     if item_word:
-        properties["item_word"] = whole(item_word)
+        properties["item_word"] = without_surrogates(item_word)
     return with_scale(properties, rating_scale) if rating_scale else properties
 
 

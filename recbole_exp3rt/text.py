@@ -7,6 +7,6 @@ import re
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
-def whole(text: str) -> str:
+def without_surrogates(text: str) -> str:
     """Return `text` with each lone surrogate, half of a character, replaced by U+FFFD."""
     return _SURROGATE.sub("\ufffd", text)

@@ -16,7 +16,7 @@ from rich.console import Console
 from recbole_exp3rt.display.terminal import plain, standard
 from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.llm.base import LLMError
-from recbole_exp3rt.llm.cost.spending import BudgetReached
+from recbole_exp3rt.llm.cost.budget import BudgetReached
 from recbole_exp3rt.llm.server.urls import masked
 from recbole_exp3rt.paths import FULL
 from recbole_exp3rt.stages.counts import NothingRated

@@ -15,6 +15,7 @@ import click
 from recbole_exp3rt import __version__
 from recbole_exp3rt.display.terminal import plain
 from recbole_exp3rt.errors import nearest
+from recbole_exp3rt.llm.local import waiting
 
 COMMANDS = ("run", "show", "convert", "annotate", "train", "merge", "completion")
 
@@ -62,6 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     0: done; 2: what the user gave cannot be, in one line; 3: the budget is reached; 4: no rating
     could be read; 130: stopped.
     """
+    waiting.choose()
     try:
         given = None if arguments is None else list(arguments)
         code = cli.main(args=given, prog_name="exp3rt", standalone_mode=False)

@@ -20,10 +20,12 @@ from types import ModuleType
 from typing import Any
 
 from recbole_exp3rt.errors import UsageError
+from recbole_exp3rt.llm.local import waiting
 
 
 def apply() -> None:
     """Make `import recbole` work. Further calls are cheap."""
+    waiting.choose()  # recbole imports torch
     _numpy_names()
     _scipy_dok_update()
     _quiet_warnings()

@@ -22,7 +22,7 @@ from recbole_exp3rt.corpus import Corpus
 from recbole_exp3rt.data.texts import Pair, Row, TimedText, own_texts
 from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.records import Description, Review
-from recbole_exp3rt.text import whole
+from recbole_exp3rt.text import without_surrogates
 
 IDS = ("user_id", "item_id")  # the field names that the converters write
 
@@ -151,7 +151,9 @@ def read_sidecar(
             )
         key = (str(row[names[0]]), str(row[names[1]]))
         if key in wanted:
-            title, text = (whole(str(row.get(named[name]) or "")) for name in ("title", "text"))
+            title, text = (
+                without_surrogates(str(row.get(named[name]) or "")) for name in ("title", "text")
+            )
             time = _time(row.get(time_field, row.get("timestamp")))
             found.setdefault(key, []).append((time, (title, text)))
     return found

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.markup import escape as _escape
 from rich.text import Text
 
-from recbole_exp3rt.text import whole
+from recbole_exp3rt.text import without_surrogates
 
 # Controls but tab and line feed, and what turns the direction of writing: a terminal obeys them.
 _OBEYED = dict.fromkeys(
@@ -26,7 +26,7 @@ WIDTH = 110  # where there is no terminal
 
 def plain(text: object) -> str:
     """`text` without anything that a terminal obeys."""
-    return whole(str(text)).replace("\r\n", "\n").translate(_OBEYED)
+    return without_surrogates(str(text)).replace("\r\n", "\n").translate(_OBEYED)
 
 
 def say(text: object) -> None:

@@ -1,8 +1,8 @@
-"""The LLM protocol: one method that answers requests, and the words it is spoken in.
+"""The LLM protocol: one method that answers requests, with the types it uses.
 
 A request may end in a readout: after the generated text a cue is forced, and every label is
 scored at that position. Scoring without generating is the same request with `max_new_tokens=0`.
-So a rating needs one request, and no backend reads its prompt twice.
+So a rating needs one request, and every prompt is read once.
 """
 
 from __future__ import annotations
@@ -13,19 +13,21 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Literal, Protocol, runtime_checkable
 
-from recbole_exp3rt.text import whole
+from recbole_exp3rt.text import without_surrogates
 
 Role = Literal["system", "user", "assistant"]
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
+    """One message of a chat."""
+
     role: Role
     content: str
 
 
 def text_of(messages: Sequence[Message]) -> str:
-    """All that is said, run together: what token budgets are counted on."""
+    """The contents of all messages, joined: token budgets are counted on it."""
     return "".join(message.content for message in messages)
 
 
@@ -47,7 +49,7 @@ class Request:
 
     messages: tuple[Message, ...]
     max_new_tokens: int = 256
-    prefill: str = ""  # how the assistant's turn begins, where that can be forced
+    prefill: str = ""  # the beginning of the answer, where it can be forced
     stop: tuple[str, ...] = ()  # generation ends before the first of these
     temperature: float = 0.0
     seed: int = 0
@@ -58,8 +60,8 @@ class Request:
         body = json.dumps([identity, asdict(self)], sort_keys=True, ensure_ascii=False)
         try:
             content = body.encode()
-        except UnicodeEncodeError:  # half a character; it is asked as `whole` text
-            content = whole(body).encode()
+        except UnicodeEncodeError:  # half a character; it is asked without surrogates
+            content = without_surrogates(body).encode()
         return hashlib.sha256(content).hexdigest()
 
 
@@ -68,10 +70,10 @@ class Completion:
     """An answer.
 
     `text` is the generated text before any stop string, without the prefill where that was forced
-    (`forces_prefill`), and with what the model thought (`thoughts.py`). `label_logp` holds a
+    (`forces_prefill`), and with the thought of the model (`thoughts.py`). `label_logp` holds a
     natural-log probability for each label of the readout, in its order, not normalised over the
     labels; None when the request had no readout, or the answer no label. `missing_labels` counts
-    those of them that are not known but bounded, where a server tells only some.
+    labels whose probability is a bound, where a server reports only some.
     """
 
     text: str
@@ -84,10 +86,10 @@ class Completion:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """No answer could be had. A failure is never stored and never becomes a number.
+    """A request without an answer. A failure is never stored and never becomes a number.
 
-    The tokens are what it cost nevertheless, where that is known: a refusal is paid. A `final` one
-    would come again if it were asked again.
+    The tokens are what it cost, where that is known: a refusal is paid too. `final`: asking again
+    would end the same way.
     """
 
     reason: str
@@ -105,13 +107,13 @@ class LLM(Protocol):
 
     @property
     def identity(self) -> str:
-        """Model, revision and adapter digest: what decides an answer beside the request."""
+        """Model, revision and adapter digest: what the answer depends on beside the request."""
         ...
 
     def generate(self, requests: Sequence[Request]) -> Iterator[tuple[int, Answer]]:
         """Yield (position in `requests`, answer) as answers arrive, in any order, each once.
 
-        Consumers may stop between any two answers; what was yielded is final.
+        Consumers may stop between any two answers.
         """
         ...
 
@@ -125,13 +127,15 @@ class LLMError(RuntimeError):
 
 
 def readout_of(llm: LLM) -> str:
-    """How a model's labels are read: `exact` unless it says another way (`top`, `parsed`)."""
+    """How the labels of a model are read: `exact`, `top` or `parsed`."""
     return str(getattr(llm, "readout", "exact"))
 
 
 def forces_prefill(identity: str) -> bool:
-    """Whether the model of this identity goes on from a prefill. One that is asked by chat, whose
-    labels are read as `top` or `parsed`, says what it wants."""
+    """Whether the model of this identity continues a prefill.
+
+    A model that is asked by chat, whose labels are read as `top` or `parsed`, does not.
+    """
     return not identity.endswith(("+top", "+parsed"))
 
 

@@ -1,4 +1,4 @@
-"""An LLM around an LLM that never asks a question twice."""
+"""A cache around an LLM: no request is sent twice."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.llm.base import LLM, Answer, Completion, Failure, LLMError, Request, readout_of
 from recbole_exp3rt.llm.claims import Claims
 from recbole_exp3rt.llm.store import Store
-from recbole_exp3rt.text import whole
+from recbole_exp3rt.text import without_surrogates
 
 FIRST_LOOK, LAST_LOOK = 0.02, 1.0  # seconds between two looks for answers of others
 LOOK_SHARE = 20  # a look may take a twentieth of the time, when many are waited for
@@ -21,10 +21,10 @@ MOST_TOKENS = 2**63 - 1  # that a database can count
 
 
 class CachedLLM:
-    """Answers from `store`, and asks `llm` for what is not there.
+    """Answers from `store`, and asks `llm` for what is missing.
 
-    An answer is committed before it is passed on; failures are not kept. What another run is
-    asking for is waited for, see `claims.py`. With no `llm` inside,
+    An answer is committed before it is yielded; failures are not stored. Answers that another run
+    is asking for are waited for (`claims.py`). With no `llm` inside,
     a missing answer is an LLMError: that is how a finished run is replayed without its model. Then
     `identity` says whose answers are meant, and `count_tokens` how its tokens are counted.
 
@@ -55,6 +55,7 @@ class CachedLLM:
 
     @property
     def identity(self) -> str:
+        """The identity of the model whose answers these are."""
         return self._identity
 
     @property
@@ -155,10 +156,10 @@ class CachedLLM:
         claims: Claims,
     ) -> Iterator[tuple[int, Answer]]:
         keys = list(positions)
-        for k, said in llm.generate([requests[positions[key][0]] for key in keys]):
+        for k, reply in llm.generate([requests[positions[key][0]] for key in keys]):
             key = keys[k]
             first, *others = positions[key]
-            answer = said if isinstance(said, Failure) else self._storable(said)
+            answer = reply if isinstance(reply, Failure) else self._storable(reply)
             if isinstance(answer, Completion):
                 # Waiting for more would leave answers unsaved while the model works on the next
                 # batch; a commit without a disk flush costs next to nothing beside an answer.
@@ -172,19 +173,23 @@ class CachedLLM:
             for position in (first, *others):
                 yield position, answer
 
-    def _storable(self, said: Completion) -> Answer:
-        """`said` as any database can hold it."""
+    def _storable(self, completion: Completion) -> Answer:
+        """`completion` as any database can hold it."""
         prompt, new, missing = (
             count if 0 <= count <= MOST_TOKENS else 0
-            for count in (said.prompt_tokens, said.new_tokens, said.missing_labels)
+            for count in (
+                completion.prompt_tokens,
+                completion.new_tokens,
+                completion.missing_labels,
+            )
         )
-        if len(said.text) > MOST_CHARACTERS:
-            reason = f"the answer is too long to be kept: {len(said.text):,} characters"
+        if len(completion.text) > MOST_CHARACTERS:
+            reason = f"the answer is too long to be kept: {len(completion.text):,} characters"
             return Failure(reason, prompt, new)
-        if not all(logp < math.inf for logp in said.label_logp or ()):  # nor is NaN
+        if not all(logp < math.inf for logp in completion.label_logp or ()):  # nor is NaN
             return Failure("the label probabilities are no numbers", prompt, new)
-        text = whole(said.text).replace("\0", "\ufffd")
-        self.replaced += text != said.text
+        text = without_surrogates(completion.text).replace("\0", "\ufffd")
+        self.replaced += text != completion.text
         return replace(
-            said, text=text, prompt_tokens=prompt, new_tokens=new, missing_labels=missing
+            completion, text=text, prompt_tokens=prompt, new_tokens=new, missing_labels=missing
         )

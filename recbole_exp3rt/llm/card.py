@@ -14,7 +14,7 @@ from typing import Any
 
 from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.paths import PACKAGE
-from recbole_exp3rt.text import whole
+from recbole_exp3rt.text import without_surrogates
 
 CARD = "exp3rt_card.json"
 SHIPPED = PACKAGE / "students"
@@ -29,7 +29,7 @@ def folder_of(student: str | Path) -> Path:
 
 def pair_digest(user: str, item: str) -> str:
     """16 hex digits of the sha256 of a pair of raw tokens."""
-    return hashlib.sha256(whole(f"{user}\t{item}").encode()).hexdigest()[:16]
+    return hashlib.sha256(without_surrogates(f"{user}\t{item}").encode()).hexdigest()[:16]
 
 
 def has_card(folder: str | None) -> bool:

@@ -1,8 +1,7 @@
-"""Questions under way, kept from others: what one run asks for, another waits for.
+"""Claims: of several runs with one store, one asks for an answer and the others wait for it.
 
-A store that is shared keeps who asks for which question (`ClaimStore`). Whoever asks shows by a
-heartbeat that it still does; the claims of one that does not lapse. What is not known here: how
-a store keeps them.
+The store keeps which owner claims which key (`ClaimStore`). An owner renews its claims by a
+heartbeat; without it they lapse.
 """
 
 from __future__ import annotations

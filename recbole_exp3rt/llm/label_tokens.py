@@ -67,7 +67,7 @@ def kept_tokens(decode: Decode, generated: Sequence[int], text: str) -> tuple[in
     tokens stand in the key/value cache already; the tail is encoded again, together with the cue.
     """
     for kept in range(len(generated), 0, -1):
-        said = decode(generated[:kept])
-        if text.startswith(said):
-            return kept, text[len(said) :]
+        text_so_far = decode(generated[:kept])
+        if text.startswith(text_so_far):
+            return kept, text[len(text_so_far) :]
     return 0, text

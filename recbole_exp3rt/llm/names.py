@@ -1,5 +1,15 @@
-"""A model by its name: `oracle`, `openai:MODEL`, `batch:MODEL`, a preset, or whatever transformers
-can load."""
+"""Loads a language model by its name.
+
+- `oracle`: the synthetic teacher of the sample data set
+- `smollm2`: the embedded student, SmolLM2-135M-Instruct
+- `llama3-8b`, a preset: a model of the hub with precision and quantisation
+- a hub id or a folder of a model: whatever transformers can load
+- a folder of an adapter, or the bare name of a student of this package: its base with the adapter
+- `openai:MODEL`: a model behind OpenAI-compatible servers
+- `batch:MODEL`: the same by OpenAI's Batch route
+
+`store:IDENTITY`, answers that are stored already, is a name for the teacher only (`annotate`).
+"""
 
 from __future__ import annotations
 
@@ -10,6 +20,7 @@ from typing import Any
 
 from recbole_exp3rt.llm.base import LLM, LLMError
 from recbole_exp3rt.llm.card import CARD, folder_of
+from recbole_exp3rt.llm.local import waiting
 from recbole_exp3rt.llm.server.openai_batch import PREFIX as BATCH
 from recbole_exp3rt.llm.server.openai_batch import OpenAIBatch
 from recbole_exp3rt.llm.server.openai_llm import PREFIX, HTTPOptions, OpenAIHTTP
@@ -56,13 +67,11 @@ def base_of(student: str | Path) -> str | None:
 
 
 def load_llm(name: str, http: HTTPOptions | None = None, **options: Any) -> LLM:
-    """The model called `name`; `options` are TransformersLLM's, and win over a preset's.
+    """Load the model called `name` (see the top of this file).
 
-    The folder of an adapter is its base model with the adapter on it, or with the `adapter` of
-    the options in its place.
-    `oracle` is the sample's synthetic teacher, which takes no adapter. `openai:MODEL` is what the
-    servers of `http` call MODEL; an adapter is served under a name of its own. `batch:MODEL` is
-    the same, asked by the Batch route.
+    `options` are those of TransformersLLM and win over those of a preset. `adapter` among them
+    takes the place of the adapter of a folder; `oracle` and models behind servers take none.
+    `http` says how servers are reached.
     Raises: LLMError, in one line, if it cannot be loaded.
     """
     if name == ORACLE:
@@ -83,6 +92,7 @@ def load_llm(name: str, http: HTTPOptions | None = None, **options: Any) -> LLM:
         if name.startswith(BATCH):
             return OpenAIBatch(model, http)
         return OpenAIHTTP(model, http)
+    waiting.choose()
     try:
         from recbole_exp3rt.llm.local.transformers_llm import TransformersLLM
     except ModuleNotFoundError as error:

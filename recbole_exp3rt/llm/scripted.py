@@ -35,28 +35,31 @@ class ScriptedLLM:
 
     @property
     def identity(self) -> str:
+        """The identity that it was made with."""
         return self._identity
 
     def count_tokens(self, text: str) -> int:
+        """Words of `text`."""
         return len(WORD.findall(text))
 
     def generate(self, requests: Sequence[Request]) -> Iterator[tuple[int, Answer]]:
+        """Answers in order. Raises: LLMError where the script has no answer."""
         for position, request in enumerate(requests):
             self.calls += 1
             yield position, self._answer(request)
 
     def _answer(self, request: Request) -> Answer:
-        reply = self._said(request)
+        reply = self._reply_to(request)
         if isinstance(reply, Failure):
             return reply
-        said = reply if isinstance(reply, Completion) else Completion(reply)
-        text = before_stop(said.text, request.stop)
+        completion = reply if isinstance(reply, Completion) else Completion(reply)
+        text = before_stop(completion.text, request.stop)
         words = WORD.findall(text)
-        finish = said.finish
+        finish = completion.finish
         if len(words) > request.max_new_tokens:
             text, finish = "".join(words[: request.max_new_tokens]), "length"
         answer = replace(
-            said,
+            completion,
             text=text,
             finish=finish,
             prompt_tokens=self.count_tokens(text_of(request.messages)),
@@ -70,7 +73,7 @@ class ScriptedLLM:
             raise LLMError(f"{self.identity}: the script does not score {request.readout.labels}")
         return answer
 
-    def _said(self, request: Request) -> str | Completion | Failure:
+    def _reply_to(self, request: Request) -> str | Completion | Failure:
         if not isinstance(self._reply, Mapping):
             return self._reply(request)
         question = request.messages[-1].content

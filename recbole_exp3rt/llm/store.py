@@ -24,7 +24,7 @@ from typing import Any, cast
 from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.llm.base import Completion, Request
 from recbole_exp3rt.llm.claims import has_ended, this_process
-from recbole_exp3rt.text import whole
+from recbole_exp3rt.text import without_surrogates
 
 APPLICATION_ID = 0x45585033  # "EXP3": tells our files from other SQLite files
 VERSION = 2  # 2: missing_labels
@@ -265,7 +265,11 @@ class Store:
             db.executemany(
                 "INSERT OR IGNORE INTO requests VALUES (?, ?, ?)",
                 [
-                    (key, whole(identity), whole(json.dumps(asdict(request), ensure_ascii=False)))
+                    (
+                        key,
+                        without_surrogates(identity),
+                        without_surrogates(json.dumps(asdict(request), ensure_ascii=False)),
+                    )
                     for key, (request, _) in answers.items()
                 ],
             )
@@ -351,6 +355,7 @@ class Store:
         return int(count)
 
     def close(self) -> None:
+        """Close the file."""
         self._db.close()
 
 

@@ -11,7 +11,9 @@ from recbole_exp3rt.corpus import Corpus
 from recbole_exp3rt.llm.base import LLM, readout_of
 from recbole_exp3rt.llm.cached import CachedLLM
 from recbole_exp3rt.llm.card import has_card, says
-from recbole_exp3rt.llm.cost.spending import Ledger, MeteredLLM, Prices, Spent
+from recbole_exp3rt.llm.cost.budget import MeteredLLM
+from recbole_exp3rt.llm.cost.ledger import Ledger, Spent
+from recbole_exp3rt.llm.cost.prices import Prices
 from recbole_exp3rt.llm.names import ORACLE, is_served, load_llm
 from recbole_exp3rt.llm.store import Store
 from recbole_exp3rt.prompts import load_prompts

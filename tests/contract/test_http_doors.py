@@ -19,7 +19,9 @@ from stand_ins import Plain, Refused, playing
 from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.llm.base import Failure, LLMError, Message, Readout, Request, answer_all
 from recbole_exp3rt.llm.cached import CachedLLM
-from recbole_exp3rt.llm.cost.spending import Ledger, MeteredLLM, Price, Prices
+from recbole_exp3rt.llm.cost.budget import MeteredLLM
+from recbole_exp3rt.llm.cost.ledger import Ledger
+from recbole_exp3rt.llm.cost.prices import Price, Prices
 from recbole_exp3rt.llm.server import endpoint, http_client
 from recbole_exp3rt.llm.server.chat_route import fewer_than
 from recbole_exp3rt.llm.server.openai_llm import HTTPOptions, OpenAIHTTP

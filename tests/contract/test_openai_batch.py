@@ -19,7 +19,9 @@ from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.llm.base import Completion, Failure, LLMError, Message, Readout, Request
 from recbole_exp3rt.llm.base import answer_all as ask_all
 from recbole_exp3rt.llm.cached import CachedLLM
-from recbole_exp3rt.llm.cost.spending import BudgetReached, Ledger, MeteredLLM, Prices
+from recbole_exp3rt.llm.cost.budget import BudgetReached, MeteredLLM
+from recbole_exp3rt.llm.cost.ledger import Ledger
+from recbole_exp3rt.llm.cost.prices import Prices
 from recbole_exp3rt.llm.names import load_llm
 from recbole_exp3rt.llm.server import batch_route, endpoint, openai_batch
 from recbole_exp3rt.llm.server.batch_jobs import Job, Jobs

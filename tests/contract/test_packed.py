@@ -80,7 +80,7 @@ def test_rows_with_and_without_a_start_go_on_together():
     stock.set_attn_implementation("sdpa")
     pack(model)
     batches = [(prefill(model, START, rows=2), [[1, 2], [3]]), (Segment(1), [[61, 62, 63, 64]])]
-    together, _ = Rows.boarded(model, None, batches)
+    together, _ = Rows.joined(model, None, batches)
     logits = together.feed([[71], [72], [73]])
     for k, tokens in enumerate(([*START, 1, 2, 71], [*START, 3, 72], [61, 62, 63, 64, 73])):
         with torch.inference_mode():
@@ -91,15 +91,15 @@ def test_rows_with_and_without_a_start_go_on_together():
 def test_a_start_that_came_in_two_batches_is_kept_once():
     model = made(LlamaConfig(**SIZES))
     start = prefill(model, START, rows=2)
-    rows, _ = Rows.boarded(model, None, [(start, [[1], [2]]), (start.of(1), [[3]])])
+    rows, _ = Rows.joined(model, None, [(start, [[1], [2]]), (start.of(1), [[3]])])
     assert [(segment.rows, segment.length) for segment in rows.cache.segments] == [(3, 5)]
-    assert all(len(layer) == 1 for layer in rows.cache.start_keys)
+    assert all(len(layer) == 1 for layer in rows.cache.prefix_keys)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("apart", [{"cpu"}, set()], ids=["a CPU's way", "a GPU's way"])
 def test_a_prompt_longer_than_a_stretch_of_queries(apart, dtype, monkeypatch):
-    monkeypatch.setattr(kv_cache, "APART", apart)
+    monkeypatch.setattr(kv_cache, "SEPARATE", apart)
     model = made(LlamaConfig(**SIZES)).to(dtype)
     stock = copy.deepcopy(model)
     stock.set_attn_implementation("sdpa")
@@ -110,7 +110,7 @@ def test_a_prompt_longer_than_a_stretch_of_queries(apart, dtype, monkeypatch):
         (prefill(model, tokens[:40], rows=2), [tokens[40:], tokens[200:]]),
         (Segment(1), [tokens[:70]]),
     ]
-    rows, logits = Rows.boarded(model, None, batches)
+    rows, logits = Rows.joined(model, None, batches)
     longer = rows.feed([tokens[:30], tokens[:20], tokens[:25]])  # behind starts of two lengths
     prompts = [tokens, tokens[:40] + tokens[200:], tokens[:70]]
     near = 1e-5 if dtype == torch.float32 else 0.1

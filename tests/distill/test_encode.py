@@ -17,7 +17,7 @@ from recbole_exp3rt.llm.base import LLMError, Message, Readout, Request
 from recbole_exp3rt.llm.label_tokens import kept_tokens, label_tokens
 from recbole_exp3rt.llm.local.batching import Task
 from recbole_exp3rt.llm.local.chat_template import Chat
-from recbole_exp3rt.llm.local.generation import Turn
+from recbole_exp3rt.llm.local.generation import Generation
 from recbole_exp3rt.llm.local.smollm2 import smollm2_folder
 from recbole_exp3rt.stages.lists import OPENING
 
@@ -35,13 +35,13 @@ def chat(request):
 
 def inference(chat, request, written):
     """Tokens that the model has read where it rates, after it wrote `written`; label -> tokens."""
-    turn = Turn(Task(0, request, chat.prompt(request)), chat)
+    generation = Generation(Task(0, request, chat.prompt(request)), chat)
     for token in written:
-        if not turn.finish:
-            turn.add(token)
-    kept, tail = kept_tokens(turn.decode, turn.tokens, turn.text.rstrip())
+        if not generation.finish:
+            generation.add(token)
+    kept, tail = kept_tokens(generation.decode, generation.tokens, generation.text.rstrip())
     found = label_tokens(chat.encode, tail, request.readout, chat.end_of_turn)
-    read = (*turn.task.prompt, *turn.tokens[:kept], *found.context)
+    read = (*generation.task.prompt, *generation.tokens[:kept], *found.context)
     return read, dict(zip(request.readout.labels, found.labels, strict=True))
 
 

@@ -11,7 +11,7 @@ from recbole_exp3rt.llm.base import LLMError
 from recbole_exp3rt.llm.names import load_llm
 from recbole_exp3rt.llm.server.chat_messages import guarded
 from recbole_exp3rt.llm.server.endpoint import LONGEST_WAIT, back_off, retry_after
-from recbole_exp3rt.llm.server.prefix_affinity import Lanes, common_start, families
+from recbole_exp3rt.llm.server.prefix_affinity import Queues, common_prefix, prefix_groups
 
 USERS = ("likes slow films and tea", "likes robots, loud ones", "likes nothing but old westerns")
 ITEMS = ("Rain, a drama", "Steel, with robots", "A very long night")
@@ -19,21 +19,23 @@ TEXTS = [f"Rate it.\nUser: {user}\nItem: {item}" for item in ITEMS for user in U
 
 
 def test_a_users_requests_are_one_family():
-    assert sorted(map(sorted, families(TEXTS))) == [[0, 3, 6], [1, 4, 7], [2, 5, 8]]
-    assert families([]) == [] and families(["one"]) == [[0]]
+    assert sorted(map(sorted, prefix_groups(TEXTS))) == [[0, 3, 6], [1, 4, 7], [2, 5, 8]]
+    assert prefix_groups([]) == [] and prefix_groups(["one"]) == [[0]]
 
 
 @pytest.mark.parametrize(("one", "other"), [("", "a"), ("abc", "abd"), ("ab", "abc"), ("x", "y")])
-def test_common_start(one, other):
-    start = common_start(one, other)
+def test_common_prefix(one, other):
+    start = common_prefix(one, other)
     assert one.startswith(start) and other.startswith(start)
     longer = one[: len(start) + 1]
     assert longer == start or not other.startswith(longer)
 
 
-def drain(lanes, servers):
+def drain(queues, servers):
     got = {server: [] for server in servers}
-    while (found := [(s, lanes.next(s)) for s in servers]) and any(k is not None for _, k in found):
+    while (found := [(s, queues.next(s)) for s in servers]) and any(
+        k is not None for _, k in found
+    ):
         for server, position in found:
             if position is not None:
                 got[server].append(position)
@@ -41,23 +43,23 @@ def drain(lanes, servers):
 
 
 def test_each_request_is_asked_once_and_every_server_has_a_share():
-    got = drain(Lanes.of(TEXTS, [True, True]), [0, 1])
+    got = drain(Queues.of(TEXTS, [True, True]), [0, 1])
     assert sorted(got[0] + got[1]) == list(range(9)) and min(map(len, got.values())) >= 3
-    assert Lanes.of(TEXTS, [True, False]).waiting[1] == Lanes.of(TEXTS, [False, True]).waiting[0]
+    assert Queues.of(TEXTS, [True, False]).waiting[1] == Queues.of(TEXTS, [False, True]).waiting[0]
 
 
 def test_a_users_requests_have_the_same_home_whatever_else_is_asked():
     # the user's own texts begin alike in both; a home that changed would find a cold cache
-    alone = Lanes.of([TEXTS[0], TEXTS[3]], [True] * 4)
-    again = Lanes.of([TEXTS[3], TEXTS[0]], [True] * 4)
+    alone = Queues.of([TEXTS[0], TEXTS[3]], [True] * 4)
+    again = Queues.of([TEXTS[3], TEXTS[0]], [True] * 4)
     assert [len(lane) for lane in alone.waiting] == [len(lane) for lane in again.waiting]
 
 
 def test_what_a_dead_server_had_goes_to_the_others():
-    lanes = Lanes.of(TEXTS, [True, True])
-    taken = lanes.next(0)
-    lanes.give_back(0, taken)
-    assert sorted(drain(lanes, [1])[1]) == list(range(9))
+    queues = Queues.of(TEXTS, [True, True])
+    taken = queues.next(0)
+    queues.requeue(0, taken)
+    assert sorted(drain(queues, [1])[1]) == list(range(9))
 
 
 def test_retry_after_is_seconds_or_a_date():

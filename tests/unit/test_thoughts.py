@@ -8,7 +8,7 @@ import pytest
 
 from recbole_exp3rt.llm.base import Completion, Message, Readout, Request
 from recbole_exp3rt.llm.local.chat_template import Chat
-from recbole_exp3rt.llm.server.chat_route import ChatRoute, said_in
+from recbole_exp3rt.llm.server.chat_route import ChatRoute, message_text
 from recbole_exp3rt.llm.server.endpoint import Empty
 from recbole_exp3rt.llm.server.written_labels import find_label
 from recbole_exp3rt.llm.thoughts import answering, opened_by, part
@@ -95,7 +95,7 @@ def test_nothing_said_and_not_cut_is_asked_again():
 def test_a_thought_in_parts_is_told_apart():
     parts = [{"type": "thinking", "thinking": [{"type": "text", "text": "Hm."}]},
              {"type": "text", "text": "It suits."}]  # fmt: skip
-    assert part(said_in({"content": parts})).answer.strip() == "It suits."
+    assert part(message_text({"content": parts})).answer.strip() == "It suits."
 
 
 def test_a_stored_rating_that_was_scored_inside_of_a_thought_is_unreadable():

@@ -35,7 +35,8 @@ from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.llm.base import LLMError
 from recbole_exp3rt.llm.cached import CachedLLM
 from recbole_exp3rt.llm.card import check_unseen
-from recbole_exp3rt.llm.cost.spending import Ledger, Prices
+from recbole_exp3rt.llm.cost.ledger import Ledger
+from recbole_exp3rt.llm.cost.prices import Prices
 from recbole_exp3rt.llm.names import is_served, load_llm
 from recbole_exp3rt.llm.server.openai_llm import bytes_by_three
 from recbole_exp3rt.llm.store import Store

@@ -1,7 +1,7 @@
-"""Which requests are read together. Pure: token ids in, batches out.
+"""Which requests form a batch. Pure: token ids in, batches out.
 
-Requests that begin alike stand together, so that their common start is read once; the others
-stand with requests of their length, so that little is read in vain.
+Requests with a common prefix form a batch, so that the prefix is read once. The others form
+batches of similar length, so that there is little padding.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from recbole_exp3rt.llm.base import Request
 from recbole_exp3rt.llm.label_tokens import shared_start
 
-LEAST = 32  # a common start shorter than this is not worth a pass of its own
+MIN_PREFIX = 32  # tokens; a shorter common prefix is not worth a forward pass of its own
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A request on its way: its position among the requests, and its prompt as token ids."""
+    """A request with its position in the list of requests and its prompt as token ids."""
 
     position: int
     request: Request
@@ -25,71 +25,72 @@ class Task:
 
     @property
     def longest(self) -> int:
+        """Tokens of the prompt and the longest answer."""
         return len(self.prompt) + self.request.max_new_tokens
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Requests that are read together; `shared` tokens at their start are the same for all."""
+    """Requests that are prefilled together. Their first `shared` tokens are the same."""
 
     tasks: tuple[Task, ...]
     shared: int
 
     @property
-    def start(self) -> tuple[int, ...]:
+    def prefix(self) -> tuple[int, ...]:
+        """The tokens that all prompts begin with."""
         return self.tasks[0].prompt[: self.shared]
 
     @property
     def own(self) -> int:
-        """Most tokens that a row has beyond the start, its answer included."""
+        """The most tokens that a row has after the prefix, its answer included."""
         return max(task.longest for task in self.tasks) - self.shared
 
     @property
     def width(self) -> int:
-        """Most tokens that a row has to read beyond the start."""
+        """The most prompt tokens that a row has after the prefix."""
         return max(len(task.prompt) for task in self.tasks) - self.shared
 
     @property
     def cost(self) -> int:
-        """Tokens of key/value cache that the batch may take by itself."""
+        """Tokens of key/value cache that the batch may take."""
         return self.shared + len(self.tasks) * self.own
 
 
 def common_prefix(prompts: Sequence[tuple[int, ...]]) -> int:
-    """Tokens that all prompts begin with; each prompt keeps at least one of its own."""
-    # what the first and the last in order have in common, all have
+    """Length of the common prefix; each prompt keeps at least one token of its own."""
+    # in sorted order, what the first and the last have in common, all have
     return min(shared_start([min(prompts), max(prompts)]), min(map(len, prompts)) - 1)
 
 
-def families(tasks: Sequence[Task]) -> list[list[Task]]:
-    """Runs of requests that share at least half of their prompts."""
-    runs: list[list[Task]] = []
+def prefix_groups(tasks: Sequence[Task]) -> list[list[Task]]:
+    """Groups of requests that share at least half of their prompts."""
+    groups: list[list[Task]] = []
     for task in sorted(tasks, key=lambda task: task.prompt):
-        if runs:
-            first = runs[-1][0]
+        if groups:
+            first = groups[-1][0]
             shared = shared_start([first.prompt, task.prompt])
             if 2 * shared >= max(len(first.prompt), len(task.prompt)):
-                runs[-1].append(task)
+                groups[-1].append(task)
                 continue
-        runs.append([task])
-    return runs
+        groups.append([task])
+    return groups
 
 
 def plan(
     tasks: Sequence[Task], *, max_rows: int, tokens: int, read: int | None = None
 ) -> Iterator[Batch]:
-    """Batches of at most `max_rows` requests and `tokens` tokens of cache; one request at least.
+    """Batches of at most `max_rows` requests and `tokens` tokens of cache; at least one request.
 
-    `read` bounds the prompt tokens that go through the model at once, beyond the common start.
-    Long ones come first: what does not fit into memory shows at once. Batches with the same
-    start follow each other.
+    `read` is the most prompt tokens after the prefix in one forward pass. Long requests come
+    first, so that a lack of memory shows early. Batches with the same prefix follow each other.
     """
-    runs = families(tasks)
-    groups = [run for run in runs if len(run) > 1]
-    alone = [run[0] for run in runs if len(run) == 1]
-    for group in [*groups, alone] if alone else groups:
+    groups = prefix_groups(tasks)
+    shared_groups = [group for group in groups if len(group) > 1]
+    single = [group[0] for group in groups if len(group) == 1]
+    for group in [*shared_groups, single] if single else shared_groups:
         shared = common_prefix([task.prompt for task in group])
-        shared = shared if shared >= LEAST and len(group) > 1 else 0
+        shared = shared if shared >= MIN_PREFIX and len(group) > 1 else 0
         batch = Batch((), shared)
         for task in sorted(group, key=lambda task: task.longest, reverse=True):
             wider = Batch((*batch.tasks, task), shared)

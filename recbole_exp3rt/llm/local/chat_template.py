@@ -7,7 +7,7 @@ from typing import Any
 
 from recbole_exp3rt.llm.base import LLMError, Request
 from recbole_exp3rt.llm.thoughts import answering, opened_by
-from recbole_exp3rt.text import whole
+from recbole_exp3rt.text import without_surrogates
 
 SENTINEL = "unmistakable"  # stands for an assistant's answer while the template is looked at
 
@@ -51,7 +51,7 @@ class Chat:
         self.ends = {self.end_of_turn, tokenizer.eos_token_id, *ends} - {None}
 
     def _ids(self, text: str) -> list[int]:
-        return list(self.tokenizer(whole(text), add_special_tokens=False).input_ids)
+        return list(self.tokenizer(without_surrogates(text), add_special_tokens=False).input_ids)
 
     def encode(self, text: str) -> list[int]:
         """Tokens of a text that continues another; no special tokens are added."""
@@ -65,6 +65,7 @@ class Chat:
         return self.decode([after, *tokens])[len(self.decode([after])) :]
 
     def count_tokens(self, text: str) -> int:
+        """Tokens of `text`, without special tokens."""
         return len(self._ids(text))
 
     def prompt(self, request: Request) -> tuple[int, ...]:

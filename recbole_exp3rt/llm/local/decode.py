@@ -1,8 +1,8 @@
-"""A batch of sequences inside a causal language model: what is read stays in the key/value cache.
+"""A batch of sequences in a causal language model, with their key/value cache.
 
-Rows come and go; what a row does not have in a column is masked, and positions are counted over
-what it has, so no row sees another's padding. What it does not know: text, requests, or when a
-row is finished.
+A batch is a table of rows (sequences) and columns (steps). Rows join and leave. Columns in which a
+row has no token are masked, and its positions count its own tokens only, so padding changes
+nothing. Knows nothing of text, requests, or when a sequence is finished.
 """
 
 from __future__ import annotations
@@ -18,30 +18,31 @@ from recbole_exp3rt.llm.local.kv_cache import Segment, SharedCache
 
 
 class Rows:
-    """Sequences of a batch in a model, over one cache."""
+    """The sequences of a batch in a model, over one cache."""
 
     def __init__(self, model: Any, cache: SharedCache) -> None:
         self.model = model
         self.cache = cache
-        # four dimensions: the library takes such a mask as it is, and the cache knows its own
+        # transformers leaves a mask of four dimensions alone; the cache has the real one
         self._no_mask = torch.empty(1, 1, 1, 1, device=model.device)
 
     @classmethod
     def start(cls, model: Any, segment: Segment) -> Rows:
-        """The rows of a segment with nothing read beyond its start."""
+        """The rows of a segment, with nothing read after its prefix."""
         own = torch.zeros(segment.rows, 0, dtype=torch.bool, device=model.device)
         return cls(model, SharedCache([segment], own))
 
     @property
     def columns(self) -> int:
+        """Columns of the cache after the prefixes."""
         return self.cache.columns
 
     @torch.inference_mode()
     def feed(self, tokens: Sequence[Sequence[int]]) -> torch.Tensor:
-        """Read the next tokens of each row, aligned at their ends; a row may have none.
+        """One forward pass over the next tokens of each row, padded on the left.
 
-        Returns: logits after each row's last token, float32 [rows, vocabulary]; those of a row
-        without tokens mean nothing.
+        A row may have no tokens; its logits have no meaning then.
+        Returns: logits after each row's last token, float32 [rows, vocabulary].
         """
         width = max(map(len, tokens))
         ids = torch.tensor([[0] * (width - len(row)) + list(row) for row in tokens])
@@ -62,48 +63,49 @@ class Rows:
 
     @torch.inference_mode()
     def take(self, rows: Sequence[int]) -> Rows:
-        """A copy that holds only `rows`, ascending; this one stays as it is."""
+        """A copy that holds only `rows`, in ascending order. This one does not change."""
         return Rows(self.model, self.cache.take(rows))
 
     @staticmethod
     @torch.inference_mode()
-    def boarded(
+    def joined(
         model: Any,
-        aboard: Rows | None,
+        running: Rows | None,
         batches: Sequence[tuple[Segment, Sequence[Sequence[int]]]],
     ) -> tuple[Rows, torch.Tensor]:
-        """The rows aboard, which are used up, and behind them those of batches that read their
-        tokens; with the logits of the new ones.
+        """The running rows, followed by the rows of `batches`, which are prefilled.
 
-        A batch is a segment and what each of its rows reads after its start.
+        A batch is a segment and the tokens of each of its rows after the prefix. `running` must
+        not be used afterwards: its memory moves into the result.
+        Returns: all rows, and the logits [new rows, vocabulary] of the new ones.
         """
-        whole, parts = SharedCache.widened(
-            aboard.cache if aboard else None,
+        cache, parts = SharedCache.joined(
+            running.cache if running else None,
             [(segment, [len(row) for row in tokens]) for segment, tokens in batches],
             model.device,
         )
         read = [
             Rows(model, part).feed(tokens) for part, (_, tokens) in zip(parts, batches, strict=True)
         ]
-        return Rows(model, whole), torch.cat(read)
+        return Rows(model, cache), torch.cat(read)
 
     @torch.inference_mode()
     def forget(self, tokens: Sequence[int]) -> None:
-        """Forget the last `tokens[row]` tokens that each row has read."""
+        """Remove the last `tokens[row]` tokens of each row from the cache."""
         own = self.cache.own
         kept = own.sum(dim=1) - torch.tensor(tokens, device=own.device)
         self.cache.own = own & (own.long().cumsum(dim=1) <= kept[:, None])
 
 
 def _keeps_last(model: type) -> bool:
-    """Whether the model can compute the last position's logits alone."""
+    """Whether the model can compute the logits of the last position only."""
     return "logits_to_keep" in inspect.signature(model.forward).parameters  # type: ignore[attr-defined]
 
 
-def prefill(model: Any, start: Sequence[int], rows: int) -> Segment:
-    """Read a start that `rows` rows share, once."""
+def prefill(model: Any, prefix: Sequence[int], rows: int) -> Segment:
+    """Read the prefix that `rows` rows share, once."""
     one = Rows.start(model, Segment(1))
-    one.feed([start])
+    one.feed([prefix])
     return one.cache.as_segment(rows)
 
 
@@ -112,18 +114,23 @@ def label_logp(
 ) -> list[list[float]]:
     """Natural-log probability of each row's labels after its context, over the full vocabulary.
 
-    `labels[row][label]` are a label's tokens. All first tokens are read off one position; what
-    several labels begin with is read once, and taken back before what another begins with.
+    `labels[row][label]` are the tokens of a label. The first tokens of all labels are scored at
+    one position. A beginning that several labels share is read once, and removed from the cache
+    before another beginning is read.
+
+    Returns: [rows][labels], in nats.
     """
     logp = torch.log_softmax(rows.feed(contexts), dim=-1)  # [rows, vocabulary]
     found = [[logp[r, label[0]].item() for label in row] for r, row in enumerate(labels)]
-    # in this order a beginning comes right before the longer ones that go on from it
+    # in this order a beginning comes right before the longer ones that extend it
     walks = [sorted({tuple(b[:k]) for b in row for k in range(1, len(b))}) for row in labels]
     read = [0] * len(labels)  # tokens of labels that each row has read
-    for begun in zip_longest(*walks, fillvalue=()):
-        rows.forget([max(n - len(b) + 1, 0) if b else 0 for n, b in zip(read, begun, strict=True)])
-        logp = torch.log_softmax(rows.feed([b[-1:] for b in begun]), dim=-1)
-        for r, b in enumerate(begun):
+    for beginning in zip_longest(*walks, fillvalue=()):
+        rows.forget(
+            [max(n - len(b) + 1, 0) if b else 0 for n, b in zip(read, beginning, strict=True)]
+        )
+        logp = torch.log_softmax(rows.feed([b[-1:] for b in beginning]), dim=-1)
+        for r, b in enumerate(beginning):
             read[r] = len(b) or read[r]
             for k, label in enumerate(labels[r] if b else ()):
                 if len(label) > len(b) and tuple(label[: len(b)]) == b:

@@ -1,14 +1,14 @@
-"""Requests through a model: every distinct start read once, wide batches, rows that come and go.
+"""Continuous batching: requests through a model, every shared prefix read once.
 
-Batches of prompts are read and join the rows that are being answered as long as there is room;
-every step makes one token for each row; finished rows leave, their labels are scored from the
-same cache. What it does not know: where the model comes from, or its tokenizer's special cases.
+Batches of prompts are prefilled and join the running sequences as long as there is room. Every
+decode step makes one token for each sequence. Finished sequences leave the batch, and their labels
+are scored from the same key/value cache. Does not know where the model comes from.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -18,17 +18,22 @@ from recbole_exp3rt.llm.label_tokens import kept_tokens, label_tokens
 from recbole_exp3rt.llm.local.batching import Batch, Task, plan
 from recbole_exp3rt.llm.local.chat_template import Chat
 from recbole_exp3rt.llm.local.decode import Rows, label_logp, prefill
-from recbole_exp3rt.llm.local.generation import Turn
+from recbole_exp3rt.llm.local.generation import Generation
 from recbole_exp3rt.llm.local.kv_cache import Segment
-from recbole_exp3rt.llm.local.memory import give_back, out_of_memory
+from recbole_exp3rt.llm.local.memory import out_of_memory, return_freed_memory
 
-# Prompt tokens at once: on a CPU more no longer fit into its caches, a GPU wants them all.
-READ = {"cpu": 4096, "cuda": 65_536}
-LEAVE = 4  # finished rows leave when they are a quarter: leaving copies the others
+# Prompt tokens in one forward pass: more do not fit into a CPU's caches, a GPU needs many.
+PREFILL_TOKENS = {"cpu": 4096, "cuda": 65_536}
+# Finished sequences are removed when they are a quarter of the batch: this copies the others.
+REMOVE_AT = 4
 
 
 class Engine:
-    """Answers tasks with one model. `tokens` bounds the key/value cache, `max_rows` the rows."""
+    """Answers tasks with one model.
+
+    `tokens` is the most that the key/value cache holds, `max_rows` the most sequences in a batch.
+    `prompt_tokens` counts the tokens that the model has read; a shared prefix counts once.
+    """
 
     def __init__(
         self, model: Any, chat: Chat, identity: str, *, tokens: int, max_rows: int
@@ -38,163 +43,178 @@ class Engine:
         self.identity = identity
         self.tokens = tokens
         self.max_rows = max_rows
-        self.prompt_tokens = 0  # that went through the model: a shared start counts once
-        self._start: tuple[tuple[int, ...], Segment] | None = None  # the last one read
+        self.prompt_tokens = 0
+        self._prefix: tuple[tuple[int, ...], Segment] | None = None  # the last one read
 
     def answers(self, tasks: Sequence[Task]) -> Iterator[tuple[int, Answer]]:
-        """(position, answer) as rows finish. Memory running out halves what goes on at once."""
+        """(position, answer) as sequences finish.
+
+        If memory runs out, the batch is halved and tried again. A request that does not fit alone
+        gets a Failure.
+        """
         left = {task.position: task for task in tasks}
         tokens = self.tokens
         while left:
-            flight = _Flight(self, tokens, left.values())
+            scheduler = _Scheduler(self, tokens, left.values())
             try:
-                for position, answer in flight.run():
+                for position, answer in scheduler.run():
                     del left[position]
                     yield position, answer
             except RuntimeError as error:
                 if not out_of_memory(error):
                     raise
-                tokens, alone = flight.cost // 2, flight.aboard
+                tokens, in_progress = scheduler.cost // 2, scheduler.in_progress
             else:
                 continue
             # outside the except clause, so that the traceback no longer holds the cache
-            del flight
+            del scheduler
             self.forget()
-            if len(alone) == 1:
-                (task,) = alone
+            if len(in_progress) == 1:
+                (task,) = in_progress
                 del left[task.position]
                 yield task.position, Failure("out of memory for this request alone")
 
     def forget(self) -> None:
-        """Let go of what was kept for the next batch."""
-        self._start = None
+        """Free the prefix that is kept for the next batch."""
+        self._prefix = None
         if self.model.device.type == "cuda":
             torch.cuda.empty_cache()
 
-    def start(self, batch: Batch) -> Segment:
-        """What the rows of a batch share, read."""
-        start, rows = batch.start, len(batch.tasks)
-        if not start:
+    def prefix(self, batch: Batch) -> Segment:
+        """Keys and values of the prefix that the sequences of a batch share."""
+        prefix, rows = batch.prefix, len(batch.tasks)
+        if not prefix:
             return Segment(rows)
-        if self._start is None or self._start[0] != start:
-            self._start = (start, prefill(self.model, start, rows))
-            self.prompt_tokens += len(start)
-        return self._start[1].of(rows)
+        if self._prefix is None or self._prefix[0] != prefix:
+            self._prefix = (prefix, prefill(self.model, prefix, rows))
+            self.prompt_tokens += len(prefix)
+        return self._prefix[1].of(rows)
 
-    def board(self, aboard: Rows | None, batches: Sequence[Batch]) -> tuple[Rows, torch.Tensor]:
-        """The rows aboard and those of batches, their prompts read; and the logits of the new."""
+    def join(self, running: Rows | None, batches: Sequence[Batch]) -> tuple[Rows, torch.Tensor]:
+        """Prefill batches and append them to the running rows.
+
+        Returns all rows, and the logits [new rows, vocabulary] after the new prompts.
+        """
         rest = [[task.prompt[batch.shared :] for task in batch.tasks] for batch in batches]
         self.prompt_tokens += sum(len(prompt) for prompts in rest for prompt in prompts)
-        starts = [self.start(batch) for batch in batches]
-        return Rows.boarded(self.model, aboard, list(zip(starts, rest, strict=True)))
+        prefixes = [self.prefix(batch) for batch in batches]
+        return Rows.joined(self.model, running, list(zip(prefixes, rest, strict=True)))
 
-    def score(self, rows: Rows, turns: Sequence[Turn]) -> list[tuple[float, ...]]:
-        """Label log-probabilities of rows that have stopped and have a readout."""
+    def score(self, rows: Rows, generations: Sequence[Generation]) -> list[tuple[float, ...]]:
+        """Log-probabilities of the labels of finished sequences: [rows][labels], in nats."""
         contexts: list[list[int]] = []
         labels: list[Sequence[Sequence[int]]] = []
-        back: list[int] = []
-        for turn in turns:
-            readout = turn.task.request.readout
+        dropped: list[int] = []
+        for generation in generations:
+            readout = generation.task.request.readout
             assert readout is not None
-            kept, tail = kept_tokens(turn.decode, turn.tokens, turn.text.rstrip())
+            text = generation.text.rstrip()
+            kept, tail = kept_tokens(generation.decode, generation.tokens, text)
             found = label_tokens(self.chat.encode, tail, readout, self.chat.end_of_turn)
-            read = min(kept, turn.read)  # the last token may not have been read yet
-            back.append(turn.read - read)
-            contexts.append([*turn.tokens[read:kept], *found.context])
+            read = min(kept, generation.read)  # the last token may not have been read yet
+            dropped.append(generation.read - read)
+            contexts.append([*generation.tokens[read:kept], *found.context])
             labels.append(found.labels)
-        rows.forget(back)
+        rows.forget(dropped)
         return [tuple(row) for row in label_logp(rows, contexts, labels)]
 
 
-class _Flight:
-    """Rows on their way through the model, until all is answered or memory runs out."""
+class _Scheduler:
+    """Waiting batches and running sequences, until all are answered or memory runs out.
 
-    def __init__(self, engine: Engine, tokens: int, tasks: Any) -> None:
+    `running` [rows] are the sequences of `rows`, `logits` [rows, vocabulary] those of their next
+    tokens; `joining` are batches that are being prefilled.
+    """
+
+    def __init__(self, engine: Engine, tokens: int, tasks: Iterable[Task]) -> None:
         self.engine = engine
         self.tokens = tokens
-        read = READ.get(engine.model.device.type)
+        read = PREFILL_TOKENS.get(engine.model.device.type)
         self.waiting = deque(plan(list(tasks), max_rows=engine.max_rows, tokens=tokens, read=read))
         self.rows: Rows | None = None
-        self.turns: list[Turn] = []
-        self.boarding: list[Batch] = []
+        self.running: list[Generation] = []
+        self.joining: list[Batch] = []
         self.logits = torch.empty(0)
 
     @property
-    def aboard(self) -> list[Task]:
-        """The tasks that were in the model."""
-        boarding = [task for batch in self.boarding for task in batch.tasks]
-        return [turn.task for turn in self.turns] + boarding
+    def in_progress(self) -> list[Task]:
+        """The tasks whose sequences are in the model."""
+        joining = [task for batch in self.joining for task in batch.tasks]
+        return [generation.task for generation in self.running] + joining
 
     @property
     def cost(self) -> int:
-        """Tokens of cache that what is aboard may take."""
-        return self._cost(self.boarding)
+        """Tokens of cache that the sequences in progress may take."""
+        return self._cost(self.joining)
 
     def run(self) -> Iterator[tuple[int, Answer]]:
-        while self.waiting or self.turns:
-            self._board()
-            for turn, token in zip(self.turns, self._choose(), strict=True):
-                turn.add(token)
-            yield from self._leave()
+        """Admit, decode and finish sequences until none is left."""
+        while self.waiting or self.running:
+            self._admit()
+            for generation, token in zip(self.running, self._next_tokens(), strict=True):
+                generation.add(token)
+            yield from self._finish()
             if self.rows is not None:
-                self.logits = self.rows.feed([turn.next_token() for turn in self.turns])
-        give_back()
+                self.logits = self.rows.feed([each.next_token() for each in self.running])
+        return_freed_memory()
 
-    def _room(self, batch: Batch) -> bool:
-        if not self.turns and not self.boarding:
+    def _has_room(self, batch: Batch) -> bool:
+        if not self.running and not self.joining:
             return True
-        batches = [*self.boarding, batch]
-        rows = len(self.turns) + sum(len(each.tasks) for each in batches)
+        batches = [*self.joining, batch]
+        rows = len(self.running) + sum(len(each.tasks) for each in batches)
         return rows <= self.engine.max_rows and self._cost(batches) <= self.tokens
 
     def _cost(self, batches: Sequence[Batch]) -> int:
-        rows, columns, starts = len(self.turns), 0, 0
+        """Tokens of cache of the running sequences with `batches`, up to their ends."""
+        rows, columns, prefixes = len(self.running), 0, 0
         if self.rows is not None:
-            left = max(t.task.request.max_new_tokens - len(t.tokens) for t in self.turns)
+            left = max(each.task.request.max_new_tokens - len(each.tokens) for each in self.running)
             columns = self.rows.columns + left
-            starts = sum(segment.length for segment in self.rows.cache.segments)
+            prefixes = sum(segment.length for segment in self.rows.cache.segments)
         for batch in batches:
             rows += len(batch.tasks)
             columns = max(columns, batch.own)
-            starts += batch.shared
-        return rows * columns + starts
+            prefixes += batch.shared
+        return rows * columns + prefixes
 
-    def _board(self) -> None:
-        """Read as many batches as there is room for; making room copies all rows."""
-        while self.waiting and self._room(self.waiting[0]):
-            self.boarding.append(self.waiting.popleft())
-        if self.boarding:
-            self.rows, new = self.engine.board(self.rows, self.boarding)
-            self.logits = torch.cat([self.logits, new]) if self.turns else new
-            tasks = [task for batch in self.boarding for task in batch.tasks]
-            self.turns += [Turn(task, self.engine.chat) for task in tasks]
-            self.boarding = []
+    def _admit(self) -> None:
+        """Prefill as many waiting batches as there is room for, in one go: it copies all rows."""
+        while self.waiting and self._has_room(self.waiting[0]):
+            self.joining.append(self.waiting.popleft())
+        if self.joining:
+            self.rows, new = self.engine.join(self.rows, self.joining)
+            self.logits = torch.cat([self.logits, new]) if self.running else new
+            tasks = [task for batch in self.joining for task in batch.tasks]
+            self.running += [Generation(task, self.engine.chat) for task in tasks]
+            self.joining = []
 
-    def _choose(self) -> list[int]:
-        """The next token of each row: the likeliest, or drawn with the request's own seed."""
+    def _next_tokens(self) -> list[int]:
+        """The next token of each row: the most probable one, or a sampled one."""
         tokens: list[int] = self.logits.argmax(dim=-1).tolist()
-        for row, turn in enumerate(self.turns):
-            if turn.task.request.temperature > 0 and not turn.finish:
-                tokens[row] = turn.draw(self.logits[row], self.engine.identity)
+        for row, generation in enumerate(self.running):
+            if generation.task.request.temperature > 0 and not generation.finish:
+                tokens[row] = generation.draw(self.logits[row], self.engine.identity)
         return tokens
 
-    def _leave(self) -> Iterator[tuple[int, Answer]]:
-        """Answers of the finished rows, once they are enough or all."""
+    def _finish(self) -> Iterator[tuple[int, Answer]]:
+        """Remove finished sequences and yield their answers, once they are enough or all."""
         assert self.rows is not None
-        ended = [row for row, turn in enumerate(self.turns) if turn.finish]
-        stay = [row for row, turn in enumerate(self.turns) if not turn.finish]
-        if not ended or (stay and LEAVE * len(ended) < len(self.turns)):
+        ended = [row for row, generation in enumerate(self.running) if generation.finish]
+        stay = [row for row, generation in enumerate(self.running) if not generation.finish]
+        if not ended or (stay and REMOVE_AT * len(ended) < len(self.running)):
             return
-        turns = [self.turns[row] for row in ended]
+        finished = [self.running[row] for row in ended]
         scores: dict[int, tuple[float, ...]] = {}
-        asked = [k for k, turn in enumerate(turns) if turn.task.request.readout]
-        if asked:
-            everybody = len(asked) == len(self.turns)
-            scored = self.rows if everybody else self.rows.take([ended[k] for k in asked])
-            logp = self.engine.score(scored, [turns[k] for k in asked])
-            scores = dict(zip(asked, logp, strict=True))
+        scored = [k for k, generation in enumerate(finished) if generation.task.request.readout]
+        if scored:
+            all_rows = len(scored) == len(self.running)
+            rows = self.rows if all_rows else self.rows.take([ended[k] for k in scored])
+            logp = self.engine.score(rows, [finished[k] for k in scored])
+            scores = dict(zip(scored, logp, strict=True))
+            del rows
         self.rows = self.rows.take(stay) if stay else None
-        give_back()
-        self.turns = [self.turns[row] for row in stay]
-        for k, turn in enumerate(turns):
-            yield turn.task.position, turn.completion(scores.get(k))
+        return_freed_memory()
+        self.running = [self.running[row] for row in stay]
+        for k, generation in enumerate(finished):
+            yield generation.task.position, generation.completion(scores.get(k))

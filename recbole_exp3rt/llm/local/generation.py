@@ -1,6 +1,6 @@
-"""The answer to one request while it grows, token by token: when it ends, and what it says.
+"""One answer while it is generated, token by token: where it ends, and its text.
 
-What it does not know: the model, or the batch it stands in.
+Knows the request and the tokenizer, not the model or the batch.
 """
 
 from __future__ import annotations
@@ -17,13 +17,17 @@ from recbole_exp3rt.llm.scripted import before_stop
 
 
 @dataclass
-class Turn:
-    """The answer to one request, growing."""
+class Generation:
+    """The sequence that is generated for one request.
+
+    `finish` is empty while it runs, then `stop` or `length`, and `text` is the answer. `read` is
+    how many of `tokens` the model has read into its key/value cache.
+    """
 
     task: Task
     chat: Chat
     tokens: list[int] = field(default_factory=list)
-    read: int = 0  # how many of the tokens the model has read
+    read: int = 0
     text: str = ""
     finish: str = ""
     _random: torch.Generator | None = None
@@ -33,10 +37,11 @@ class Turn:
             self.finish = "length"
 
     def decode(self, tokens: Sequence[int]) -> str:
+        """Text of generated tokens where they follow the prompt."""
         return self.chat.decode(tokens, after=self.task.prompt[-1])
 
     def add(self, token: int) -> None:
-        """Take the next token, and see whether the answer ends with it."""
+        """Append the next token and check whether the answer ends here."""
         request = self.task.request
         if self.finish:
             return
@@ -44,16 +49,17 @@ class Turn:
             self._end("stop", self.decode(self.tokens))
             return
         self.tokens.append(token)
-        if request.stop and self._stops():
+        if request.stop and self._may_stop():
             text = self.decode(self.tokens)
             if (before := before_stop(text, request.stop)) != text:
                 self._end("stop", before)
                 return
         if len(self.tokens) == request.max_new_tokens:
-            self._end("length", self.decode(self.tokens).rstrip("\ufffd"))  # half a character
+            # the last token may end in the middle of a character
+            self._end("length", self.decode(self.tokens).rstrip("\ufffd"))
 
-    def _stops(self) -> bool:
-        """Whether the last tokens hold a stop string; a token says at least one byte of it."""
+    def _may_stop(self) -> bool:
+        """Whether the last tokens hold a stop string; a token has at least one byte of text."""
         stops = self.task.request.stop
         window = 2 + max(len(stop.encode()) for stop in stops)
         text = self.chat.decode(self.tokens[-window:])
@@ -63,22 +69,26 @@ class Turn:
         self.finish, self.text = finish, text
 
     def next_token(self) -> list[int]:
-        """What the model reads next: the last token, or nothing once the answer is finished."""
+        """The token that the model reads in the next decode step; empty once it is finished."""
         if self.finish:
             return []
         self.read = len(self.tokens)
         return [self.tokens[-1]]
 
     def draw(self, logits: torch.Tensor, identity: str) -> int:
-        """A token at the request's temperature; the same one in any batch."""
+        """A token sampled from `logits` [vocabulary] at the request's temperature.
+
+        The random seed comes from the request, so the token is the same in any batch.
+        """
         request = self.task.request
         if self._random is None:
             seed = int(request.key(identity)[:15], 16)
             self._random = torch.Generator().manual_seed(seed)
-        chances = torch.softmax(logits.double().cpu() / request.temperature, dim=-1)
-        return int(torch.multinomial(chances, 1, generator=self._random))
+        probabilities = torch.softmax(logits.double().cpu() / request.temperature, dim=-1)
+        return int(torch.multinomial(probabilities, 1, generator=self._random))
 
     def completion(self, label_logp: tuple[float, ...] | None) -> Completion:
+        """The finished answer, with the log-probabilities of its labels."""
         opened = "" if forced(self.task.request) else self.chat.opened
         return Completion(
             text=opened + self.text,

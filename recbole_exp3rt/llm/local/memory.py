@@ -1,7 +1,7 @@
-"""What a model will need beside what is free, found out before it is loaded.
+"""Whether a model fits into memory, computed before it is loaded.
 
-Parameters are counted on a model without storage, so nothing is read for it. What it does not
-know: the allocator's waste, for which a share of the free memory is left alone.
+Parameters are counted on a model without storage, so no weights are read. A share of the free
+memory is left unused, for what the allocator wastes.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from recbole_exp3rt.llm.base import LLMError
 
 BYTES = {"float32": 4.0, "bfloat16": 2.0}
 NF4 = 0.516  # bytes a parameter: 4 bits, and the doubly quantised constants of each block
-USABLE = 0.85  # of the free memory; the rest is the allocator's and the system's
+USABLE = 0.85  # share of the free memory; the rest is for the allocator and the system
 LEAST_TOKENS = 2048  # a batch of one long prompt
-# The CPU's allocator says it in the words of its platform: Windows, Linux and macOS; a mapped file.
+# Messages of the CPU's allocator: Windows, Linux and macOS, a memory-mapped file.
 NO_MEMORY = ("not enough memory", "can't allocate memory", "Cannot allocate memory")
 CGROUP = Path("/sys/fs/cgroup")
 
 
 @dataclass(frozen=True, slots=True)
 class MemoryPlan:
-    """Bytes. `cache` is for `tokens` of prompts and answers at once, with their logits."""
+    """Memory needs in bytes; `cache` holds `tokens` tokens of prompts and answers at once."""
 
     free: int
     weights: int
@@ -41,26 +41,30 @@ class MemoryPlan:
 
     @property
     def cache(self) -> int:
+        """Bytes of the key/value cache and of one batch of logits."""
         return self.token * self.tokens + self.logits
 
     @property
     def needed(self) -> int:
+        """Bytes in total."""
         return self.weights + self.adapter + self.optimizer + self.cache
 
     @property
     def fits(self) -> bool:
+        """Whether the usable share of the free memory is enough."""
         return self.needed <= USABLE * self.free
 
     def shrunk(self) -> MemoryPlan:
-        """The plan with as many tokens at once as fit, `LEAST_TOKENS` at least."""
+        """The plan with as many tokens as fit, and `LEAST_TOKENS` at least."""
         room = USABLE * self.free - (self.needed - self.token * self.tokens)
         return replace(self, tokens=max(min(self.tokens, int(room / self.token)), LEAST_TOKENS))
 
     def __str__(self) -> str:
+        """One line for the user."""
         parts = {"weights": self.weights, "adapter": self.adapter, "optimizer": self.optimizer}
-        said = [f"{name} {gigabytes(size)}" for name, size in parts.items() if size]
-        said.append(f"cache {gigabytes(self.cache)} for {self.tokens:,} tokens at once")
-        return f"{' + '.join(said)} of {gigabytes(self.free)} free"
+        described = [f"{name} {gigabytes(size)}" for name, size in parts.items() if size]
+        described.append(f"cache {gigabytes(self.cache)} for {self.tokens:,} tokens at once")
+        return f"{' + '.join(described)} of {gigabytes(self.free)} free"
 
 
 def plan_memory(
@@ -97,9 +101,9 @@ def plan_memory(
 
 
 def check_fits(name: str, plan: MemoryPlan, *, quantization: str | None, device: str) -> MemoryPlan:
-    """A plan with no more tokens at once than fit.
+    """The plan with no more tokens than fit.
 
-    Raises: LLMError with advice if not even the smallest batch fits.
+    Raises: LLMError with advice if the smallest batch does not fit.
     """
     plan = plan.shrunk()
     if plan.fits:
@@ -116,7 +120,7 @@ def check_fits(name: str, plan: MemoryPlan, *, quantization: str | None, device:
 
 
 def count_parameters(config: Any) -> tuple[int, int]:
-    """Parameters in the linear layers that are quantised (all but the output layer), and others."""
+    """Numbers of parameters: in linear layers that nf4 quantises (not the output layer), others."""
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]
     head = model.get_output_embeddings()
@@ -129,7 +133,7 @@ def count_parameters(config: Any) -> tuple[int, int]:
 
 
 def free_memory(device: str) -> int:
-    """Bytes that a process can still have: of the GPU, or of the machine and its container."""
+    """Free bytes on the GPU, or on this machine within the limit of its container."""
     if device.startswith("cuda"):
         return int(torch.cuda.mem_get_info(device)[0])
     free = int(psutil.virtual_memory().available)
@@ -138,40 +142,48 @@ def free_memory(device: str) -> int:
         if limit != "max":
             used = int((CGROUP / "memory.current").read_text())
             stat = dict(line.split() for line in (CGROUP / "memory.stat").read_text().splitlines())
-            used -= int(stat.get("inactive_file", 0))  # file pages that make way
+            used -= int(
+                stat.get("inactive_file", 0)
+            )  # cached file pages, which the system can drop
             free = min(free, int(limit) - used)
-    except (OSError, ValueError):  # no container, or one of another kind
+    except (OSError, ValueError):  # no container, or not cgroup v2
         pass
     return max(free, 0)
 
 
 def out_of_memory(error: Exception) -> bool:
+    """Whether an error means that memory ran out, on a GPU or a CPU."""
     if isinstance(error, torch.OutOfMemoryError):
         return True
     return any(words in str(error) for words in NO_MEMORY)
 
 
 def gigabytes(size: float) -> str:
+    """Bytes as text: 1.2 GB, or 34 MB."""
     return f"{size / 1e9:.1f} GB" if size >= 5e7 else f"{size / 1e6:.0f} MB"
 
 
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
-_TRIM = getattr(_LIBC, "malloc_trim", None)  # glibc has both, others may not
+_TRIM = getattr(_LIBC, "malloc_trim", None)  # glibc has both, other C libraries may not
 _MALLOPT = getattr(_LIBC, "mallopt", None)
 
 
-def keep_freed() -> None:
-    """Let what each layer frees wait for the next, for this process: glibc would return pieces of
-    megabytes at once and fetch them again, page by page (measured: 5 to 9 % of an answer's time).
+def keep_freed_memory() -> None:
+    """Let this process keep the memory that each layer frees, for the next layer.
+
+    glibc returns blocks of megabytes to the system at once and fetches them again page by page,
+    which takes 5 to 9 % of the time of an answer (measured).
     """
     if _MALLOPT is not None:
         trim_threshold, mmap_threshold = -1, -3  # malloc.h
-        _MALLOPT(mmap_threshold, 32 * 2**20)  # the most that it takes
+        _MALLOPT(mmap_threshold, 32 * 2**20)  # the largest value that glibc takes
         _MALLOPT(trim_threshold, 2**30)
 
 
-def give_back() -> None:
-    """Hand freed memory of this process back to the system: its allocator keeps what lies between
-    what is in use, as a cache leaves it that grows and shrinks."""
+def return_freed_memory() -> None:
+    """Return freed memory of this process to the system.
+
+    A cache that grows and shrinks leaves free blocks between used ones, which glibc keeps.
+    """
     if _TRIM is not None:
         _TRIM(0)

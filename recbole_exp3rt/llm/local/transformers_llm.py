@@ -29,10 +29,10 @@ from recbole_exp3rt.llm.local.engine import Engine
 from recbole_exp3rt.llm.local.memory import (
     MemoryPlan,
     check_fits,
-    give_back,
-    keep_freed,
+    keep_freed_memory,
     out_of_memory,
     plan_memory,
+    return_freed_memory,
 )
 from recbole_exp3rt.llm.local.packed_weights import pack
 from recbole_exp3rt.llm.local.smollm2 import FOLDER, WHEEL, smollm2_folder
@@ -128,8 +128,8 @@ def load_model(
     model.eval()  # type: ignore[no-untyped-call]
     if device == "cpu":
         pack(model)
-        give_back()
-        keep_freed()
+        return_freed_memory()
+        keep_freed_memory()
     return Loaded(model, tokenizer, identity, plan, rows)
 
 
@@ -163,6 +163,7 @@ def loading(name: str) -> Iterator[None]:
 
 
 def not_loaded(name: str, error: Exception) -> LLMError:
+    """The error for a model that cannot be loaded, in one line with advice."""
     said = one_line(error)
     if out_of_memory(error):
         return LLMError(f"model {name!r} cannot be loaded ({said}): free some memory")
@@ -248,6 +249,7 @@ def folder_digest(folder: Path) -> str:
 
 
 def one_line(error: Exception) -> str:
+    """The first line of a message, without its full stop."""
     if isinstance(error, UnpicklingError):  # torch advises to read it all the same
         return "its weights are a pickle that can run code; take safetensors"
     lines = str(error).strip().splitlines()
@@ -310,6 +312,7 @@ class TransformersLLM:
         self.max_context = min(max_context or made_for, made_for)
 
     def count_tokens(self, text: str) -> int:
+        """Tokens of `text`, without special tokens."""
         return self.chat.count_tokens(text)
 
     def generate(self, requests: Sequence[Request]) -> Iterator[tuple[int, Answer]]:

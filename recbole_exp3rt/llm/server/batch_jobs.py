@@ -1,8 +1,8 @@
-"""Batches under way, noted on disk, so that a run that is started again finds its own.
+"""Notes on disk of batches in progress, so that a run that is started again finds them.
 
-A note is written before a batch is created: it holds the mark that the batch will carry. One
-killed between the two finds the batch by that mark, or knows that there is none. What stands here
-holds keys of questions and names of files, no text and no secret.
+A note is written before its batch is created, with a mark that the batch will carry. A run that was
+killed between the two finds the batch by its mark, or knows that there is none. A note holds keys
+of requests and names of files, no text and no secret.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ class Jobs:
             raise self.unusable(error) from error
 
     def all(self) -> list[Job]:
+        """The notes of all batches. Raises: UsageError for a file that is no note."""
         found = []
         for path in sorted(self.folder.glob("*.json")):
             try:
@@ -71,6 +72,7 @@ class Jobs:
             raise self.unusable(error) from error
 
     def drop(self, job: Job) -> None:
+        """Delete the note of a batch. Raises: UsageError."""
         try:
             self._path(job).unlink(missing_ok=True)
         except OSError as error:
@@ -96,6 +98,7 @@ class Jobs:
         return self.folder / f"{job.mark}.json"
 
     def unusable(self, error: OSError) -> UsageError:
+        """The error for a folder that cannot be read or written."""
         return UsageError(
             f"batch_dir={self.folder} cannot be used ({error.strerror or error}): make room, or "
             "name another folder"

@@ -60,6 +60,8 @@ class Batch:
 
 
 class BatchRoute:
+    """The Batch routes of one server: upload, create, find, look, download, read."""
+
     def __init__(self, server: Server, chat: ChatRoute, jobs: Jobs) -> None:
         self.server = server
         self.chat = chat
@@ -153,14 +155,14 @@ class BatchRoute:
         client, identity = self.server.client, job.batch
 
         async def once() -> Batch:
-            said = await client.batches.retrieve(identity)
-            errors = (said.errors.data if said.errors else None) or []
-            files = tuple(filter(None, (said.output_file_id, said.error_file_id)))
-            counts = said.request_counts
-            if said.status == "completed" and not files and counts and counts.total:
+            response = await client.batches.retrieve(identity)
+            errors = (response.errors.data if response.errors else None) or []
+            files = tuple(filter(None, (response.output_file_id, response.error_file_id)))
+            counts = response.request_counts
+            if response.status == "completed" and not files and counts and counts.total:
                 raise NoAnswer("the batch has ended, its answers are not there yet")
             return Batch(
-                status=_text(said.status),
+                status=_text(response.status),
                 files=files,
                 reason=self.server.words(errors[0].message) if errors else "no reason is told",
                 code=str(errors[0].code) if errors else "",
@@ -192,15 +194,15 @@ class BatchRoute:
         with path.open("rb") as lines:
             while line := lines.readline(MOST_BYTES):
                 try:
-                    said = self.server.parsed(line)
-                    key = str(said["custom_id"])
+                    entry = self.server.parsed(line)
+                    key = str(entry["custom_id"])
                     if key in asked:
-                        yield key, self._answer(said, asked[key])
+                        yield key, self._answer(entry, asked[key])
                 except GARBLED:
                     continue  # also the pieces of a line that is too long
 
-    def _answer(self, said: Any, request: Request) -> Answer | Again:
-        response, error = said.get("response") or {}, said.get("error")
+    def _answer(self, entry: Any, request: Request) -> Answer | Again:
+        response, error = entry.get("response") or {}, entry.get("error")
         status, body = response.get("status_code"), response.get("body") or {}
         if status == 200:
             try:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 
 from recbole_exp3rt.llm.base import Message
-from recbole_exp3rt.text import whole
+from recbole_exp3rt.text import without_surrogates
 
 # <|im_end|>, <｜User｜>, <s>, </s>, <start_of_turn>, <file_sep>, <<SYS>>, [INST], [/TOOL_RESULTS],
 # [|endofturn|], [gMASK], <[BOS_never_used]>.
@@ -30,5 +30,6 @@ def guarded(content: str) -> str:
 def plain_messages(messages: Sequence[Message]) -> list[dict[str, str]]:
     """The messages as a server takes them."""
     return [
-        {"role": message.role, "content": guarded(whole(message.content))} for message in messages
+        {"role": message.role, "content": guarded(without_surrogates(message.content))}
+        for message in messages
     ]

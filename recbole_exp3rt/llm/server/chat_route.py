@@ -35,7 +35,7 @@ class ChatRoute:
     async def answer(self, request: Request) -> Completion:
         """Raises: NoAnswer, also for a refusal."""
         return await self._ask(
-            lambda: self.question(request), lambda said: self.read(said, request)
+            lambda: self.question(request), lambda response: self.read(response, request)
         )
 
     async def _ask(self, question: Callable[[], dict[str, Any]], read: Read[T]) -> T:
@@ -75,39 +75,41 @@ class ChatRoute:
             known["max_completion_tokens"] = length
         return {"model": self.model, **known}
 
-    def learns(self, said: str, asked: Mapping[str, Any]) -> bool:
+    def learns(self, refusal: str, asked: Mapping[str, Any]) -> bool:
         """Whether a refusal in these words names a key of `asked` that can be left out, or be
         smaller."""
-        if "max_tokens" in asked and "max_completion_tokens" in said:
+        if "max_tokens" in asked and "max_completion_tokens" in refusal:
             new = {"max_tokens"}
         else:
-            new = {key for key in OPTIONAL if key in said and key in asked}
+            new = {key for key in OPTIONAL if key in refusal and key in asked}
         self.server.refused |= new
-        return bool(new) or ("logprobs" in said and self._asks_fewer(said, asked))
+        return bool(new) or ("logprobs" in refusal and self._asks_fewer(refusal, asked))
 
-    def _asks_fewer(self, said: str, asked: Mapping[str, Any]) -> bool:
+    def _asks_fewer(self, refusal: str, asked: Mapping[str, Any]) -> bool:
         """Whether the server may take fewer likeliest tokens than were `asked` for: as many as it
         says that it allows, or fewer step by step. It is kept for the run."""
-        allowed = fewer_than(asked["top_logprobs"], said) if "top_logprobs" in asked else None
+        allowed = fewer_than(asked["top_logprobs"], refusal) if "top_logprobs" in asked else None
         if allowed is None:
             return False
         self.server.top = min(self.server.top, allowed)
         return True
 
-    def read(self, said: Any, request: Request) -> Completion:
+    def read(self, response: Any, request: Request) -> Completion:
         """What an answer to `question(request)` says.
 
         Raises: NoAnswer for a refusal; Empty; KeyError, TypeError, ValueError for another form.
         """
-        choice = said["choices"][0]
+        choice = response["choices"][0]
         message = choice["message"]
-        usage = said.get("usage")
-        told = usage if isinstance(usage, dict) else {}
-        prompt, new = (tokens_in(told.get(f"{kind}_tokens")) for kind in ("prompt", "completion"))
+        usage = response.get("usage")
+        reported = usage if isinstance(usage, dict) else {}
+        prompt, new = (
+            tokens_in(reported.get(f"{kind}_tokens")) for kind in ("prompt", "completion")
+        )
         if message.get("refusal") or choice.get("finish_reason") == "content_filter":
             raise NoAnswer("the model refused to answer", prompt, new)
         cut = choice.get("finish_reason") == "length"
-        text = said_in(message)
+        text = message_text(message)
         parted = part(text)
         if not (parted.answer or "").strip() and not (cut and parted.thought):
             raise Empty(prompt, new, RAISE if cut else "")
@@ -146,7 +148,9 @@ class ChatRoute:
         Raises: NoAnswer.
         """
         body: dict[str, Any] = {"messages": [{"role": "user", "content": "Say 1."}]}
-        return await self._ask(lambda: self._body(body, NAMING), lambda said: str(said["model"]))
+        return await self._ask(
+            lambda: self._body(body, NAMING), lambda response: str(response["model"])
+        )
 
     async def tells_top(self) -> bool:
         """Whether the server reports the likeliest tokens. Asks for one token, and with fewer and
@@ -162,8 +166,8 @@ class ChatRoute:
                 1,
             )
 
-        def read(said: Any) -> bool:
-            steps = read_steps(said["choices"][0])
+        def read(response: Any) -> bool:
+            steps = read_steps(response["choices"][0])
             return bool(steps) and len(steps[0].top) > 1
 
         while True:
@@ -174,12 +178,12 @@ class ChatRoute:
                     return False
 
 
-def fewer_than(asked: int, said: str) -> int | None:
+def fewer_than(asked: int, refusal: str) -> int | None:
     """How many likeliest tokens a server allows that refused `asked` in these words: the largest
     smaller number in them, else the next step down; None: it allows none."""
-    numbers = map(int, re.findall(r"(?<![\w.])(?<![A-Za-z]-)\d{1,4}(?!\w|\.\d)", said))
-    told = [number for number in numbers if FEWER[-1] <= number < asked]
-    return max(told) if told else next((fewer for fewer in FEWER if fewer < asked), None)
+    numbers = map(int, re.findall(r"(?<![\w.])(?<![A-Za-z]-)\d{1,4}(?!\w|\.\d)", refusal))
+    reported = [number for number in numbers if FEWER[-1] <= number < asked]
+    return max(reported) if reported else next((fewer for fewer in FEWER if fewer < asked), None)
 
 
 def _stops(request: Request) -> list[str]:
@@ -188,7 +192,7 @@ def _stops(request: Request) -> list[str]:
     return [stop for stop in request.stop if not readout or stop not in readout.cue]
 
 
-def said_in(message: Any) -> str:
+def message_text(message: Any) -> str:
     """All that a message says, with what a server tells of the thought apart from the answer.
 
     `reasoning_content` (DeepSeek, SGLang, llama.cpp), `reasoning` (vLLM, Ollama), or parts of the

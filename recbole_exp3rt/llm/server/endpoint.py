@@ -1,7 +1,7 @@
-"""One server behind one base URL: a question is put until it is answered, or cannot be.
+"""One server behind one base URL: retries, waiting times, time-outs, and the meaning of errors.
 
-Retries, waiting, time-outs and what an error means stand here. What it does not know: prompts,
-labels, or that there are other servers. No key is in any message, and no URL's user and password.
+A request is sent again until it is answered, or cannot be. Knows nothing of prompts, labels or
+other servers. No message holds a key, or the user and password of a URL.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from recbole_exp3rt.llm.base import Completion, Failure, LLMError
 from recbole_exp3rt.llm.server.http_client import TooLarge, client_of
 from recbole_exp3rt.llm.server.rate_limit import Limits
 from recbole_exp3rt.llm.server.urls import bare, secrets_of, wrong_with
-from recbole_exp3rt.text import whole
+from recbole_exp3rt.text import without_surrogates
 
 T = TypeVar("T")
 Read = Callable[[Any], T]
@@ -59,12 +59,14 @@ class Unsupported(NoAnswer):
 
 
 class Garbled(ValueError):
-    """A body that does not hold what was asked for: it is asked for again."""
+    """A body of another form than expected: the request is sent again."""
 
 
 class Empty(Garbled):
-    """Nothing was said. That may be the model's last word, so it is asked again but twice. Its
-    tokens are paid."""
+    """An empty answer. It may be what the model means, so the request is sent again only twice.
+
+    Its tokens are paid.
+    """
 
     def __init__(self, prompt_tokens: int = 0, new_tokens: int = 0, why: str = "") -> None:
         super().__init__(f"the answer is empty{why}")
@@ -73,7 +75,7 @@ class Empty(Garbled):
 
 
 def paid(answer: T, prompt_tokens: int, new_tokens: int) -> T:
-    """The answer with what was paid before it was had."""
+    """The answer, with the tokens of the tries before it added."""
     if not isinstance(answer, (Completion, Failure)) or not (prompt_tokens or new_tokens):
         return answer
     prompt, new = answer.prompt_tokens + prompt_tokens, answer.new_tokens + new_tokens
@@ -87,12 +89,11 @@ def _with(failed: NoAnswer, prompt_tokens: int, new_tokens: int) -> NoAnswer:
 
 
 class Server:
-    """An OpenAI-compatible server. `retries` counts how often a question was put again.
+    """An OpenAI-compatible server. `retries` counts requests that were sent again.
 
-    `limits` say how fast it is asked; what is asked again takes its turn as well.
-    `refused` are the fields of a body that it does not take, as those found out who sent them.
-    `mended` counts answers with half a character (a lone surrogate) or a byte that is no UTF-8 in
-    them: U+FFFD takes its place.
+    `limits` bound how fast requests are sent, also when they are sent again. `refused` are the
+    fields of a body that the server has refused. `mended` counts answers with a lone surrogate or
+    a byte that is no UTF-8: U+FFFD takes its place.
 
     Raises: LLMError if the openai client is not installed, or the URL cannot be one.
     """
@@ -226,24 +227,24 @@ class Server:
     async def _once(self, path: str, body: Mapping[str, Any] | None) -> Any:
         url = self.root + path if path.startswith("/") else f"{self.url}/{path}"
         if body is None:
-            said = await self.client.get(url, cast_to=bytes)
+            content = await self.client.get(url, cast_to=bytes)
         else:
             if self.limits and (pause := self.limits.delay(body)) > 0:
                 await asyncio.sleep(pause)
-            said = await self.client.post(url, cast_to=bytes, body=dict(body))
-        return self.parsed(said)
+            content = await self.client.post(url, cast_to=bytes, body=dict(body))
+        return self.parsed(content)
 
-    def parsed(self, said: bytes) -> Any:
+    def parsed(self, content: bytes) -> Any:
         """JSON of others. Raises: ValueError, RecursionError if it is none."""
         try:
-            found = json.loads(said)
+            found = json.loads(content)
         except UnicodeDecodeError:
-            found = json.loads(said.decode(errors="replace"))
+            found = json.loads(content.decode(errors="replace"))
             self.mended += 1
-        if b"\\ud" not in said.lower():
+        if b"\\ud" not in content.lower():
             return found
         text = json.dumps(found, ensure_ascii=False)
-        if (mended := whole(text)) == text:
+        if (mended := without_surrogates(text)) == text:
             return found
         self.mended += 1
         return json.loads(mended)
@@ -259,7 +260,7 @@ class Server:
 
     def _final(self, path: str, error: Any) -> Exception:
         """What an answer that will not change means."""
-        status, said = error.status_code, self._scrubbed(error)
+        status, message = error.status_code, self._scrubbed(error)
         if status in (401, 403):
             return LLMError(
                 f"{self.name} refuses the key ({status}): set api_key_env to the name of the "
@@ -268,13 +269,13 @@ class Server:
         if status == 429:
             return LLMError(f"{self.name}: the account's quota is used up (429)")
         if status in (404, 405, 501):
-            return Unsupported(f"{self.name} has no {path} ({status}): {said}")
-        low = said.lower()
+            return Unsupported(f"{self.name} has no {path} ({status}): {message}")
+        low = message.lower()
         if "context" in low and ("length" in low or "size" in low or "maximum" in low):
-            return NoAnswer(f"over the server's context: {said}")
+            return NoAnswer(f"over the server's context: {message}")
         if "content_filter" in low or "content management" in low:
             return NoAnswer("refused by the server's content filter")
-        return Unsupported(f"the server refuses the request ({status}): {said}")
+        return Unsupported(f"the server refuses the request ({status}): {message}")
 
     def _scrubbed(self, error: Any) -> str:
         body = error.body
@@ -284,8 +285,8 @@ class Server:
     def words(self, body: Any, code: object = None) -> str:
         """The server's own words in one short line, without the key."""
         inner = body.get("error", body) if isinstance(body, Mapping) else body
-        said = inner.get("message", inner) if isinstance(inner, Mapping) else inner
-        line = plain(" ".join(str(said)[:MOST_WORDS].split()))
+        message = inner.get("message", inner) if isinstance(inner, Mapping) else inner
+        line = plain(" ".join(str(message)[:MOST_WORDS].split()))
         if code and str(code) not in line:
             line = f"{plain(code)[:40]}: {line}"
         for secret in self._secrets:

@@ -181,14 +181,14 @@ class OpenAIBatch(OpenAIHTTP):
         self, job: Job, batch: Batch, wanted: Mapping[str, Request]
     ) -> Iterator[tuple[str, Answer | Again]]:
         """What the batch says of each key of `wanted`: each once."""
-        told: set[str] = set()
+        seen: set[str] = set()
         for file in batch.files:
             path = self.jobs.folder / f".{job.mark}.{uuid.uuid4().hex[:8]}.answers"
             try:
                 self._wait(self.route.download(file, path))
                 for key, answer in self.route.read(path, wanted):
-                    if key not in told:
-                        told.add(key)
+                    if key not in seen:
+                        seen.add(key)
                         yield key, answer
             except Unsupported:
                 continue  # the file is gone: its questions are open
@@ -199,7 +199,7 @@ class OpenAIBatch(OpenAIHTTP):
                 ) from None
             finally:
                 path.unlink(missing_ok=True)
-        for key in wanted.keys() - told:
+        for key in wanted.keys() - seen:
             if batch.status in ("failed", "cancelled"):
                 how = "was cancelled" if batch.status == "cancelled" else f"failed: {batch.reason}"
                 yield key, Failure(f"the batch {how}")

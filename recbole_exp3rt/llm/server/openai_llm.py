@@ -1,8 +1,8 @@
 """A model behind one or several OpenAI-compatible servers: OpenAI, vLLM, SGLang, llama.cpp, Ollama.
 
-The iterator is plain; an event loop in a thread of its own asks, so that a consumer that stops
-early stops the requests in flight. What it does not know: how a kind of server is asked
-(`token_route.py`, `chat_route.py`), or when a question is put again (`http_server.py`).
+Requests are sent by an event loop in a thread of its own; a consumer that stops early cancels the
+requests in progress. How a kind of server is asked: `token_route.py` and `chat_route.py`; retries:
+`endpoint.py`.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from typing import Any, TypeVar
 from recbole_exp3rt.llm.base import Answer, Failure, LLMError, Readout, Request
 from recbole_exp3rt.llm.server.chat_route import ChatRoute
 from recbole_exp3rt.llm.server.endpoint import OPENAI, NoAnswer, Server, Unreachable, Unsupported
-from recbole_exp3rt.llm.server.prefix_affinity import Lanes
+from recbole_exp3rt.llm.server.prefix_affinity import Queues
 from recbole_exp3rt.llm.server.rate_limit import Limits
 from recbole_exp3rt.llm.server.token_route import TokenRoute
 from recbole_exp3rt.llm.server.token_servers import token_server
 from recbole_exp3rt.llm.thoughts import thinking
-from recbole_exp3rt.text import whole
+from recbole_exp3rt.text import without_surrogates
 
 T = TypeVar("T")
 PREFIX = "openai:"  # how such a model is named in the settings
@@ -43,7 +43,7 @@ class HTTPOptions:
 
     base_url: tuple[str, ...] = ()  # none: OpenAI's
     api_key_env: str = "OPENAI_API_KEY"
-    concurrency: int = 8  # requests under way at each server
+    concurrency: int = 8  # requests in progress at each server
     request_timeout: float = 600.0  # seconds
     max_retries: int = 6
     readout: str = "auto"
@@ -61,7 +61,7 @@ class Served:
 
     route: TokenRoute | ChatRoute
     revision: str
-    slots: int  # requests under way at once
+    slots: int  # requests in progress at once
 
 
 class OpenAIHTTP:
@@ -119,7 +119,7 @@ class OpenAIHTTP:
 
     @property
     def mended(self) -> int:
-        """Answers in which U+FFFD stands for what is no character."""
+        """Answers with U+FFFD in the place of invalid characters."""
         return sum(server.mended for server in self.servers)
 
     # --- the protocol
@@ -168,7 +168,7 @@ class OpenAIHTTP:
         """The routes, None for the dead. Raises: LLMError if all are dead."""
         routes = [one.route if one and not one.route.server.dead else None for one in self._served]
         if not any(routes):
-            raise self._nobody()
+            raise self._no_server()
         return routes
 
     async def _look_again(self) -> None:
@@ -191,9 +191,9 @@ class OpenAIHTTP:
         dead = [one for one in self._served if one and one.route.server.dead]
         looks = (asyncio.wait_for(look(one), LOOK) for one in dead)
         found = await asyncio.gather(*looks, return_exceptions=True)
-        said = [error for error in found if isinstance(error, LLMError)]
-        if said and all(one is None or one.route.server.dead for one in self._served):
-            raise said[0]
+        errors = [error for error in found if isinstance(error, LLMError)]
+        if errors and all(one is None or one.route.server.dead for one in self._served):
+            raise errors[0]
 
     async def _answer_all(
         self,
@@ -205,9 +205,9 @@ class OpenAIHTTP:
             await self._look_again()
             routes = self._alive()
             slots = [asyncio.Semaphore(one.slots if one else 1) for one in self._served]
-            lanes = Lanes.of(texts, [route is not None for route in routes])
+            queues = Queues.of(texts, [route is not None for route in routes])
             workers = [
-                asyncio.ensure_future(self._work(k, requests, lanes, slots, put))
+                asyncio.ensure_future(self._work(k, requests, queues, slots, put))
                 for k, route in enumerate(routes)
                 if route
                 for _ in range(min(self.options.concurrency, len(requests)))
@@ -224,12 +224,12 @@ class OpenAIHTTP:
         self,
         k: int,
         requests: Sequence[Request],
-        lanes: Lanes,
+        queues: Queues,
         slots: Sequence[asyncio.Semaphore],
         put: Callable[[tuple[int, Answer] | Exception], None],
     ) -> None:
         """Answer what waits for server `k`, one request after another; if it dies, go elsewhere."""
-        while (position := lanes.next(k)) is not None:
+        while (position := queues.next(k)) is not None:
             served = self._served[k]
             assert served is not None
             try:
@@ -238,12 +238,12 @@ class OpenAIHTTP:
                 put((position, answer))
             except Unreachable:
                 served.route.server.dead = True
-                lanes.give_back(k, position)
+                queues.requeue(k, position)
                 k = next(j for j, other in enumerate(self._alive()) if other)
             except NoAnswer as error:
                 put((position, Failure(str(error), error.prompt_tokens, error.new_tokens)))
 
-    def _nobody(self) -> LLMError:
+    def _no_server(self) -> LLMError:
         names = ", ".join(server.name for server in self.servers)
         return LLMError(f"no server answers at {names}: start it, or check base_url")
 
@@ -263,7 +263,7 @@ class OpenAIHTTP:
         """What each server serves; None where nobody answers."""
         found = await asyncio.gather(*map(self._kind, self.servers))
         if not any(found):
-            raise self._nobody()
+            raise self._no_server()
         wanted = self.ways if self.options.readout == "auto" else (self.options.readout,)
         for readout in wanted:
             routes = [
@@ -288,8 +288,8 @@ class OpenAIHTTP:
         Raises: LLMError if the server lists other models only.
         """
 
-        def read(said: Any) -> list[dict[str, Any]]:
-            return [dict(entry) for entry in said["data"]]
+        def read(response: Any) -> list[dict[str, Any]]:
+            return [dict(entry) for entry in response["data"]]
 
         try:
             entries = await server.ask("models", None, read, max_retries=max_retries)
@@ -335,7 +335,7 @@ class OpenAIHTTP:
         self, route: TokenRoute | ChatRoute, owner: str, entry: dict[str, Any]
     ) -> Served:
         server, slots = route.server, self.options.concurrency
-        props = await self._told(server, "/props") if owner == "llamacpp" else {}
+        props = await self._info(server, "/props") if owner == "llamacpp" else {}
         if isinstance(total := props.get("total_slots"), int):
             slots = min(slots, total)  # more would push what was read out of the slots' caches
         revision = await self._revision(server, owner, entry, props)
@@ -348,7 +348,7 @@ class OpenAIHTTP:
     ) -> str:
         """What tells the served model from others of its name."""
         if owner == "llamacpp":
-            adapters = await self._told(server, "/lora-adapters")
+            adapters = await self._info(server, "/lora-adapters")
             meta = entry.get("meta") or {}
             size = [meta.get(name) for name in ("n_params", "size", "ftype", "n_vocab")]
             about = [size, props.get("chat_template"), str(adapters)]
@@ -357,17 +357,19 @@ class OpenAIHTTP:
             root, parent = entry.get("root"), entry.get("parent")
             return "+".join(_base(str(name)) for name in (root or self.model, parent) if name)
         if owner == "library":  # Ollama
-            tags = await self._told(server, "/api/tags")
+            tags = await self._info(server, "/api/tags")
             names = (self.model, f"{self.model}:latest")
             digests = [m.get("digest") for m in tags.get("models", ()) if m.get("name") in names]
             return str(digests[0])[:12] if digests and digests[0] else "ollama"
         return await self._answering(server)
 
-    async def _told(self, server: Server, path: str) -> dict[str, Any]:
+    async def _info(self, server: Server, path: str) -> dict[str, Any]:
         """A route that tells about the model; nothing where it is closed."""
         try:
             return await server.ask(
-                path, None, lambda said: said if isinstance(said, dict) else {"": said}
+                path,
+                None,
+                lambda response: response if isinstance(response, dict) else {"": response},
             )
         except NoAnswer:
             return {}
@@ -382,7 +384,7 @@ class OpenAIHTTP:
 
 def bytes_by_three(text: str) -> int:
     """Tokens of a text where no tokenizer is at hand: more than nearly any has."""
-    return math.ceil(len(whole(text).encode()) / 3)
+    return math.ceil(len(without_surrogates(text).encode()) / 3)
 
 
 def _base(name: str) -> str:

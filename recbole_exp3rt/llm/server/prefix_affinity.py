@@ -1,6 +1,6 @@
-"""Which server gets which requests: what begins alike stays together, so that it is read once.
+"""Prefix affinity: requests with a common prefix go to the same server, whose cache has it.
 
-Pure. A prefix cache answers for the start of a prompt that the same server has read before.
+Pure: texts in, positions out.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from recbole_exp3rt.text import whole
+from recbole_exp3rt.text import without_surrogates
 
-Family = list[int]  # positions of requests, in the order of their texts
+Group = list[int]  # positions of requests with a common prefix, sorted by text
 
 
-def common_start(one: str, other: str) -> str:
-    """What both texts begin with."""
+def common_prefix(one: str, other: str) -> str:
+    """The text that both begin with."""
     alike, unlike = 0, min(len(one), len(other)) + 1
     while unlike - alike > 1:  # comparing slices is what Python does fast
         middle = (alike + unlike) // 2
@@ -28,19 +28,19 @@ def common_start(one: str, other: str) -> str:
     return one[:alike]
 
 
-def families(texts: Sequence[str]) -> list[Family]:
-    """Positions of texts, grouped by their beginnings, all in the order of the texts.
+def prefix_groups(texts: Sequence[str]) -> list[Group]:
+    """Positions of texts, grouped by their prefixes, in sorted order.
 
-    Neighbours belong together if they share a quarter of what is theirs beyond the words that
-    all texts begin with: the requests of one user, whose profile comes first.
+    Neighbours are in one group if they share a quarter of the text after the words that all texts
+    begin with: the requests of one user, whose profile comes first.
     """
     order = sorted(range(len(texts)), key=lambda k: texts[k])
     if not order:
         return []
-    everywhere = len(common_start(texts[order[0]], texts[order[-1]]))
-    found: list[Family] = [[order[0]]]
+    everywhere = len(common_prefix(texts[order[0]], texts[order[-1]]))
+    found: list[Group] = [[order[0]]]
     for one, other in pairwise(order):
-        shared = len(common_start(texts[one], texts[other])) - everywhere
+        shared = len(common_prefix(texts[one], texts[other])) - everywhere
         if 4 * shared >= len(texts[other]) - everywhere:
             found[-1].append(other)
         else:
@@ -48,30 +48,33 @@ def families(texts: Sequence[str]) -> list[Family]:
     return found
 
 
-def home(texts: Sequence[str], family: Family, servers: int) -> int:
-    """The server of a family: the same one for the same beginning, whatever else is asked."""
-    start = common_start(texts[family[0]], texts[family[-1]])
-    return int(hashlib.sha256(whole(start).encode()).hexdigest()[:8], 16) % servers
+def server_of(texts: Sequence[str], group: Group, servers: int) -> int:
+    """The server of a group, by a hash of its prefix: other requests do not change it."""
+    prefix = common_prefix(texts[group[0]], texts[group[-1]])
+    return int(hashlib.sha256(without_surrogates(prefix).encode()).hexdigest()[:8], 16) % servers
 
 
 @dataclass
-class Lanes:
-    """Requests waiting at each server. One that has nothing left takes a family of another."""
+class Queues:
+    """Waiting requests of each server; a server with none left takes a group of another.
 
-    waiting: list[deque[Family]]
+    `waiting` [servers] holds groups, `current` [servers] the rest of the group in progress.
+    """
+
+    waiting: list[deque[Group]]
     current: list[deque[int]] = field(default_factory=list)
 
     @classmethod
-    def of(cls, texts: Sequence[str], servers: Sequence[bool]) -> Lanes:
-        """`servers` says of each server whether it is up."""
+    def of(cls, texts: Sequence[str], servers: Sequence[bool]) -> Queues:
+        """Queues for `texts`; `servers` says for each server whether it is up."""
         up = [k for k, alive in enumerate(servers) if alive]
-        lanes = cls([deque() for _ in servers], [deque() for _ in servers])
-        for family in families(texts):
-            lanes.waiting[up[home(texts, family, len(up))]].append(family)
-        return lanes
+        queues = cls([deque() for _ in servers], [deque() for _ in servers])
+        for group in prefix_groups(texts):
+            queues.waiting[up[server_of(texts, group, len(up))]].append(group)
+        return queues
 
     def next(self, server: int) -> int | None:
-        """The next request for `server`; None if nothing waits anywhere."""
+        """The next request for `server`; None if no request waits at any server."""
         if not self.current[server]:
             longest = max(self.waiting, key=len)
             if self.waiting[server]:
@@ -80,10 +83,12 @@ class Lanes:
                 self.current[server].extend(longest.pop())
         if self.current[server]:
             return self.current[server].popleft()
-        busy = max(self.current, key=len)  # only begun families are left: better apart than idle
+        busy = max(
+            self.current, key=len
+        )  # only groups in progress are left: splitting one is better than idling
         return busy.pop() if busy else None
 
-    def give_back(self, server: int, position: int) -> None:
-        """`server` is dead: what it had goes to the others."""
+    def requeue(self, server: int, position: int) -> None:
+        """`server` is dead: its request `position` and its group wait for the others."""
         self.waiting[server].appendleft([position, *self.current[server]])
         self.current[server].clear()

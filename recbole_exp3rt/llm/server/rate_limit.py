@@ -1,4 +1,4 @@
-"""How fast a server is asked: questions and tokens a minute, spread evenly."""
+"""Rate limits: requests and tokens a minute, spread evenly."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class Pace:
         self._free = -math.inf  # when the next may pass
 
     def delay(self, amount: float) -> float:
-        """Seconds to wait before `amount` units may pass; their turn is taken."""
+        """Seconds to wait before `amount` units may pass; their time is reserved."""
         now = self._clock()
-        turn = max(now, self._free)
-        self._free = turn + 60.0 * amount / self.per_minute
-        return turn - now
+        start = max(now, self._free)
+        self._free = start + 60.0 * amount / self.per_minute
+        return start - now
 
 
 class Limits:
@@ -44,7 +44,7 @@ class Limits:
         self._tokens = Pace(tokens_per_minute, clock) if tokens_per_minute else None
 
     def delay(self, body: Mapping[str, Any]) -> float:
-        """Seconds until a request with this body may be sent; its turn is taken."""
+        """Seconds until a request with this body may be sent; its time is reserved."""
         delays = [0.0]
         if self._requests:
             delays.append(self._requests.delay(1))
@@ -59,6 +59,6 @@ def most_tokens(body: Mapping[str, Any]) -> int:
     Four bytes a token, and as many new ones as are allowed: how OpenAI says that it counts.
     """
     sampling = body.get("sampling_params")
-    said = {**sampling, **body} if isinstance(sampling, Mapping) else body
-    new = max((int(said[name]) for name in LENGTHS if name in said), default=0)
+    fields = {**sampling, **body} if isinstance(sampling, Mapping) else body
+    new = max((int(fields[name]) for name in LENGTHS if name in fields), default=0)
     return math.ceil(len(json.dumps(body, ensure_ascii=False).encode()) / 4) + new

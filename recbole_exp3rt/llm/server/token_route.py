@@ -17,7 +17,7 @@ from recbole_exp3rt.llm.local.chat_template import forced
 from recbole_exp3rt.llm.server.chat_messages import plain_messages
 from recbole_exp3rt.llm.server.endpoint import NoAnswer, Server
 from recbole_exp3rt.llm.thoughts import answering, opened_by
-from recbole_exp3rt.text import whole
+from recbole_exp3rt.text import without_surrogates
 
 Tokens = tuple[int, ...]
 
@@ -74,18 +74,23 @@ class TokenRoute:
         """Raises: NoAnswer."""
         start = self.answering + request.prefill if forced(request) else ""
         prompt = await self.speaks.chat_tokens(plain_messages(request.messages), start)
-        said = Completion("", finish="length", prompt_tokens=len(prompt))
+        completion = Completion("", finish="length", prompt_tokens=len(prompt))
         if request.max_new_tokens:
-            said = await self.speaks.complete(prompt, request)
+            completion = await self.speaks.complete(prompt, request)
         if request.readout is None:
-            return said if forced(request) else replace(said, text=self.opened + said.text)
-        text = said.text.rstrip()
+            return (
+                completion
+                if forced(request)
+                else replace(completion, text=self.opened + completion.text)
+            )
+        text = completion.text.rstrip()
         context = prompt + (await self.encode(text) if text else ())
         logp = await self.score(context, request.readout)
-        return replace(said, label_logp=logp)
+        return replace(completion, label_logp=logp)
 
     async def count(self, text: str) -> int:
-        return len(await self.speaks.text_tokens(whole(text))) if text else 0
+        """Number of tokens of a text. Raises: NoAnswer."""
+        return len(await self.speaks.text_tokens(without_surrogates(text))) if text else 0
 
     async def encode(self, text: str) -> Tokens:
         """Tokens of a text that continues another."""

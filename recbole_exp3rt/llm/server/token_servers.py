@@ -32,10 +32,12 @@ class LlamaCpp:
         self.server = server
 
     async def text_tokens(self, text: str) -> Tokens:
+        """Tokens of a text, without special tokens."""
         body = {"content": text, "add_special": False, "parse_special": False}
         return await self.server.ask("/tokenize", body, _tokens)
 
     async def chat_tokens(self, messages: list[dict[str, str]], prefill: str) -> Tokens:
+        """Tokens of the rendered messages, the header of the assistant and the prefill."""
         body = {
             "content": await self._rendered(messages) + prefill,
             "add_special": True,
@@ -48,13 +50,16 @@ class LlamaCpp:
         return await self.server.ask("/apply-template", body, _prompt)
 
     async def prompt_end(self) -> str:
+        """The end of a rendered prompt, as far as it opens a thought."""
         return await self._rendered(ASKED)
 
     async def turn_end(self, messages: list[dict[str, str]]) -> Tokens:
+        """Tokens of a chat with an assistant's message and what the template writes after it."""
         # an assistant's last message would be left open, so another one follows
         return await self.chat_tokens([*messages, {"role": "user", "content": "?"}], "")
 
     async def complete(self, prompt: Tokens, request: Request) -> Completion:
+        """Generate an answer; `label_logp` stays None. Raises: NoAnswer."""
         body = {
             "prompt": prompt,
             "n_predict": request.max_new_tokens,
@@ -65,32 +70,33 @@ class LlamaCpp:
             **({"top_k": 0, "top_p": 1.0, "min_p": 0.0} if request.temperature else {}),
         }
 
-        def read(said: Any) -> Completion:
-            text = _text(said["content"])
-            finish = "length" if said["stop_type"] == "limit" else "stop"
+        def read(response: Any) -> Completion:
+            text = _text(response["content"])
+            finish = "length" if response["stop_type"] == "limit" else "stop"
             return Completion(
                 text,
                 finish,  # type: ignore[arg-type]
-                tokens_in(said.get("tokens_evaluated"), len(prompt)),
-                tokens_in(said.get("tokens_predicted")),
+                tokens_in(response.get("tokens_evaluated"), len(prompt)),
+                tokens_in(response.get("tokens_predicted")),
             )
 
         return await self.server.ask("/completion", body, read)
 
     async def next_logp(self, context: Tokens, wanted: Sequence[int]) -> dict[int, float]:
+        """Log-probability of each wanted token after the context, in nats. Raises: NoAnswer."""
         ask = {"prompt": context, "n_predict": 1, "temperature": 0.0, "cache_prompt": True}
 
-        def read(said: Any) -> dict[int, float]:
-            step = said["completion_probabilities"][0]
-            told = {int(one["id"]): float(one["logprob"]) for one in step["top_logprobs"]}
-            return told | {int(step["id"]): float(step["logprob"])}
+        def read(response: Any) -> dict[int, float]:
+            step = response["completion_probabilities"][0]
+            reported = {int(one["id"]): float(one["logprob"]) for one in step["top_logprobs"]}
+            return reported | {int(step["id"]): float(step["logprob"])}
 
         likely = await self.server.ask("/completion", ask | {"n_probs": N_PROBS}, read)
         for token in wanted:
             if token not in likely:
                 force = {"logit_bias": [[token, 1e5]], "n_probs": 1}
-                told = await self.server.ask("/completion", ask | force, read)
-                likely |= {token: told[token]} if token in told else {}
+                reported = await self.server.ask("/completion", ask | force, read)
+                likely |= {token: reported[token]} if token in reported else {}
         return chosen(likely, wanted)
 
 
@@ -108,17 +114,21 @@ class VLLM:
         self._by_ids = True
 
     async def text_tokens(self, text: str) -> Tokens:
+        """Tokens of a text, without special tokens."""
         body = {"model": self.model, "prompt": text, "add_special_tokens": False}
         return await self.server.ask("/tokenize", body, _tokens)
 
     async def chat_tokens(self, messages: list[dict[str, str]], prefill: str) -> Tokens:
+        """Tokens of the rendered messages, the header of the assistant and the prefill."""
         prompt = await self._chat(messages, asks=True)
         return (*prompt, *(await self.text_tokens(prefill) if prefill else ()))
 
     async def prompt_end(self) -> str:
+        """The end of a rendered prompt, as far as it opens a thought."""
         return await _known_end(self)
 
     async def turn_end(self, messages: list[dict[str, str]]) -> Tokens:
+        """Tokens of a chat with an assistant's message and what the template writes after it."""
         return await self._chat(messages, asks=False)
 
     async def _chat(self, messages: list[dict[str, str]], *, asks: bool) -> Tokens:
@@ -127,6 +137,7 @@ class VLLM:
         return await self.server.ask("/tokenize", body, _tokens)
 
     async def complete(self, prompt: Tokens, request: Request) -> Completion:
+        """Generate an answer; `label_logp` stays None. Raises: NoAnswer."""
         body = {
             "model": self.model,
             "prompt": prompt,
@@ -141,21 +152,22 @@ class VLLM:
             "repetition_penalty": 1.0,
         }
 
-        def read(said: Any) -> Completion:
-            choice = said["choices"][0]
+        def read(response: Any) -> Completion:
+            choice = response["choices"][0]
             finish = "length" if choice["finish_reason"] == "length" else "stop"
-            usage = said.get("usage")
-            told = usage if isinstance(usage, dict) else {}
+            usage = response.get("usage")
+            reported = usage if isinstance(usage, dict) else {}
             return Completion(
                 _text(choice["text"]),
                 finish,  # type: ignore[arg-type]
-                tokens_in(told.get("prompt_tokens"), len(prompt)),
-                tokens_in(told.get("completion_tokens")),
+                tokens_in(reported.get("prompt_tokens"), len(prompt)),
+                tokens_in(reported.get("completion_tokens")),
             )
 
         return await self.server.ask("completions", body, read)
 
     async def next_logp(self, context: Tokens, wanted: Sequence[int]) -> dict[int, float]:
+        """Log-probability of each wanted token after the context, in nats. Raises: NoAnswer."""
         ask = {
             "model": self.model,
             "prompt": context,
@@ -165,25 +177,25 @@ class VLLM:
             "return_tokens_as_token_ids": True,
         }
 
-        def read(said: Any) -> dict[int, float]:
-            told = said["choices"][0]["logprobs"]["top_logprobs"][0]
-            return {int(name.removeprefix("token_id:")): float(v) for name, v in told.items()}
+        def read(response: Any) -> dict[int, float]:
+            reported = response["choices"][0]["logprobs"]["top_logprobs"][0]
+            return {int(name.removeprefix("token_id:")): float(v) for name, v in reported.items()}
 
-        told: dict[int, float] = {}
+        reported: dict[int, float] = {}
         if self._by_ids:
             try:
                 body = ask | {"logprob_token_ids": list(wanted)}
-                told = await self.server.ask("completions", body, read)
+                reported = await self.server.ask("completions", body, read)
             except Unsupported:
                 self._by_ids = False
-        self._by_ids = self._by_ids and all(token in told for token in wanted)
+        self._by_ids = self._by_ids and all(token in reported for token in wanted)
         for token in wanted:
-            if token not in told:
+            if token not in reported:
                 one = await self.server.ask(
                     "completions", ask | {"allowed_token_ids": [token]}, read
                 )
-                told |= {token: one[token]} if token in one else {}
-        return chosen(told, wanted)
+                reported |= {token: one[token]} if token in one else {}
+        return chosen(reported, wanted)
 
 
 class SGLang:
@@ -195,17 +207,21 @@ class SGLang:
         self.model = model
 
     async def text_tokens(self, text: str) -> Tokens:
+        """Tokens of a text, without special tokens."""
         body = {"model": self.model, "prompt": text, "add_special_tokens": False}
         return await self.server.ask("/tokenize", body, _tokens)
 
     async def chat_tokens(self, messages: list[dict[str, str]], prefill: str) -> Tokens:
+        """Tokens of the rendered messages, the header of the assistant and the prefill."""
         prompt = await self._chat(messages)
         return (*prompt, *(await self.text_tokens(prefill) if prefill else ()))
 
     async def prompt_end(self) -> str:
+        """The end of a rendered prompt, as far as it opens a thought."""
         return await _known_end(self)
 
     async def turn_end(self, messages: list[dict[str, str]]) -> Tokens:
+        """Tokens of a chat with an assistant's message and what the template writes after it."""
         return await self._chat([*messages, {"role": "user", "content": "?"}])
 
     async def _chat(self, messages: list[dict[str, str]]) -> Tokens:
@@ -217,9 +233,9 @@ class SGLang:
             **self.server.template,
         }
 
-        def read(said: Any) -> Tokens:
-            choice = said["choices"][0]
-            ids = choice.get("prompt_token_ids") or said.get("prompt_token_ids")
+        def read(response: Any) -> Tokens:
+            choice = response["choices"][0]
+            ids = choice.get("prompt_token_ids") or response.get("prompt_token_ids")
             if not ids:
                 raise Unsupported("the server does not tell a prompt's tokens")
             return tuple(int(token) for token in ids)
@@ -227,6 +243,7 @@ class SGLang:
         return await self.server.ask("chat/completions", body, read)
 
     async def complete(self, prompt: Tokens, request: Request) -> Completion:
+        """Generate an answer; `label_logp` stays None. Raises: NoAnswer."""
         sampling = {
             "max_new_tokens": request.max_new_tokens,
             "stop": list(request.stop),
@@ -236,11 +253,11 @@ class SGLang:
             "top_k": -1,
         }
 
-        def read(said: Any) -> Completion:
-            meta = said["meta_info"]
+        def read(response: Any) -> Completion:
+            meta = response["meta_info"]
             finish = "length" if meta["finish_reason"]["type"] == "length" else "stop"
             return Completion(
-                _text(said["text"]),
+                _text(response["text"]),
                 finish,  # type: ignore[arg-type]
                 tokens_in(meta.get("prompt_tokens"), len(prompt)),
                 tokens_in(meta.get("completion_tokens")),
@@ -250,6 +267,7 @@ class SGLang:
         return await self.server.ask("/generate", body, read)
 
     async def next_logp(self, context: Tokens, wanted: Sequence[int]) -> dict[int, float]:
+        """Log-probability of each wanted token after the context, in nats. Raises: NoAnswer."""
         body = {
             "input_ids": context,
             "sampling_params": {"max_new_tokens": 1, "temperature": 0.0},
@@ -257,9 +275,9 @@ class SGLang:
             "token_ids_logprob": list(wanted),
         }
 
-        def read(said: Any) -> dict[int, float]:
-            told = said["meta_info"]["output_token_ids_logprobs"][0]
-            return {int(entry[1]): float(entry[0]) for entry in told}
+        def read(response: Any) -> dict[int, float]:
+            reported = response["meta_info"]["output_token_ids_logprobs"][0]
+            return {int(entry[1]): float(entry[0]) for entry in reported}
 
         return chosen(await self.server.ask("/generate", body, read), wanted)
 
@@ -274,23 +292,23 @@ async def _known_end(speaks: TokenServer) -> str:
     return ""
 
 
-def chosen(told: Mapping[int, float], wanted: Sequence[int]) -> dict[int, float]:
+def chosen(reported: Mapping[int, float], wanted: Sequence[int]) -> dict[int, float]:
     """The wanted tokens' log-probabilities.
 
     Raises: Unsupported if one is missing, or they cannot be probabilities of one distribution.
     """
-    missing = [token for token in wanted if token not in told]
-    if missing or sum(math.exp(told[token]) for token in wanted) > 1.001:
+    missing = [token for token in wanted if token not in reported]
+    if missing or sum(math.exp(reported[token]) for token in wanted) > 1.001:
         raise Unsupported("the server does not tell the log-probability of every label")
-    return {token: told[token] for token in wanted}
+    return {token: reported[token] for token in wanted}
 
 
-def _tokens(said: Any) -> Tokens:
-    return tuple(int(token) for token in said["tokens"])
+def _tokens(response: Any) -> Tokens:
+    return tuple(int(token) for token in response["tokens"])
 
 
-def _prompt(said: Any) -> str:
-    return _text(said["prompt"])
+def _prompt(response: Any) -> str:
+    return _text(response["prompt"])
 
 
 def _text(value: Any) -> str:

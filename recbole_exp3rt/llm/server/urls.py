@@ -61,5 +61,5 @@ def masked(value: Any) -> Any:
 def secrets_of(url: str) -> list[str]:
     """User, password and values of the query, the longest first: what no message may repeat."""
     parts = urlsplit(url)
-    said = [parts.username or "", parts.password or "", *re.split(r"[&=]", parts.query)[1::2]]
-    return sorted((secret for secret in said if len(secret) > 3), key=len, reverse=True)
+    secrets = [parts.username or "", parts.password or "", *re.split(r"[&=]", parts.query)[1::2]]
+    return sorted((secret for secret in secrets if len(secret) > 3), key=len, reverse=True)

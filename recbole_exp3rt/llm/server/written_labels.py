@@ -16,12 +16,12 @@ from recbole_exp3rt.llm.thoughts import part
 
 NEVER = -100.0  # nats: e^-100, a label that was not written and is not known of
 TINY = 1e-3  # nats above 0 that rounding makes of a probability of 1
-CRUMB = 1e-9  # the least mass that unknown labels are said to share
+LEAST_MASS = 1e-9  # the least probability that unknown labels share
 ROOM = 24  # tokens for the cue and the label after the reasoning
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class FoundLabel:
     """Where a label stands in an answer: `text` before its cue, `start` of the label."""
 
     text: str
@@ -37,7 +37,7 @@ class Step:
     top: tuple[tuple[str, float], ...]
 
 
-def find_label(text: str, readout: Readout, *, alone: bool) -> Written | None:
+def find_label(text: str, readout: Readout, *, alone: bool) -> FoundLabel | None:
     """The label after the last cue of `text`; None if there is none.
 
     `**Predicted User Rating:** 8/9` is read, `8.5` and `18` are not labels. Of labels with
@@ -59,7 +59,7 @@ def find_label(text: str, readout: Readout, *, alone: bool) -> Written | None:
     if not found:
         return None
     last = found[-1]
-    return Written(text[: last.start()], spelt[_plain(last["label"])], last.start("label"))
+    return FoundLabel(text[: last.start()], spelt[_plain(last["label"])], last.start("label"))
 
 
 def spellings(labels: Sequence[str]) -> dict[str, str]:
@@ -83,7 +83,7 @@ def all_on(label: str, readout: Readout) -> tuple[tuple[float, ...], int]:
 
 
 def from_top(
-    steps: Sequence[Step], written: Written, readout: Readout, *, alone: bool
+    steps: Sequence[Step], written: FoundLabel, readout: Readout, *, alone: bool
 ) -> tuple[tuple[float, ...], int]:
     """`top`: log-probability of each label where one was written, and how many are bounded.
 
@@ -103,37 +103,37 @@ def from_top(
     shared: dict[str, float] = {}
     begun, likely, left, least = "", 1.0, 0.0, math.inf
     for step in steps[first:] if first is not None else ():
-        said: dict[str, float] = {}
+        masses: dict[str, float] = {}
         for token, logp in step.top:
-            token = _said(token, begun)
-            said[token] = said.get(token, 0.0) + likely * math.exp(logp)
-        here = _said(step.token, begun)
+            token = _label_text(token, begun)
+            masses[token] = masses.get(token, 0.0) + likely * math.exp(logp)
+        here = _label_text(step.token, begun)
         goes_on = here != "" and any(label.startswith(begun + here) for label in spelt)
-        if not said or not (goes_on or begun in spelt):
+        if not masses or not (goes_on or begun in spelt):
             return all_on(written.label, readout)
-        left += max(likely - sum(said.values()), 0.0)
+        left += max(likely - sum(masses.values()), 0.0)
         least = min(least, likely * math.exp(min(logp for _, logp in step.top)))
-        ways = {token: _labels(token, begun, spelt) for token in said}
+        ways = {token: _labels(token, begun, spelt) for token in masses}
         on = here if goes_on and len(ways.get(here, ())) > 1 else None
-        for token, mass in said.items():
+        for token, mass in masses.items():
             for label in ways[token] if token != on else ():
                 into = known if len(ways[token]) == 1 else shared
                 into[label] = into.get(label, 0.0) + mass / len(ways[token])
         if on is None:
             break
-        begun, likely = begun + on, said[on]
+        begun, likely = begun + on, masses[on]
     else:  # the answer ended with its label
         if begun not in spelt:
             return all_on(written.label, readout)
         known[spelt[begun]] = known.get(spelt[begun], 0.0) + likely
-    told = {label: known.get(label, 0.0) + shared.get(label, 0.0) for label in readout.labels}
-    unknown = sum(not mass for mass in told.values())
-    bound = min(math.log(least), math.log(max(left, CRUMB) / unknown)) if unknown else 0.0
-    found = tuple(math.log(told[label]) if told[label] else bound for label in readout.labels)
+    total = {label: known.get(label, 0.0) + shared.get(label, 0.0) for label in readout.labels}
+    unknown = sum(not mass for mass in total.values())
+    bound = min(math.log(least), math.log(max(left, LEAST_MASS) / unknown)) if unknown else 0.0
+    found = tuple(math.log(total[label]) if total[label] else bound for label in readout.labels)
     return found, sum(not known.get(label) for label in readout.labels)
 
 
-def _said(token: str, begun: str) -> str:
+def _label_text(token: str, begun: str) -> str:
     """What a token says of a label of which `begun` is written: a blank before it is none of it."""
     return _plain(token.rstrip() if begun else token.strip())
 
