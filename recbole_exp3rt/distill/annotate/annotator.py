@@ -122,7 +122,7 @@ class Annotator:
         Raises: LLMError if the teacher stops, or not one answer of a step can be used.
         """
         examples: dict[Task, Parts] = {"preference": self._preferences()}
-        self.pipeline.written(self.choices)
+        self.pipeline.profiles_of(self.choices)
         for subject, task in PROFILE.items():
             examples[task] = self._profiles(subject, task)
         examples["rating"] = self._rated()
