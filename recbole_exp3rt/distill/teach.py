@@ -21,7 +21,7 @@ from recbole_exp3rt.distill.annotate.options import AnnotateSettings
 from recbole_exp3rt.distill.annotate.run import annotate_config
 from recbole_exp3rt.distill.annotate.training_data import CARD, read_card
 from recbole_exp3rt.distill.train.presets import GROUPS, TrainSettings, make_settings
-from recbole_exp3rt.errors import UsageError, changed
+from recbole_exp3rt.errors import UsageError, first_difference
 from recbole_exp3rt.llm.card import CARD as STUDENT_CARD
 from recbole_exp3rt.llm.names import base_of
 from recbole_exp3rt.prompts import load_prompts
@@ -109,7 +109,7 @@ def _check_annotated(config: Config, settings: Settings, own: AnnotateSettings) 
             f"annotate_dir={own.folder} was annotated with other prompts; name another folder"
         )
     ours = {**own.shown(), **{key: getattr(settings.stages, key) for key in LEARNED}}
-    if other := changed(ours, card.get("settings") or {}):
+    if other := first_difference(ours, card.get("settings") or {}):
         raise UsageError(
             f"annotate_dir={own.folder} was annotated with {other}; name another folder, or "
             "delete it"

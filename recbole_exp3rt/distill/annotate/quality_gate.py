@@ -12,7 +12,7 @@ from recbole_exp3rt.llm.base import Completion
 from recbole_exp3rt.llm.thoughts import part
 from recbole_exp3rt.scale import RatingScale
 from recbole_exp3rt.stages import rationale
-from recbole_exp3rt.stages.headings import headed
+from recbole_exp3rt.stages.headings import heading_sides
 from recbole_exp3rt.stages.lists import OPENING, Unreadable, read_answer
 from recbole_exp3rt.stages.untrusted import harmless
 
@@ -90,7 +90,7 @@ def rationale_fault(
         return MARKS
     if _OPENING.search(told.text):
         return OPENS
-    if told.recommended != rationale.speaks_for(rating, scale, recommend_from):
+    if told.recommended != rationale.is_recommended(rating, scale, recommend_from):
         return OTHER_SIDE
     return RATING if writes_rating(told.text, scale) else None
 
@@ -132,6 +132,6 @@ def _lists_fault(answer: Completion, forced: bool) -> str | None:
         read_answer(answer.text, forced=forced)
     except Unreadable:
         return NO_LISTS
-    if "dislike" not in headed(OPENING + answer.text if forced else answer.text):
+    if "dislike" not in heading_sides(OPENING + answer.text if forced else answer.text):
         return NO_LISTS
     return None

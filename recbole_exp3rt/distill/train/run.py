@@ -19,7 +19,7 @@ from typing import Any
 
 from recbole_exp3rt.display import terminal
 from recbole_exp3rt.distill.train.presets import TrainResult, TrainSettings
-from recbole_exp3rt.errors import UsageError, changed
+from recbole_exp3rt.errors import UsageError, first_difference
 from recbole_exp3rt.llm.base import LLMError
 from recbole_exp3rt.paths import FULL
 
@@ -66,7 +66,7 @@ def other_than(card: Mapping[str, Any], settings: TrainSettings) -> str | None:
 
     ours = json.loads(json.dumps(asdict(settings)))
     ours = {key: value for key, value in ours.items() if key not in PLACES}
-    if other := changed(ours, {**card.get("settings", {}), "base": card.get("base")}):
+    if other := first_difference(ours, {**card.get("settings", {}), "base": card.get("base")}):
         return other
     same = card.get("data") == digest_of(read(settings))
     return None if same else f"other data than {settings.data}"

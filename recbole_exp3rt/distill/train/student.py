@@ -24,7 +24,7 @@ from recbole_exp3rt.distill.train import lora_trainer
 from recbole_exp3rt.distill.train.base import Machine, Trainee
 from recbole_exp3rt.distill.train.encode import Encoded, check_labels, encode
 from recbole_exp3rt.distill.train.presets import GROUPS, TrainResult, TrainSettings
-from recbole_exp3rt.errors import UsageError, changed
+from recbole_exp3rt.errors import UsageError, first_difference
 from recbole_exp3rt.llm.base import LLMError
 from recbole_exp3rt.llm.card import CARD
 from recbole_exp3rt.llm.local.memory import out_of_memory
@@ -90,7 +90,7 @@ class Training:
                 theirs = dict(json.loads(begun.read_text(encoding="utf-8")))
             except (OSError, ValueError, TypeError) as error:
                 raise UsageError(f"{begun} cannot be read; delete {begun.parent}") from error
-            if other := changed(ours, theirs):
+            if other := first_difference(ours, theirs):
                 raise UsageError(
                     f"output {self.output} holds a training that was begun with {other}; name "
                     "another folder, or delete it"
