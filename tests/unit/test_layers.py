@@ -27,13 +27,14 @@ LAYERS = [
     {"display"},
     {"quick_start.experiment"},
     {"distill.annotate.run", "distill.train.run"},
-    {"distill.teach"},
+    {"distill.run"},
     {"quick_start", "cli"},
     {"annotate", "train", "__main__"},
 ]
 RECBOLE = {"config", "data", "evaluator", "model", "trainer", "rerank"}
 TRAINING = {
-    f"distill.train.{name}" for name in ("base", "cpu_lora", "merge", "packing", "lora_trainer")
+    f"distill.train.{name}"
+    for name in ("base", "cpu_lora", "merge", "monitor", "packing", "lora_trainer")
 }
 TRANSFORMERS = {
     f"llm.local.{name}"

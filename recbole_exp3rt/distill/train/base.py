@@ -82,7 +82,7 @@ class TrainingPlan(MemoryPlan):
         return f"{' + '.join(said)} of {gigabytes(self.free)} free"
 
 
-class Trainee:
+class TrainableModel:
     """A base model before it is loaded. Raises: LLMError if there is none of that name."""
 
     def __init__(self, settings: TrainSettings) -> None:

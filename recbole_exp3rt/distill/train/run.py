@@ -52,11 +52,11 @@ def check(settings: TrainSettings) -> None:
     Raises: UsageError, LLMError with one line.
     """
     try:
-        from recbole_exp3rt.distill.train.student import check_output, load_trainee
+        from recbole_exp3rt.distill.train.student import check_output, load_base
     except ModuleNotFoundError as error:
         raise _missing(error) from error
     check_output(Path(settings.output))
-    load_trainee(settings)
+    load_base(settings)
 
 
 def other_than(card: Mapping[str, Any], settings: TrainSettings) -> str | None:

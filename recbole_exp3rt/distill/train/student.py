@@ -21,7 +21,7 @@ from accelerate import PartialState
 
 from recbole_exp3rt.distill.annotate.examples import Example, Parts, Task, read_examples
 from recbole_exp3rt.distill.train import lora_trainer
-from recbole_exp3rt.distill.train.base import Machine, Trainee
+from recbole_exp3rt.distill.train.base import Machine, TrainableModel
 from recbole_exp3rt.distill.train.encode import Encoded, check_labels, encode
 from recbole_exp3rt.distill.train.presets import GROUPS, TrainResult, TrainSettings
 from recbole_exp3rt.errors import UsageError, first_difference
@@ -59,7 +59,7 @@ class Training:
 
             torch.set_num_threads(settings.threads)
         self.state = PartialState(cpu=not Machine.of(settings).on_gpu)
-        self.trainee = load_trainee(settings)
+        self.trainee = load_base(settings)
         self._begin()
         metrics = {}
         for group, tasks in settings.groups.items():
@@ -249,9 +249,9 @@ class Training:
         }
 
 
-def load_trainee(settings: TrainSettings) -> Trainee:
+def load_base(settings: TrainSettings) -> TrainableModel:
     """The base before it is loaded. Raises: UsageError, LLMError if it cannot be trained so."""
-    trainee = Trainee(settings)
+    trainee = TrainableModel(settings)
     trainee.chat(trainee.tokenizer())
     trainee.check_rank()
     return trainee
