@@ -55,6 +55,7 @@ class Pipeline:
         self.models = models
         self.prompts = prompts
         self.settings = settings
+        self.progress = progress
         self.chooser = Chooser(corpus, settings)
         self._preference_step = Step("preference", "Reading reviews", models.preference, progress)
         self._profile_step = Step("profile", "Writing profiles", models.profile, progress)

@@ -238,7 +238,7 @@ def test_a_finished_student_is_not_overwritten(student, tiny, data, capsys):
         ({"output": "/dev/null/s"}, "output /dev/null/s cannot be written; name another folder"),
     ],
 )
-def test_what_cannot_be_is_said_in_one_line(given, said, tiny, data, tmp_path):
+def test_a_wrong_setting_is_named_in_one_line(given, said, tiny, data, tmp_path):
     import re
 
     pattern = re.escape(said).replace(r"\.\*", ".*")

@@ -94,8 +94,8 @@ def test_what_fits_is_said_noted_and_learns_the_same(tiny, data, tmp_path, monke
         small.setattr(lora_trainer.TrainingMonitor, "on_train_end", stop)
         with pytest.raises(KeyboardInterrupt):  # after all steps, before the card
             train(settings, say=lines.append)
-    (said,) = [line for line in lines if "as it fits" in line]
-    assert "micro_batch=1, gradient_checkpointing=False" in said and "4 as ever" in said
+    (said,) = [line for line in lines if "to fit into memory" in line]
+    assert "micro_batch=1, gradient_checkpointing=False" in said and "batch_size stays 4" in said
     made = train(settings, say=lines.append).metrics[""]  # with all memory, as it was begun
     assert (made["micro_batch"], made["gradient_checkpointing"]) == (1, False)
     assert [loss for _, loss in made["loss"]] == pytest.approx(

@@ -32,7 +32,9 @@ from recbole_exp3rt.records import Preference, Review, Subject
 from recbole_exp3rt.stages import rating, rationale
 from recbole_exp3rt.stages.choice import Choice
 from recbole_exp3rt.stages.lists import Unreadable, list_answer
-from recbole_exp3rt.stages.pipeline import ROOM, Models, Pipeline, Progress, StageSettings, silent
+from recbole_exp3rt.stages.pipeline import Models, Pipeline
+from recbole_exp3rt.stages.settings import ROOM, StageSettings
+from recbole_exp3rt.stages.step import Progress, silent
 
 HELD_OUT = 0.1  # share of the reviews, users and items that become validation examples
 PROFILE: dict[Subject, Task] = {"user": "user_profile", "item": "item_profile"}

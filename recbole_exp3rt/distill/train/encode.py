@@ -84,7 +84,8 @@ def encode(chat: Chat, messages: Sequence[Message], answer: str, max_tokens: int
     label = label_of(answer)
     if label is not None and not chat.decode(ids[-3 - rated : -1]).endswith(label):
         raise LLMError(
-            f"{chat.name}: the rating {label!r} does not come back from its tokens; use other labels"
+            f"{chat.name}: the tokens of the rating {label!r} decode to another text; use other "
+            "labels"
         )
     return Encoded(ids, labels, shortened, rated)
 
