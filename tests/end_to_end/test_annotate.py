@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from recbole_exp3rt import annotate
 from recbole_exp3rt.config.configurator import Config
 from recbole_exp3rt.data.split import load_split
-from recbole_exp3rt.distill.annotate import run as annotate
 from recbole_exp3rt.distill.annotate.examples import read_examples
 from recbole_exp3rt.distill.annotate.training_data import read_card
 from recbole_exp3rt.llm.card import pair_digest
