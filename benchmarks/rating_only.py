@@ -30,7 +30,7 @@ from recbole_exp3rt.config.settings import Settings
 from recbole_exp3rt.data.slices import sample_rows
 from recbole_exp3rt.data.split import load_split
 from recbole_exp3rt.distill.annotate.examples import Example
-from recbole_exp3rt.distill.train.base import Trainee
+from recbole_exp3rt.distill.train.base import TrainableModel
 from recbole_exp3rt.distill.train.encode import encode
 from recbole_exp3rt.distill.train.presets import TrainSettings, make_settings, read_value
 from recbole_exp3rt.evaluator.ratings import constant_ratings, filled, predict_ratings
@@ -45,7 +45,7 @@ Array = NDArray[np.float64]
 
 def plan(rows: Sequence[Example], settings: TrainSettings) -> str:
     """How many tokens an example has, and all that a student learns from."""
-    trainee = Trainee(settings)
+    trainee = TrainableModel(settings)
     chat = trainee.chat(trainee.tokenizer())
     made = [encode(chat, row.messages, row.answer, settings.max_tokens) for row in rows]
     sizes = [len(one.ids) for one in made if one]

@@ -68,7 +68,7 @@ class Told(Pipeline):
         super().__init__(own.corpus, own.models, own.prompts, own.settings)
         self.write = write
 
-    def _write(self, choices: Sequence[Choice]) -> None:
+    def _make_profiles(self, choices: Sequence[Choice]) -> None:
         self._profiles.update({choice: self.write(choice) for choice in choices})
 
 

@@ -31,14 +31,14 @@ from numpy.typing import NDArray
 
 from dataset_converters.__main__ import main as convert
 from recbole_exp3rt.distill.annotate.examples import Example, Parts, Task, read_examples
-from recbole_exp3rt.distill.annotate.quality_gate import profile_fault
+from recbole_exp3rt.distill.annotate.quality_gate import reject_profile
 from recbole_exp3rt.distill.annotate.training_data import (
     Count,
     DataCard,
     read_card,
     write_training_data,
 )
-from recbole_exp3rt.distill.train.base import Trainee, multiplies_bfloat16
+from recbole_exp3rt.distill.train.base import TrainableModel, multiplies_bfloat16
 from recbole_exp3rt.distill.train.encode import IGNORED, Encoded, encode
 from recbole_exp3rt.distill.train.presets import TrainSettings, make_settings, read_value
 from recbole_exp3rt.evaluator.significance import DRAWS, Interval
@@ -114,7 +114,7 @@ def used(
 
 def encoded(settings: TrainSettings, rows: Sequence[Example]) -> list[Encoded | None]:
     """Token ids as training has them; None: too long."""
-    trainee = Trainee(settings)
+    trainee = TrainableModel(settings)
     chat = trainee.chat(trainee.tokenizer())
     return [encode(chat, row.messages, row.answer, settings.max_tokens) for row in rows]
 
@@ -134,7 +134,7 @@ def losses(
     import torch
     from peft import PeftModel
 
-    model = Trainee(settings).load()
+    model = TrainableModel(settings).load()
     if student is not None:
         model = PeftModel.from_pretrained(model, str(student))
     model.eval()
@@ -157,7 +157,9 @@ def faults(name: str, rows: Sequence[Example], work: Path) -> list[str]:
     llm = CachedLLM(load_llm(name, dtype=dtype), Store(work / "answers.sqlite"))
     asked = [Request(row.messages, max_new_tokens=NEW_TOKENS, prefill=OPENING) for row in rows]
     return [
-        (profile_fault(answer, told=True) or "") if isinstance(answer, Completion) else "no answer"
+        (reject_profile(answer, has_preferences=True) or "")
+        if isinstance(answer, Completion)
+        else "no answer"
         for answer in answer_all(llm, asked)
     ]
 

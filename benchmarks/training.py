@@ -117,7 +117,7 @@ def work(place: str, way: str, steps: int, batch: int, threads: int, quick: bool
     from transformers import TrainerCallback
 
     from recbole_exp3rt.distill.train import lora_trainer
-    from recbole_exp3rt.distill.train.base import Trainee
+    from recbole_exp3rt.distill.train.base import TrainableModel
     from recbole_exp3rt.distill.train.presets import make_settings
 
     torch.set_num_threads(threads)
@@ -129,7 +129,7 @@ def work(place: str, way: str, steps: int, batch: int, threads: int, quick: bool
     if quick and place == "gpu":
         given |= {"rank": 8}
     settings = make_settings({**given, "micro_batch": min(batch, 8), "dropout": 0.1, **more})
-    trainee = Trainee(settings)
+    trainee = TrainableModel(settings)
     if place == "cpu":
         model = trainee.load()
     else:

@@ -17,7 +17,7 @@ from typing import Any
 
 from dataset_converters.read import records
 from recbole_exp3rt.distill.annotate.examples import Example, Parts, Task
-from recbole_exp3rt.distill.annotate.quality_gate import profile_fault
+from recbole_exp3rt.distill.annotate.quality_gate import reject_profile
 from recbole_exp3rt.distill.annotate.training_data import DataCard, counts_of, write_training_data
 from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.llm.base import Completion
@@ -109,7 +109,7 @@ def _example(task: Task, prompt: Prompt, given: str, answer: str, item_word: str
     except Unreadable:
         return "preferences not in the form [Like] … [Dislike] …"
     preferences = [Preference("", "", *block) for block in blocks if block != ((), ())]
-    if fault := profile_fault(Completion(answer), bool(preferences), forced=False):
+    if fault := reject_profile(Completion(answer), bool(preferences), forced=False):
         return fault
     answer_text = list_answer(*parse_lists(answer))
     try:

@@ -1,8 +1,7 @@
-"""What a run may read: the reviews and ratings of the train part, and item descriptions.
+"""The data that the steps may read: train reviews with ratings, and item descriptions.
 
-A corpus is made of train rows alone, so nothing that is asked of it can leak a test row
-(paper, section 4.1.4). Plain values; how it is cut out of a RecBole data set stands in
-`data/corpus.py`.
+A corpus holds train rows only, so that no prompt can leak a test row (paper, section 4.1.4).
+`data/train_corpus.py` makes it from a RecBole data set.
 """
 
 from __future__ import annotations
@@ -15,9 +14,10 @@ from recbole_exp3rt.scale import mean
 
 
 class Corpus:
-    """Train reviews by user and by item, oldest first, with averages in rating units.
+    """Train reviews by user and by item, oldest first. Averages are in rating units.
 
-    Of several reviews of one (user, item) the latest counts, at equal times the last one given.
+    Of several reviews of one (user, item) pair only the latest is kept; at equal timestamps, the
+    last one in `reviews`.
     """
 
     def __init__(
@@ -34,9 +34,9 @@ class Corpus:
     def extended(
         self, reviews: Iterable[Review], descriptions: Mapping[str, Description]
     ) -> Corpus:
-        """A corpus that holds these too, in place of its own of the same (user, item).
+        """A new corpus with more reviews and descriptions; this corpus is not changed.
 
-        This one stays as it is.
+        A new review replaces the review of the same (user, item) pair.
         """
         new = list(reviews)
         own = self.without((review.user, review.item) for review in new)
@@ -44,36 +44,37 @@ class Corpus:
         return Corpus([*kept, *new], {**self.descriptions, **descriptions})
 
     def without(self, pairs: Iterable[tuple[str, str]]) -> Corpus:
-        """A corpus that holds no review of these (user, item) pairs."""
-        left_out = set(pairs)
+        """A new corpus without the reviews of these (user, item) pairs."""
+        excluded = set(pairs)
         own = [
-            r for rows in self.by_user.values() for r in rows if (r.user, r.item) not in left_out
+            r for rows in self.by_user.values() for r in rows if (r.user, r.item) not in excluded
         ]
         return Corpus(own, self.descriptions)
 
     def user_reviews(self, user: str, *, without: str | None = None) -> list[Review]:
-        """The user's reviews but those of the item `without`."""
+        """The user's reviews, oldest first, except the review of the item `without`."""
         reviews = self.by_user.get(user, [])
         return reviews if without is None else [r for r in reviews if r.item != without]
 
     def item_reviews(self, item: str, *, without: str | None = None) -> list[Review]:
-        """The item's reviews but those of the user `without`."""
+        """The item's reviews, oldest first, except the review by the user `without`."""
         reviews = self.by_item.get(item, [])
         return reviews if without is None else [r for r in reviews if r.user != without]
 
     def has(self, user: str, item: str) -> bool:
-        """Whether the pair is a train pair: only then is there a review of its own to leave out."""
+        """Whether the corpus has a review of this pair, which makes it a train pair."""
         return any(review.item == item for review in self.user_reviews(user))
 
     def user_average(self, user: str, *, without: str | None = None) -> float | None:
-        """Mean train rating of the user, the item `without` left out; None: no row is left."""
+        """Mean train rating of the user, except that of `without`; None if no rating is left."""
         return _average(self.user_reviews(user, without=without))
 
     def item_average(self, item: str, *, without: str | None = None) -> float | None:
-        """Mean train rating of the item, the user `without` left out; None: no row is left."""
+        """Mean train rating of the item, except that by `without`; None if no rating is left."""
         return _average(self.item_reviews(item, without=without))
 
     def description(self, item: str) -> Description:
+        """The description of the item; without lines if there is none."""
         return self.descriptions.get(item, Description(item))
 
 

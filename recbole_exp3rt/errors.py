@@ -1,4 +1,4 @@
-"""What goes wrong because of what the user gave us: one line, exit code 2."""
+"""Errors that the user can correct: a message of one line, exit code 2."""
 
 from __future__ import annotations
 
@@ -8,21 +8,24 @@ from typing import Any
 
 
 class UsageError(ValueError):
-    """Names the thing, the value and the remedy, in one line. The command line exits with 2."""
+    """A wrong input. The message names the thing, the value and the remedy in one line."""
 
 
-def changed(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> str | None:
-    """The first setting that stands there otherwise, as `rank=8, not 16`; None: it is none."""
-    for key, value in ours.items():
-        if key in theirs and theirs[key] != value:
-            return f"{key}={theirs[key]!r}, not {value!r}"
+def first_difference(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> str | None:
+    """The first setting whose found value is not the wanted one, as `rank=8, not 16`.
+
+    Only the settings of `wanted` that `found` has are compared. None: there is no difference.
+    """
+    for key, value in wanted.items():
+        if key in found and found[key] != value:
+            return f"{key}={found[key]!r}, not {value!r}"
     return None
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """' (did you mean X?)', or nothing where no known name is near."""
+    """' (did you mean X?)' with the most similar known name; '' if none is similar."""
     by_lower: dict[str, str] = {}
-    for one in known:
-        by_lower.setdefault(one.lower(), one)
+    for candidate in known:
+        by_lower.setdefault(candidate.lower(), candidate)
     found = difflib.get_close_matches(name.lower(), list(by_lower), n=1, cutoff=0.6)
     return f" (did you mean {by_lower[found[0]]}?)" if found else ""

@@ -58,7 +58,7 @@ def show_unreadable(console: Console, rater: Rater) -> None:
     for name, count in rater.pipeline.counts.items():
         if count.readable < count.asked:
             said = f"{count.readable:,} of {count.asked:,} answers were readable"
-            console.print(f"{name}: {said} (mostly: {escape(count.mostly())})")
+            console.print(f"{name}: {said} (mostly: {escape(count.main_reason())})")
 
 
 def show_extractions(

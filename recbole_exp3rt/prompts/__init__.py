@@ -1,7 +1,8 @@
-"""Prompts are documents: one text file each, its fields checked when it is loaded.
+"""The prompts: one text file each. The fields of a file are checked when it is loaded.
 
-A file holds sections `=== system ===`, `=== user ===`; fields are written {so}. A folder given as
-`prompt_dir` replaces any of them by name. The same renderer serves training and inference.
+A file has sections `=== system ===` and `=== user ===`; a field is a name in braces, as {review}.
+A file of the same name in the folder `prompt_dir` replaces a prompt. Training and inference
+render the same prompts.
 """
 
 from __future__ import annotations
@@ -33,39 +34,44 @@ FIELDS["rationale"] = frozenset(
 )
 OPTIONAL = frozenset({"item_word", "number", "lowest", "highest", "bias_hint"})
 
-MOST_BYTES = 2**18
+MOST_BYTES = 2**18  # of a prompt file
 _SECTION = re.compile(r"^=== (system|user|assistant) ===\n", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
+    """One prompt: its name and the text of each section, with fields in braces."""
+
     name: str
     sections: tuple[tuple[Role, str], ...]
 
     @property
     def frame(self) -> str:
-        """The prompt's own words: all of it with its fields empty."""
+        """The text of the prompt with empty fields."""
         return text_of(self.render(**dict.fromkeys(FIELDS[self.name], "")))
 
     def render(self, **fields: str) -> tuple[Message, ...]:
-        """The messages of this prompt. Field values are inserted as they are, never parsed."""
+        """The messages of this prompt. Values are inserted unchanged; braces in them stay."""
         return tuple(Message(role, text.format_map(fields)) for role, text in self.sections)
 
 
 @dataclass(frozen=True, slots=True)
 class Prompts:
+    """All prompts. `rationale` is for a teacher, `rating_direct` for ratings without reasoning."""
+
     preference: Prompt
     user_profile: Prompt
     item_profile: Prompt
     rating: Prompt
     rating_direct: Prompt
-    rationale: Prompt  # asks a teacher only
+    rationale: Prompt
 
     @property
     def digest(self) -> str:
-        """sha256, in hex, over the words of all prompts: what a student has to be asked with.
+        """SHA-256, in hex, of the texts of all prompts; a student's card names its prompts by it.
 
-        As they read where ratings are whole numbers: a step of the scale is no other wording.
+        The field {number} counts as `integer`, its value for whole ratings, so that the digest
+        does not depend on the step of the rating scale.
         """
         prompts = (getattr(self, name) for name in sorted(FIELDS))
         words = json.dumps([(prompt.name, prompt.sections) for prompt in prompts])
@@ -74,14 +80,14 @@ class Prompts:
 
 
 def load_prompt(name: str, prompt_dir: Path | None = None) -> Prompt:
-    """Read `<name>.txt` from `prompt_dir` if it is there, else ours.
+    """Read `<name>.txt` from `prompt_dir`; if it is not there, the prompt of this package.
 
     Raises: UsageError for an unknown or missing field, or a file without a user section.
     """
     own = prompt_dir / f"{name}.txt" if prompt_dir else None
     if own and own.exists():
-        if not own.is_file():  # a pipe has no end
-            raise UsageError(f"{own} is no file")
+        if not own.is_file():  # reading a pipe would never end
+            raise UsageError(f"{own} is not a file")
         where, text = str(own), _text(own)
     else:
         where = f"prompts/{name}.txt"
@@ -113,7 +119,7 @@ def _text(path: Path) -> str:
         with path.open("rb") as file:
             content = file.read(MOST_BYTES + 1)
         if len(content) > MOST_BYTES:
-            raise UsageError(f"{path} is over {MOST_BYTES:,} bytes, which is no prompt")
+            raise UsageError(f"{path} is over {MOST_BYTES:,} bytes, too large for a prompt")
         return content.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} cannot be read as UTF-8 text: {error}") from None

@@ -45,9 +45,9 @@ def run(
     with quiet():
         config = load_config(model, dataset, config_files, config_dict, console, arguments)
         if config["train"]:
-            from recbole_exp3rt.distill.teach import teach
+            from recbole_exp3rt.distill.run import distill
 
-            teach(config, console)
+            distill(config, console)
         results = Experiment(config, console).run()
     seconds = time.monotonic() - start
     console.print(f"Done in {seconds:.0f} s.")

@@ -1,4 +1,4 @@
-"""Movies that do not exist: titles, studios, ensembles and plots out of small word lists."""
+"""Invented movies: titles, studios, ensembles and plots from small lists of words."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ _WHAT = ("a map", "a letter", "a railway", "an island", "the bell", "a machine")
 
 @dataclass(frozen=True, slots=True)
 class Movie:
-    """`quality` in rating units; `fame` is the weight with which viewers come to the movie."""
+    """A movie. `quality` is in rating units; `fame` is its weight when viewers choose movies."""
 
     id: str
     title: str
@@ -62,10 +62,11 @@ class Movie:
 
     @property
     def file(self) -> str:
-        """`Title Year.csv`, a colon written as `_`, like the source form has it."""
+        """Name of its review file in the IMDB source form: `Title Year.csv`, `_` for a colon."""
         return f"{self.title.replace(':', '_')} {self.year}.csv"
 
     def metadata(self) -> dict[str, str | int]:
+        """Its row of the IMDB source form's metadata file."""
         return {
             "file": self.file,
             "source": "synthetic",
@@ -79,24 +80,24 @@ class Movie:
         }
 
 
-def make_movies(chance: random.Random, count: int, quality: float) -> list[Movie]:
-    """`count` movies with different titles; their qualities have standard deviation `quality`."""
+def make_movies(rng: random.Random, count: int, quality: float) -> list[Movie]:
+    """`count` movies with different titles; `quality` is the standard deviation of qualities."""
     titles = [f"{first} {second}" for first in _FIRST for second in _SECOND]
     names = [taste.name for taste in TASTES]
     movies = []
-    for number, title in enumerate(chance.sample(titles, count)):
+    for number, title in enumerate(rng.sample(titles, count)):
         movies.append(
             Movie(
                 id=f"syn{number:04d}",
                 title=title.replace(" ", ": ") if number % 20 == 19 else title,
-                year=chance.randint(1960, 2009),
-                genres=chance.choice(_GENRES),
-                directors=f"{chance.choice(_SECOND)} {chance.choice(_STUDIOS)}",
-                cast=f"{chance.choice(_FIRST)} {chance.choice(_TROUPES)}",
-                plot=f"{chance.choice(_WHO)} {chance.choice(_DOES)} {chance.choice(_WHAT)}.",
-                features=tuple(chance.sample(names, FEATURES_A_MOVIE)),
-                quality=chance.gauss(0, quality),
-                fame=0.35 + chance.expovariate(1.0),
+                year=rng.randint(1960, 2009),
+                genres=rng.choice(_GENRES),
+                directors=f"{rng.choice(_SECOND)} {rng.choice(_STUDIOS)}",
+                cast=f"{rng.choice(_FIRST)} {rng.choice(_TROUPES)}",
+                plot=f"{rng.choice(_WHO)} {rng.choice(_DOES)} {rng.choice(_WHAT)}.",
+                features=tuple(rng.sample(names, FEATURES_A_MOVIE)),
+                quality=rng.gauss(0, quality),
+                fame=0.35 + rng.expovariate(1.0),
             )
         )
     return movies

@@ -1,7 +1,7 @@
-"""Twelve things a movie can have or lack, and the many ways a review speaks of them.
+"""Twelve features of movies, called tastes, and the phrases with which reviews mention them.
 
 A phrase is either a frame around one of a taste's images ("{} won me over") or one of the taste's
-own turns of phrase. Written for this package; nothing in it comes from real reviews.
+own phrases. All texts are written for this package; none comes from a real review.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Taste:
-    """`name` is how a preference or profile calls it; the rest is how reviews put it."""
+    """A feature: its `name` in preferences and profiles, and its phrases in reviews."""
 
     name: str
     images: tuple[str, ...]
@@ -318,16 +318,16 @@ COOL_CLOSERS = (
 )
 
 
-def phrase(taste: Taste, liked: bool, chance: random.Random) -> str:
-    """One way, drawn at random, of saying that `taste` pleased or displeased."""
+def phrase(taste: Taste, liked: bool, rng: random.Random) -> str:
+    """A random phrase that says that `taste` was liked or disliked."""
     own, frames = (taste.liked, LIKED_FRAMES) if liked else (taste.disliked, DISLIKED_FRAMES)
-    if chance.random() < 0.35:
-        return chance.choice(own)
-    return chance.choice(frames).format(chance.choice(taste.images))
+    if rng.random() < 0.35:
+        return rng.choice(own)
+    return rng.choice(frames).format(rng.choice(taste.images))
 
 
 def mentions(text: str) -> Iterator[tuple[int, Taste, bool]]:
-    """(position, taste, liked) for every phrase of the lexicon in `text`, taste by taste."""
+    """(position, taste, liked) of every phrase of the lexicon in `text`, in order of tastes."""
     lowered = text.lower()
     for taste in TASTES:
         for liked, own, frames in (

@@ -1,7 +1,7 @@
-"""How well the sample's ratings can be predicted: the figures of its README.
+"""How well the sample's ratings can be predicted: the figures of this folder's README.
 
-`python -m recbole_exp3rt.sample.measure` needs neither RecBole nor a model. The split is RecBole's
-8:1:1 per user by time; averages, profiles and parameters come from the train part alone.
+Run `python -m recbole_exp3rt.sample.measure`; it needs neither RecBole nor a model. The split is
+RecBole's 8:1:1 for each user by time; everything is learned from the train part only.
 """
 
 from __future__ import annotations
@@ -26,8 +26,11 @@ Predict = Callable[[str, str], float]
 
 
 def split(reviews: Iterable[Review]) -> tuple[list[Review], list[Review], list[Review]]:
-    """Train, validation, test: of n rows of a user the last max(1, n // 10) are test, as many
-    before them validation. Users below the 5-core have to be gone."""
+    """Train, validation and test rows, 8:1:1 for each user by time.
+
+    Of a user's n rows the last max(1, n // 10) are test, and as many before them validation. Users
+    below the 5-core must be removed before.
+    """
     by_user: dict[str, list[Review]] = defaultdict(list)
     for review in reviews:
         by_user[review.user].append(review)
@@ -42,7 +45,7 @@ def split(reviews: Iterable[Review]) -> tuple[list[Review], list[Review], list[R
 
 
 def bias(train: Sequence[Review], ridge: float, rounds: int = 50) -> Predict:
-    """mu + b_u + b_i with squared loss and `ridge` on each bias, by alternating least squares."""
+    """Fit mu + b_u + b_i by alternating least squares, with L2 weight `ridge` on each bias."""
     mu = mean([review.rating for review in train])
     b_user: dict[str, float] = defaultdict(float)
     b_item: dict[str, float] = defaultdict(float)
@@ -61,7 +64,7 @@ def bias(train: Sequence[Review], ridge: float, rounds: int = 50) -> Predict:
 
 
 def rmse(predict: Predict, rows: Sequence[Review]) -> float:
-    """Root mean squared error in rating units, predictions clipped to the scale."""
+    """Root mean squared error in rating units; predictions are clipped to the scale."""
     errors = [
         min(max(predict(row.user, row.item), SCALE.lowest), SCALE.highest) - row.rating
         for row in rows
@@ -70,7 +73,7 @@ def rmse(predict: Predict, rows: Sequence[Review]) -> float:
 
 
 def description(movie: Movie) -> Description:
-    """What the prompt says about a movie."""
+    """The description of a movie that prompts show."""
     lines = (
         ("Title", f"{movie.title} ({movie.year})"),
         ("Genres", movie.genres),
@@ -82,7 +85,7 @@ def description(movie: Movie) -> Description:
 
 
 def pipeline(world: World, train: Sequence[Review], teacher: LLM) -> Pipeline:
-    """The three steps, all by `teacher`, over train rows."""
+    """The pipeline over train rows, with `teacher` as the model of all three steps."""
     corpus = Corpus(train, {movie.id: description(movie) for movie in world.movies})
     models = Models(teacher, teacher, teacher)
     settings = StageSettings(SCALE, item_word="movie", max_prompt_tokens=4000)
@@ -90,7 +93,7 @@ def pipeline(world: World, train: Sequence[Review], teacher: LLM) -> Pipeline:
 
 
 def measure(world: World) -> dict[str, float]:
-    """Predictor -> RMSE on the test rows."""
+    """Predictor -> RMSE on the test rows, in rating units."""
     train, valid, test = split(r for r in world.reviews if r.user not in world.unseen)
     mu = mean([review.rating for review in train])
     ridge = min(LAMBDAS, key=lambda value: rmse(bias(train, value), valid))

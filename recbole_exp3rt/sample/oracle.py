@@ -1,8 +1,8 @@
-"""The sample's synthetic teacher: it knows the lexicon, and nothing but the text it is shown.
+"""The oracle: the sample's synthetic teacher, which reads the prompt and knows the lexicon.
 
-It answers the questions of the paper by looking phrases up and counting. It has no access
-to viewers, movies, latent tastes, or ratings that are not in the prompt; the constants below
-belong to the world's design, not to anyone in it.
+It answers the questions of the paper by finding phrases and counting them. It has no access to
+viewers, movies, latent tastes, or ratings outside the prompt. The constants below are general
+properties of the synthetic world.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from recbole_exp3rt.llm.base import Answer, Completion, Failure, Readout, Request
 from recbole_exp3rt.sample.lexicon import TASTES, mentions
 
-A_SIDE = 3  # bullets of a profile's side, at most
-# On a scale of ten levels, as shown (0..9): the usual rating, how far an average away from it is
-# to be believed, what a matching taste is worth, and how sure the teacher is.
+MOST_BULLETS = 3  # of a profile's list
+# On a scale of ten labels (0..9): the usual rating; the weights of the averages' differences from
+# it; the effect of a matching taste; the standard deviation of the label probabilities.
 USUAL = 5.0
 TRUST_USER, TRUST_ITEM = 0.4, 0.6
 PER_MATCH = 1.3
@@ -34,15 +34,17 @@ Sides = tuple[list[str], list[str]]  # taste names: likes, dislikes
 
 
 class OracleTeacher:
-    """An `LLM` whose answers are a pure function of the request."""
+    """An `LLM` whose answers depend on the request only."""
 
     identity = "sample-oracle (synthetic)"
 
     def generate(self, requests: Sequence[Request]) -> Iterator[tuple[int, Answer]]:
+        """Yield (position, answer) in order; a prompt of unknown form gives a `Failure`."""
         for position, request in enumerate(requests):
             yield position, self._answer(request)
 
     def count_tokens(self, text: str) -> int:
+        """Words and punctuation marks of `text`."""
         return len(_TOKEN.findall(text))
 
     def _answer(self, request: Request) -> Answer:
@@ -57,25 +59,25 @@ class OracleTeacher:
             if labels is None:
                 return Failure(f"{self.identity}: the labels are not numbers")
             rating, reasons = _rate(question, min(labels), max(labels))
-            told = f"Reasoning: {reasons}\n" if "Reasoning:" in prompt else ""
+            reasoning = f"Reasoning: {reasons}\n" if "Reasoning:" in prompt else ""
             nearest = min(labels, key=lambda level: abs(level - rating))
-            text = f"{told}Predicted User Rating: {labels[nearest]}"
+            text = f"{reasoning}Predicted User Rating: {labels[nearest]}"
             if request.readout:
                 label_logp = _log_gaussian(list(labels), rating)
         elif request.readout:
-            return Failure(f"{self.identity}: scores labels for ratings only")
+            return Failure(f"{self.identity}: scores labels of ratings only")
         elif (preferences := _between(question, "Preferences")) is not None:
             text = _lists(_profile(preferences, of_user="one user" in question))
         elif (review := _between(question, "Review")) is not None:
             text = _lists(_preferences(review))
         else:
-            return Failure(f"{self.identity}: no tag that it knows in the prompt")
+            return Failure(f"{self.identity}: the prompt has no known tag")
         return self._completion(request, text, prompt, label_logp)
 
     def _completion(
         self, request: Request, text: str, prompt: str, label_logp: tuple[float, ...] | None
     ) -> Completion:
-        """`text` as a model would give it: after the prefill, before a stop, within the limit."""
+        """`text` as a completion: without the prefill, up to a stop, within the token limit."""
         text = text.removeprefix(request.prefill.rstrip())
         for stop in request.stop:
             text = text.split(stop, 1)[0]
@@ -98,7 +100,7 @@ def _between(text: str, tag: str) -> str | None:
 
 
 def _preferences(review: str) -> Sides:
-    """Tastes that the review's phrases stand for, in the order of the text."""
+    """The tastes of the review's phrases, in the order of the text."""
     found = sorted(mentions(review), key=lambda mention: mention[0])
     likes = dict.fromkeys(taste.name for _, taste, liked in found if liked)
     dislikes = dict.fromkeys(taste.name for _, taste, liked in found if not liked)
@@ -106,10 +108,10 @@ def _preferences(review: str) -> Sides:
 
 
 def _profile(preferences: str, of_user: bool) -> Sides:
-    """The most frequent tastes of each side, ties by first appearance.
+    """The most frequent tastes of each list; of equally frequent ones, the first.
 
-    A user's likes and dislikes of one taste are weighed against each other: a preference has to
-    hold beyond a single movie. An audience may well be divided, so an item shows both.
+    A user likes a taste only if more reviews like than dislike it, because a preference must hold
+    beyond a single movie. The audience of an item can be divided, so an item may have both.
     """
     likes, dislikes = (Counter(side) for side in _sides(preferences))
     if of_user:
@@ -121,7 +123,7 @@ def _profile(preferences: str, of_user: bool) -> Sides:
 
 
 def _most_frequent(side: Counter[str]) -> list[str]:
-    return [name for name, _ in side.most_common(A_SIDE)]
+    return [name for name, _ in side.most_common(MOST_BULLETS)]
 
 
 def _sides(text: str) -> Sides:
@@ -145,7 +147,7 @@ def _lists(sides: Sides) -> str:
 
 
 def _levels(readout: Readout | None, prompt: str) -> dict[float, str] | None:
-    """The scale as shown: the labels, or else the range that the instructions name."""
+    """Number -> label: of the readout's labels, or of the range in the instructions."""
     if readout:
         try:
             return {float(label): label.strip() for label in readout.labels}
@@ -157,7 +159,7 @@ def _levels(readout: Readout | None, prompt: str) -> dict[float, str] | None:
 
 
 def _matches(question: str) -> tuple[list[str], list[str], list[str], list[str]]:
-    """What of the item the user likes, what they dislike, all of it, what the audience praises."""
+    """Features of the item: liked by the user, disliked by the user, all, liked by others."""
     of_user, of_item = question.split("<Item Description>")[0], question.split("<Item Profile>")[1]
     likes, dislikes = _sides(of_user)
     praised, blamed = _sides(of_item)
@@ -167,33 +169,33 @@ def _matches(question: str) -> tuple[list[str], list[str], list[str], list[str]]
 
 
 def _threshold(prompt: str) -> float:
-    """From which rating on, as shown, the instructions speak for the item."""
+    """The lowest label for which the instructions ask for a recommendation."""
     found = _FROM.search(prompt)
     return float(found[1]) if found else math.ceil(USUAL)
 
 
 def _rationale(question: str, given: float, threshold: float) -> str:
-    """Each quality of the item in turn, in a sentence of one form: small steps for a small student.
+    """One simple sentence for each feature of the item, which a small student can learn.
 
-    Only where the tastes speak against the given rating does a last sentence turn the balance:
-    a sentence that told every rating's side would be one that nobody can write without it.
+    A last sentence follows only where the tastes contradict the given rating. A sentence for every
+    rating would reveal it, and a student that does not see the rating could not learn it.
     """
     suits, offends, features, _ = _matches(question)
     verdicts = dict.fromkeys(features, "matters less")
     verdicts |= dict.fromkeys(suits, "suits the user") | dict.fromkeys(offends, "bothers the user")
-    told = [f"The {name} {verdict}." for name, verdict in verdicts.items()]
+    sentences = [f"The {name} {verdict}." for name, verdict in verdicts.items()]
     recommended, balance = given >= threshold, len(suits) - len(offends)
-    if not told:
-        told.append("Nothing in it touches what the user cares about.")
+    if not sentences:
+        sentences.append("Nothing in it touches what the user cares about.")
     if recommended and balance < 0:
-        told.append("Even so, the whole wins the user over.")
+        sentences.append("Even so, the whole wins the user over.")
     if not recommended and balance > 0:
-        told.append("Even so, the whole falls short for the user.")
-    return f"{' '.join(told)}\nRecommended: {'yes' if recommended else 'no'}"
+        sentences.append("Even so, the whole falls short for the user.")
+    return f"{' '.join(sentences)}\nRecommended: {'yes' if recommended else 'no'}"
 
 
 def _rate(question: str, lowest: float, highest: float) -> tuple[float, str]:
-    """(expected rating as shown, why), from the averages and the tastes of both profiles."""
+    """(expected rating in label units, reasons), from both averages and both profiles."""
     suits, offends, _, praised = _matches(question)
     averages = {who: float(value.rstrip(".")) for who, value in _AVERAGE.findall(question)}
 
@@ -206,7 +208,7 @@ def _rate(question: str, lowest: float, highest: float) -> tuple[float, str]:
 
 
 def _reasons(suits: list[str], offends: list[str], praised: list[str], high: bool) -> str:
-    """At least three points, in a few words."""
+    """At least three points, in short sentences."""
     points = [f"The {name} is something this user looks for." for name in suits]
     points += [f"The {name} is likely to bother this user." for name in offends]
     others = [name for name in praised if name not in suits + offends]
@@ -220,7 +222,7 @@ def _reasons(suits: list[str], offends: list[str], praised: list[str], high: boo
 
 
 def _log_gaussian(levels: Sequence[float], mean: float) -> tuple[float, ...]:
-    """Natural-log probabilities of the levels under a Gaussian cut to them; they sum to one."""
+    """Log-probabilities of the levels, in nats, from a Gaussian; the probabilities sum to one."""
     spread = SPREAD * (max(levels) - min(levels)) / 9
     exponents = [-((level - mean) ** 2) / (2 * spread**2) for level in levels]
     total = math.log(sum(math.exp(exponent) for exponent in exponents))

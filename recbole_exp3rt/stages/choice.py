@@ -1,7 +1,7 @@
-"""Which reviews a profile is made of (paper, section 3.5.2).
+"""Which train reviews a profile is made of (paper, section 3.5.2).
 
-A user's profile: all of the user's reviews. An item's: all of them, those found most helpful, or
-those of the users who rate like the user it is shown to. Out of the train part only.
+A user profile is made of all reviews of the user. An item profile is made of all reviews of the
+item, of the most helpful ones, or of those by the users most similar to the user of the pair.
 """
 
 from __future__ import annotations
@@ -20,20 +20,21 @@ ITEM_PROFILES: tuple[ItemProfile, ...] = ("all", "helpful", "neighbor")
 
 @dataclass(frozen=True, kw_only=True)
 class ChoiceSettings:
-    """How the reviews of a profile are chosen."""
+    """How the reviews of a profile are chosen; see `properties/model/EXP3RT.yaml`."""
 
     item_profile: ItemProfile = "all"
-    helpful_top: int = 5  # reviews of an item profile under `helpful`
-    neighbors: int = 3  # users behind an item profile under `neighbor`
-    profile_reviews: int | None = None  # newest reviews where all are taken; None: all
-    profile_leave_one_out: bool = False  # a pair's profiles are made without its own review
+    helpful_top: int = 5  # reviews of an item profile, with `helpful`
+    neighbors: int = 3  # users behind an item profile, with `neighbor`
+    profile_reviews: int | None = None  # at most as many newest reviews; None: all
+    profile_leave_one_out: bool = False  # without the review of the pair itself
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The reviews of one profile, oldest first. Equal choices make one profile, asked once.
+    """The reviews of one profile, oldest first. Equal choices share one profile.
 
-    `others` are the items of a user's reviews, the users of an item's.
+    `key` is the raw id of the user or item. `others` are the items that the user has reviewed,
+    or the users who have reviewed the item.
     """
 
     subject: Subject
@@ -43,17 +44,17 @@ class Choice:
 
 
 class Chooser:
-    """Chooses out of a corpus."""
+    """Chooses the reviews of profiles from a corpus."""
 
     def __init__(self, corpus: Corpus, settings: ChoiceSettings) -> None:
         self.corpus = corpus
         self.settings = settings
         self._neighbors = Neighbors(corpus)
-        self._shared: dict[tuple[Subject, str], Choice] = {}  # those that no pair decides
-        self._written: dict[str, dict[str, list[Review]]] = {}  # item -> user -> reviews
+        self._shared: dict[tuple[Subject, str], Choice] = {}  # choices that are equal in all pairs
+        self._with_text: dict[str, dict[str, list[Review]]] = {}  # item -> user -> reviews
 
     def of_user(self, user: str, item: str | None = None) -> Choice:
-        """For the user's profile in the pair with `item`, or in no pair."""
+        """The choice for the user's profile, in the pair with `item` or outside any pair."""
         if item is not None and self._leaves_out(user, item):
             return self._user_choice(user, item)
         if ("user", user) not in self._shared:
@@ -61,7 +62,10 @@ class Chooser:
         return self._shared["user", user]
 
     def of_item(self, item: str, user: str | None = None) -> Choice:
-        """For the item's profile in the pair with `user`; in no pair, `neighbor` takes all."""
+        """The choice for the item's profile, in the pair with `user` or outside any pair.
+
+        Outside a pair there are no neighbors, so `neighbor` takes all reviews.
+        """
         if user is not None and self.settings.item_profile == "neighbor":
             return self._neighbors_choice(item, user)
         if user is not None and self._leaves_out(user, item):
@@ -86,19 +90,19 @@ class Chooser:
         return Choice("item", item, tuple(r.user for r in reviews), tuple(reviews))
 
     def _neighbors_choice(self, item: str, user: str) -> Choice:
-        written = self._written_of(item)
-        near = self._neighbors.nearest(user, item, written, self.settings.neighbors)
-        reviews = sorted((r for other in near for r in written[other]), key=_age)
+        by_user = self._reviews_with_text(item)
+        near = self._neighbors.nearest(user, item, by_user, self.settings.neighbors)
+        reviews = sorted((r for other in near for r in by_user[other]), key=_age)
         return Choice("item", item, tuple(r.user for r in reviews), tuple(reviews))
 
-    def _written_of(self, item: str) -> dict[str, list[Review]]:
-        """The item's reviews that have a text, by their users."""
-        if item not in self._written:
-            by_user = self._written.setdefault(item, {})
+    def _reviews_with_text(self, item: str) -> dict[str, list[Review]]:
+        """User -> the user's reviews of the item that have a text."""
+        if item not in self._with_text:
+            by_user = self._with_text.setdefault(item, {})
             for review in self.corpus.item_reviews(item):
                 if review.is_written:
                     by_user.setdefault(review.user, []).append(review)
-        return self._written[item]
+        return self._with_text[item]
 
     def _newest(self, reviews: list[Review]) -> list[Review]:
         number = self.settings.profile_reviews
@@ -106,12 +110,12 @@ class Chooser:
 
 
 def most_helpful(reviews: Sequence[Review], n: int) -> list[Review]:
-    """The `n` written reviews with the most helpful votes, oldest first.
+    """The `n` reviews with a text that have the most helpful votes, oldest first.
 
-    Equal votes, which no votes at all are too: the newer first, then the smaller user token.
+    Of equal votes (also of none) the newer review wins, then the smaller user id.
     """
-    written = [review for review in reviews if review.is_written]
-    best = sorted(written, key=lambda r: (-r.helpful, -r.timestamp, r.user, r.item))[:n]
+    with_text = [review for review in reviews if review.is_written]
+    best = sorted(with_text, key=lambda r: (-r.helpful, -r.timestamp, r.user, r.item))[:n]
     return sorted(best, key=_age)
 
 

@@ -1,12 +1,12 @@
-"""Likes and dislikes out of the forms that models write them in. Pure; nothing is guessed.
+"""Reads likes and dislikes from an answer, in the forms that models write. Pure; no guesses.
 
-Lists begin at the first heading: `[Like]`, `**Likes:**`, `## Dislikes`, `1. Likes`, `Like`,
-`What the user disliked:`. What stands behind a heading on its line is one bullet (`Likes: a, b`
-says "a, b"). In no list are: what stands before the first heading, lines without a mark beside
-lines with one (a closing sentence), and what stands under any other heading.
+A list begins with a heading: `[Like]`, `**Likes:**`, `## Dislikes`, `1. Likes`, `Like`,
+`What the user disliked:`. Text after a heading on the same line is one bullet: `Likes: a, b` is
+the bullet "a, b". Three kinds of text belong to no list: text before the first heading, lines
+without a bullet mark beside lines with one (a closing sentence), and text under other headings.
 
-A doubt is decided so that nothing said under a dislike heading becomes a like: "- Likes: a" is a
-heading only where the first heading was a bullet as well; a sentence that begins so is none.
+In doubt, a dislike must not become a like: "- Likes: a" is a heading only if the first heading
+has a bullet mark too, and a sentence that begins with such a word is not a heading.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ UNFINISHED = "the model's thought does not end, so there is no answer"
 
 
 class Unreadable(ValueError):
-    """An answer that does not hold what was asked for. It is counted, never guessed."""
+    """An answer without what was asked for, or content that fits into no prompt; it is counted."""
 
 
 _DISLIKE = (
@@ -42,18 +42,20 @@ _WORD = (
 )
 _DECOR = r"(?:[^\w\"'{(]|_)"
 _SIDE = rf"(?:(?P<dislike>{_DISLIKE})|{_LIKE})(?:\(s\))?(?![^\W_])"
-_BEHIND = (  # "likes about the film", while "like the film" is a sentence
+_AFTER_SIDE = (  # "likes about the film", while "like the film" is a sentence
     r"(?:\W+(?:about|of|by|in|from|aspects?|elements?|points?|features?|preferences?|section|list)\b"
     rf"(?:\W+{_WORD}\b)*)?"
 )
-_NAME = rf"{_DECOR}*(?:\d{{1,2}}\W+)?(?:{_WORD}\W+)*{_SIDE}{_BEHIND}"
+_NAME = rf"{_DECOR}*(?:\d{{1,2}}\W+)?(?:{_WORD}\W+)*{_SIDE}{_AFTER_SIDE}"
 _BARE = re.compile(rf"{_DECOR}*(?:\d{{1,2}}\W+)?{_SIDE}{_DECOR}*", re.I)
 _WHOLE = re.compile(rf"{_NAME}{_DECOR}*", re.I)
 _INLINE = re.compile(rf"{_NAME}[\]*_)>\s]*:(?P<rest>.*)", re.I)
 _DASHED = re.compile(rf"{_DECOR}*{_SIDE}[\]*_)>\s]*\s[-–—](?P<rest>\s.*)", re.I)
-_TAG = re.compile(r"\[\W*(?P<dislike>dis)?likes?\W*\]", re.I)  # as the prompts ask for it
-_LATER = re.compile(r"(?<!\w)dis-?likes?\W{0,3}(?::|\s[-–—]\s)", re.I)  # behind likes in a line
-_MOST = 120  # characters of a line in which a heading is looked for
+_TAG = re.compile(r"\[\W*(?P<dislike>dis)?likes?\W*\]", re.I)  # the form that the prompts ask for
+_LATER = re.compile(
+    r"(?<!\w)dis-?likes?\W{0,3}(?::|\s[-–—]\s)", re.I
+)  # after likes on the same line
+_HEADING_LENGTH = 120  # a heading is searched in as many first characters of a line
 
 _MARK = re.compile(
     r"\s*(?:[-–—•·▪◦‣●○+✓✔✗✘]|\*(?!\*)(?=\s|[^*]*$)|\(?\d{1,2}(?:\)|\.(?!\d))"
@@ -81,7 +83,7 @@ _REFUSAL = re.compile(
 
 
 def answer_of(text: str) -> str:
-    """What was answered, without what was thought. Raises: Unreadable if it is only a thought."""
+    """The answer without the model's thinking. Raises: Unreadable if the thinking does not end."""
     answer = part(text).answer
     if answer is None:
         raise Unreadable(UNFINISHED)
@@ -89,9 +91,10 @@ def answer_of(text: str) -> str:
 
 
 def read_sides(text: str, *, opened: bool = False) -> Lists:
-    """Likes and dislikes of an answer; `opened`: its first heading and mark were put there.
+    """Likes and dislikes of an answer.
 
-    Raises: Unreadable without a heading, for a refusal, or if only a thought was written.
+    `opened`: the first heading and bullet mark were forced, not written by the model.
+    Raises: Unreadable without a heading, for a refusal, or if the thinking does not end.
     """
     sections = list(_sections(answer_of(text)))
     if not sections:
@@ -104,8 +107,8 @@ def read_sides(text: str, *, opened: bool = False) -> Lists:
     return tuple(dict.fromkeys(found["like"])), tuple(dict.fromkeys(found["dislike"]))
 
 
-def headed(text: str) -> list[Side]:
-    """What the headings of an answer open, in order."""
+def heading_sides(text: str) -> list[Side]:
+    """The side of each like or dislike heading of an answer, in order."""
     return [side for side, _ in _sections(part(text).answer or "")]
 
 
@@ -116,7 +119,7 @@ def _sections(text: str) -> Iterator[tuple[Side, list[str]]]:
     lines: list[str] = []
     for line in _lines(text):
         heading = _heading(line, side, listed or not started)
-        if heading is None and not (started and _ends(line)):
+        if heading is None and not (started and _is_other_heading(line)):
             lines.append(line)
             continue
         if side:
@@ -129,15 +132,15 @@ def _sections(text: str) -> Iterator[tuple[Side, list[str]]]:
         started = True
         side, rest = heading
         if side == "like" and (later := _LATER.search(rest)):
-            yield side, _behind(rest[: later.start()])
+            yield side, _rest_as_bullet(rest[: later.start()])
             side, rest = "dislike", rest[later.end() :]
-        lines = _behind(rest)
+        lines = _rest_as_bullet(rest)
     if side:
         yield side, lines
 
 
 def _lines(text: str) -> Iterator[str]:
-    """Lines without fences and quotation marks; a tag of ours stands on a line of its own."""
+    """Lines without code fences and quotation marks; each [Like] or [Dislike] tag begins a line."""
     started = False
     for line in text.splitlines():
         if _FENCE.fullmatch(line):
@@ -156,11 +159,14 @@ def _lines(text: str) -> Iterator[str]:
 
 
 def _heading(line: str, side: Side | None, listed: bool) -> tuple[Side, str] | None:
-    """The side that a line opens, and what stands behind it; `listed`: bullets may open likes."""
+    """The side that a heading line opens, and the text after it; None: the line is no heading.
+
+    `listed`: a line with a bullet mark may open likes.
+    """
     body = _unmarked(line)
-    found = _INLINE.match(body[:_MOST]) or _DASHED.match(body[:_MOST])
-    decorated = re.match(r"\s*[#*_\[<【]", body) or _BARE.fullmatch(body[:_MOST])
-    if found is None and decorated and len(body) <= _MOST:
+    found = _INLINE.match(body[:_HEADING_LENGTH]) or _DASHED.match(body[:_HEADING_LENGTH])
+    decorated = re.match(r"\s*[#*_\[<【]", body) or _BARE.fullmatch(body[:_HEADING_LENGTH])
+    if found is None and decorated and len(body) <= _HEADING_LENGTH:
         found = _WHOLE.fullmatch(body)
     if found is None:
         return None
@@ -170,13 +176,13 @@ def _heading(line: str, side: Side | None, listed: bool) -> tuple[Side, str] | N
     return opens, body[found.start("rest") :] if "rest" in found.re.groupindex else ""
 
 
-def _ends(line: str) -> bool:
-    """Whether a line is a heading of something else."""
+def _is_other_heading(line: str) -> bool:
+    """Whether a line is a heading of neither likes nor dislikes."""
     return not _MARK.match(line) and _OTHER.fullmatch(line) is not None
 
 
-def _behind(rest: str) -> list[str]:
-    """What stands behind a heading on its line, as a bullet."""
+def _rest_as_bullet(rest: str) -> list[str]:
+    """The text after a heading on the same line, as a bullet; no bullet if it has no word."""
     rest = _unmarked(rest)
     return [f"- {rest}"] if re.search(r"\w", rest) else []
 
@@ -187,28 +193,31 @@ def _unmarked(line: str) -> str:
 
 
 def _bullets(lines: Sequence[str], *, opened: bool, last: bool) -> list[str]:
-    """Lines with a mark; where none has one, all lines, at the end of the answer its first
-    paragraph. The mark that was put there (`opened`) does not count."""
+    """The lines with a bullet mark; if no line has one, all lines.
+
+    `opened`: the mark of the first line was forced and does not count. `last`: the section ends
+    the answer; without marks only its first paragraph is taken.
+    """
     marked = any(map(_MARK.match, lines[1:] if opened else lines))
     bullets: list[str] = []
-    behind_gap = False
+    after_gap = False
     for k, line in enumerate(lines):
         text = _plain(_unmarked(line))
         if not re.search(r"\w", text):
-            behind_gap = behind_gap or (bool(bullets) and not line.strip())
+            after_gap = after_gap or (bool(bullets) and not line.strip())
             continue
-        if _MARK.match(line) or not (marked or (behind_gap and last)):
+        if _MARK.match(line) or not (marked or (after_gap and last)):
             if not _NOTHING.fullmatch(text.strip(" .!()")):
                 bullets.append(text)
             elif not marked:
                 return bullets
         elif bullets and line[0].isspace() and lines[k - 1].strip():
-            bullets[-1] += f" {text}"  # a bullet over two lines
+            bullets[-1] += f" {text}"  # a bullet of two lines
     return bullets
 
 
 def _plain(text: str) -> str:
-    """A line without the signs of emphasis."""
-    for _ in range(2):  # one may stand inside of another
+    """A line without Markdown emphasis."""
+    for _ in range(2):  # emphasis can be nested
         text = _EMPHASIS.sub(lambda found: found[2] or found[3], text)
     return text.strip()

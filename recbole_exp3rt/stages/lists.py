@@ -1,4 +1,4 @@
-"""The [Like] / [Dislike] form that preferences and profiles are written in, both ways."""
+"""The form of preferences and profiles: a [Like] and a [Dislike] list; reads and writes it."""
 
 from __future__ import annotations
 
@@ -7,42 +7,44 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from recbole_exp3rt.stages.headings import Unreadable as Unreadable
-from recbole_exp3rt.stages.headings import headed, read_sides
+from recbole_exp3rt.stages.headings import heading_sides, read_sides
 from recbole_exp3rt.stages.untrusted import harmless
 
 Count = Callable[[str], int]
 T = TypeVar("T")
-# How an answer in this form begins; a small model that is left to begin itself says anything else.
+# The forced beginning of an answer; without it a small model often begins with something else.
 OPENING = "[Like]\n-"
-GAP = "[…]"  # stands where sentences were left out
+GAP = "[…]"  # replaces the sentences that were removed
 
 
 def parse_lists(text: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Likes and dislikes out of a whole answer. Raises: Unreadable, see `read_sides`."""
+    """Likes and dislikes of a complete answer. Raises: Unreadable, see `read_sides`."""
     return read_sides(text)
 
 
 def read_answer(text: str, *, forced: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Likes and dislikes of an answer to a request that begins with OPENING.
+    """Likes and dislikes of an answer to a request whose prefill is OPENING.
 
-    `forced`: the answer was made to begin so, and `text` goes on from there. Elsewhere `text` is
-    all that was said; but where it begins with a blank and no likes are headed in it, it was
-    stored by an earlier version, which cut off an opening that the model had written itself.
-    Raises: Unreadable.
+    `forced`: the backend forced the prefill, and `text` is what follows it. Otherwise `text` is
+    the complete answer. One exception: an earlier version stored such answers without an OPENING
+    that the model had written itself; they begin with a space and have no like heading.
+
+    Raises: Unreadable, see `read_sides`.
     """
     if forced:
         return read_sides(OPENING + text, opened=True)
-    if text.startswith(" ") and headed(text)[:1] == ["dislike"]:
+    if text.startswith(" ") and heading_sides(text)[:1] == ["dislike"]:
         return read_sides(OPENING + text, opened=True)
     return read_sides(text)
 
 
 def render_lists(likes: Sequence[str], dislikes: Sequence[str]) -> str:
+    """Both lists as a prompt shows them; an empty list is "None."."""
     return f"[Like]\n{_bullets(likes)}\n\n[Dislike]\n{_bullets(dislikes)}"
 
 
 def list_answer(likes: Sequence[str], dislikes: Sequence[str]) -> str:
-    """The whole turn of a model that writes these lists: begins with OPENING in any case."""
+    """Both lists as the complete answer of a student; it always begins with OPENING."""
     answer = render_lists(likes, dislikes)
     if likes:
         return answer
@@ -54,9 +56,9 @@ def _bullets(lines: Sequence[str]) -> str:
 
 
 def keep_within(parts: Sequence[T], cost: Callable[[T], int], budget: int) -> list[T]:
-    """The latest parts whose costs fit into the budget, in their own order; at least one.
+    """The last parts whose total cost is within the budget, in their order; at least one.
 
-    Whole parts go, oldest first, so that what remains is never cut in its middle.
+    Only complete parts are removed, the first ones first.
     """
     kept: list[T] = []
     for part in reversed(parts):
@@ -68,7 +70,7 @@ def keep_within(parts: Sequence[T], cost: Callable[[T], int], budget: int) -> li
 
 
 def shorten(text: str, budget: int, count: Count) -> str:
-    """`text` within `budget` tokens: sentences, or else words, go from its middle."""
+    """`text` within `budget` tokens: sentences, or else words, are removed from its middle."""
     if count(text) <= budget:
         return text
     sentences = re.split(r"(?<=[.!?])\s+", text)
@@ -76,7 +78,7 @@ def shorten(text: str, budget: int, count: Count) -> str:
 
 
 def _ends(pieces: list[str], budget: int, count: Count) -> str:
-    """First and last pieces in turn while they fit; nothing if not even the first one does."""
+    """First and last pieces, alternately, while they fit; '' if the first one does not fit."""
     head: list[str] = []
     tail: list[str] = []
     room = budget - count(f" {GAP}")

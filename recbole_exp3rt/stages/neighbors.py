@@ -1,7 +1,6 @@
-"""Users who rate alike (paper, section 3.5.2 and Appendix B).
+"""Similar users, by their train ratings (paper, section 3.5.2 and Appendix B).
 
-Computed for the users who meet at one item, never for all against all. What it does not know:
-texts, profiles, models.
+Similarities are computed only between a user and the users who have rated the same item.
 """
 
 from __future__ import annotations
@@ -15,13 +14,14 @@ from recbole_exp3rt.records import Review
 from recbole_exp3rt.scale import mean
 
 Centred = Mapping[str, float]  # item -> rating minus the user's mean
-DIGITS = 9  # beyond them is rounding, which must not rank anybody
+DIGITS = 9  # more decimals are rounding errors, which must not change a ranking
 
 
 def centred(reviews: Sequence[Review]) -> dict[str, float]:
-    """R' of one user: each rating minus the user's mean rating (Appendix B, step 3).
+    """Item -> R' of one user: each rating minus the user's mean rating, in rating units.
 
-    Of an item reviewed twice the later rating counts.
+    If an item occurs twice, its last rating is taken.
+    Source: Appendix B, step 3.
     """
     if not reviews:
         return {}
@@ -33,7 +33,8 @@ def similarity(one: Centred, other: Centred) -> tuple[float, int]:
     """Adjusted cosine of two users over the items both rated, and the number of those items.
 
     sim(u, v) = sum R'_ui R'_vi / (sqrt(sum R'_ui^2) sqrt(sum R'_vi^2)), sums over I_uv.
-    0 where a norm is zero: no item in common, or one of them rated all of those at their mean.
+    The similarity is 0 where a norm is zero: the users have no item in common, or one of them
+    rated all common items with the own mean.
     Source: Appendix B, step 4.
     """
     common = one.keys() & other.keys()
@@ -46,18 +47,18 @@ def similarity(one: Centred, other: Centred) -> tuple[float, int]:
 
 
 class Neighbors:
-    """Ranks the raters of an item by how much they rate like a user, out of the train part."""
+    """Ranks the users who have rated an item by their similarity to a user, in the train part."""
 
     def __init__(self, corpus: Corpus) -> None:
         self.corpus = corpus
-        self._centred: dict[str, dict[str, float]] = {}  # of the users met so far
+        self._centred: dict[str, dict[str, float]] = {}  # user -> R', of the users so far
         self._ranked: dict[tuple[str, str, int], tuple[str, ...]] = {}
 
     def nearest(self, user: str, item: str, raters: Iterable[str], n: int) -> tuple[str, ...]:
-        """At most `n` of `raters`, the most similar to `user` first, never the user itself.
+        """The `n` users of `raters` most similar to `user`, best first; without the user itself.
 
-        Equal similarities: more items in common first, then the smaller token. What the user
-        thinks of `item` does not count, neither as an item in common nor in the user's mean.
+        At equal similarities the user with more items in common wins, then the smaller id. The
+        user's rating of `item` is ignored, as a common item and in the user's mean.
         """
         key = (user, item, n)
         if key not in self._ranked:

@@ -1,91 +1,46 @@
-"""The only loop: which questions a set of pairs needs, asked in order, each once.
+"""The loop of EXP3RT: preferences of reviews, profiles of users and items, then ratings.
 
-Preferences of the reviews, profiles of the users and items, then the ratings. What the pairs do
-not need is never asked; an unreadable answer is counted and left out, never replaced by a number.
-What could not be had is asked for again by the next question that needs it.
+A set of (user, item) pairs decides which questions are asked; each question is asked once. An
+unreadable answer is counted and left out, never replaced by a number. A failed question is asked
+again when its answer is needed again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
 
 from recbole_exp3rt.corpus import Corpus
 from recbole_exp3rt.errors import UsageError
-from recbole_exp3rt.llm.base import LLM, Answer, Completion, Failure, Request, forces_prefill
+from recbole_exp3rt.llm.base import LLM, Request, forces_prefill
 from recbole_exp3rt.prompts import Prompts
 from recbole_exp3rt.records import Preference, Profile, RatingPrediction, Review, Subject
-from recbole_exp3rt.scale import RatingScale
 from recbole_exp3rt.stages import preference, profile, rating
-from recbole_exp3rt.stages.choice import Choice, ChoiceSettings, Chooser
-from recbole_exp3rt.stages.counts import NothingRated, StepCount, unreadable
-from recbole_exp3rt.stages.lists import Unreadable
+from recbole_exp3rt.stages.choice import Choice, Chooser
+from recbole_exp3rt.stages.counts import NothingRated
+from recbole_exp3rt.stages.settings import ROOM
+from recbole_exp3rt.stages.settings import StageSettings as StageSettings
+from recbole_exp3rt.stages.step import Progress as Progress
+from recbole_exp3rt.stages.step import Step
+from recbole_exp3rt.stages.step import silent as silent
 
-Key = TypeVar("Key")
-Told = TypeVar("Told")
-Record = TypeVar("Record")
-
-
-TRIALS = 5  # pairs that are asked about before the others, until one is rated
-ROOM = 32  # tokens that a prompt has at least for what it shows
-
-
-class Progress(Protocol):
-    """Shows one step: wraps answers as they arrive."""
-
-    def __call__(
-        self, answers: Iterable[tuple[int, Answer]], total: int, title: str
-    ) -> Iterable[tuple[int, Answer]]: ...
-
-
-def silent(
-    answers: Iterable[tuple[int, Answer]], total: int, title: str
-) -> Iterable[tuple[int, Answer]]:
-    return answers
+TRIALS = 5  # pairs that are asked one by one before the others, until one is rated
 
 
 @dataclass(frozen=True)
 class Models:
-    """Who does which step."""
+    """The language model of each step."""
 
     preference: LLM
     profile: LLM
     rating: LLM
 
 
-@dataclass(frozen=True)
-class StageSettings(ChoiceSettings):
-    """Knobs of the three steps. Token budgets count the words of a prompt in the step's model."""
-
-    scale: RatingScale
-    item_word: str = "item"
-    use_reasoning: bool = True
-    use_bias: bool = True
-    max_prompt_tokens: int = 1200
-    max_new_tokens: int = 512
-    preference_new_tokens: int = 256
-    profile_new_tokens: int = 256
-    max_review_tokens: int | None = None  # None: as far as max_prompt_tokens goes
-
-    def limits(self) -> list[str]:
-        """What keeps the model from reading everything, in words; a result is read with it."""
-        said = []
-        if self.item_profile == "helpful":
-            said.append(f"item profiles from the {self.helpful_top} most helpful reviews")
-        if self.item_profile == "neighbor":
-            said.append(f"item profiles from the {self.neighbors} most similar users")
-        if self.profile_reviews:
-            said.append(f"profiles from the newest {self.profile_reviews} reviews")
-        if self.max_review_tokens:
-            said.append(f"reviews cut to {self.max_review_tokens} tokens")
-        return said
-
-
 class Pipeline:
-    """Rates pairs of raw tokens out of a corpus. Remembers what it has read during a run.
+    """Rates (user, item) pairs, given as RecBole's raw ids, from the reviews of a corpus.
 
-    Unreadable answers are remembered too, failures are not, nor what was made in spite of them.
+    It remembers everything that it has read, unreadable answers included. It does not remember
+    failures, nor a result that is incomplete because of a failure.
     """
 
     def __init__(
@@ -101,26 +56,30 @@ class Pipeline:
         self.prompts = prompts
         self.settings = settings
         self.progress = progress
-        self.counts = {"preference": StepCount(), "profile": StepCount(), "rating": StepCount()}
-        self._preferences: dict[Review, Preference | None] = {}
         self.chooser = Chooser(corpus, settings)
+        self._preference_step = Step("preference", "Reading reviews", models.preference, progress)
+        self._profile_step = Step("profile", "Writing profiles", models.profile, progress)
+        self._rating_step = Step("rating", "Rating pairs", models.rating, progress)
+        steps = (self._preference_step, self._profile_step, self._rating_step)
+        self.counts = {step.name: step.count for step in steps}
+        self._preferences: dict[Review, Preference | None] = {}
         self._profiles: dict[Choice, Profile] = {}
         self._ratings: dict[tuple[str, str], RatingPrediction | None] = {}
-        # what a failure stands behind, with its reason: it is made again when it is needed
-        self._failed: dict[Review, str] = {}  # preferences
-        self._lacking: dict[Choice, str] = {}  # profiles
-        self._in_spite: set[tuple[str, str]] = set()  # ratings out of such profiles
+        # What a failure has left out or made incomplete. It is made again when it is needed.
+        self._failed_reviews: dict[Review, str] = {}  # review -> reason
+        self._failed_profiles: dict[Choice, str] = {}  # missing or incomplete profile -> reason
+        self._incomplete_ratings: set[tuple[str, str]] = set()  # made from an incomplete profile
         self._check_budget()
 
     def _check_budget(self) -> None:
-        """Raises: UsageError if a prompt's own words leave no room for what it is to show."""
+        """Raises: UsageError if the instructions of a prompt leave no room for its contents."""
         models, prompts = self.models, self.prompts
-        rated = prompts.rating if self.settings.use_reasoning else prompts.rating_direct
+        rating_prompt = prompts.rating if self.settings.use_reasoning else prompts.rating_direct
         steps = (
             (models.preference, prompts.preference),
             (models.profile, prompts.user_profile),
             (models.profile, prompts.item_profile),
-            (models.rating, rated),
+            (models.rating, rating_prompt),
         )
         least = ROOM + max(llm.count_tokens(prompt.frame) for llm, prompt in steps)
         if self.settings.max_prompt_tokens < least:
@@ -129,115 +88,26 @@ class Pipeline:
                 f"instructions; give at least {least}"
             )
 
+    # --- step 1: preferences
+
     def preferences(self, reviews: Sequence[Review]) -> list[Preference | None]:
-        """Likes and dislikes of each review; None where no answer was had or could be read."""
-        known = self._preferences
+        """Likes and dislikes of each review; None where there is no readable answer."""
+        known, step = self._preferences, self._preference_step
         new = [review for review in dict.fromkeys(reviews) if review not in known]
-        texts = {review: review for review in new if review.is_written}
-        asked = self._asked("preference", texts, self.preference_request)
-        known.update({review: None for review in new if review not in asked})
-        forced = forces_prefill(self.models.preference.identity)
-        read, failed = self._step(
-            "preference",
-            "Reading reviews",
-            self.models.preference,
-            asked,
+        with_text = {review: review for review in new if review.is_written}
+        requests = step.requests(with_text, self.preference_request)
+        known.update({review: None for review in new if review not in requests})
+        forced = forces_prefill(step.llm.identity)
+        outcome = step.run(
+            requests,
             lambda review, answer: preference.parse(answer.text, review, forced=forced),
         )
-        known.update(read)
-        self._failed.update(failed)
+        known.update(outcome.records)
+        self._failed_reviews.update(outcome.failures)
         return [known.get(review) for review in reviews]
 
-    def profiles(self, wanted: Sequence[tuple[Subject, str]]) -> list[Profile]:
-        """Profiles of users and items in no pair; empty where nothing readable was written."""
-        of = {"user": self.chooser.of_user, "item": self.chooser.of_item}
-        return self.written([of[subject](key) for subject, key in wanted])
-
-    def written(self, choices: Sequence[Choice]) -> list[Profile]:
-        """A profile for each choice of reviews; equal choices are asked for once."""
-        self._write(choices)
-        return [self._profile(choice) for choice in choices]
-
-    def _profile(self, choice: Choice) -> Profile:
-        return self._profiles.get(choice) or Profile(choice.subject, choice.key)
-
-    def _write(self, choices: Sequence[Choice]) -> None:
-        """Make a profile of each choice of reviews.
-
-        It is made of the preferences that could be had. Where there are none for failures alone,
-        there is no profile: an empty one would say that nothing is liked.
-        """
-        known = self._preferences
-        new = [
-            choice
-            for choice in dict.fromkeys(choices)
-            if choice not in self._profiles or choice in self._lacking
-        ]
-        self.preferences([review for choice in new for review in choice.reviews])
-        told: dict[Choice, tuple[Subject, list[Preference]]] = {}
-        lacking: dict[Choice, str] = {}
-        for choice in new:
-            if rows := [found for review in choice.reviews if (found := known.get(review))]:
-                told[choice] = (choice.subject, rows)
-            if missing := [review for review in choice.reviews if review not in known]:
-                lacking[choice] = self._failed[missing[0]]
-
-        forced = forces_prefill(self.models.profile.identity)
-        made, failed = self._step(
-            "profile",
-            "Writing profiles",
-            self.models.profile,
-            self._asked("profile", told, lambda content: self.profile_request(*content)),
-            lambda choice, answer: profile.parse(
-                answer.text, choice.subject, choice.key, forced=forced
-            ),
-        )
-        lacking.update(failed)
-        for choice in new:
-            self._lacking.pop(choice, None)
-            if written := made.get(choice):
-                self._profiles[choice] = written
-            elif choice not in lacking:
-                self._profiles[choice] = Profile(choice.subject, choice.key)
-        self._lacking.update(lacking)
-
-    @property
-    def made_profiles(self) -> dict[Choice, Profile]:
-        """The profiles of this run, by the reviews they are chosen from."""
-        return dict(self._profiles)
-
-    @property
-    def predictions(self) -> dict[tuple[str, str], RatingPrediction | None]:
-        """What was said about each pair of this run; None: unreadable."""
-        return dict(self._ratings)
-
-    def choices(self, user: str, item: str) -> tuple[Choice, Choice]:
-        """The reviews that the user's and the item's profile are made of in this pair."""
-        return self.chooser.of_user(user, item), self.chooser.of_item(item, user)
-
-    def pair(self, user: str, item: str) -> rating.Pair:
-        """What the model is told about a pair.
-
-        The averages of a train pair leave its own rating out, as those of a test pair do; a
-        pair is a train pair if the corpus has its review.
-        """
-        self._write(self.choices(user, item))
-        return self._pair(user, item)
-
-    def _pair(self, user: str, item: str) -> rating.Pair:
-        """The same of profiles that are written."""
-        corpus, biased = self.corpus, self.settings.use_bias
-        of_user, of_item = self.choices(user, item)
-        return rating.Pair(
-            user=self._profile(of_user),
-            item=self._profile(of_item),
-            description=corpus.description(item),
-            user_average=corpus.user_average(user, without=item) if biased else None,
-            item_average=corpus.item_average(item, without=user) if biased else None,
-        )
-
     def preference_request(self, review: Review) -> Request:
-        """What step 1 asks about a review. Raises: Unreadable if nothing of it fits."""
+        """The request of step 1 about a review. Raises: Unreadable if nothing of it fits."""
         config = self.settings
         return preference.request(
             review,
@@ -249,8 +119,61 @@ class Pipeline:
             count=self.models.preference.count_tokens,
         )
 
+    # --- step 2: profiles
+
+    def profiles(self, subjects: Sequence[tuple[Subject, str]]) -> list[Profile]:
+        """Profiles of users and items outside any pair; empty where there is no readable answer."""
+        choose = {"user": self.chooser.of_user, "item": self.chooser.of_item}
+        return self.profiles_of([choose[subject](key) for subject, key in subjects])
+
+    def profiles_of(self, choices: Sequence[Choice]) -> list[Profile]:
+        """A profile for each choice of reviews; equal choices are asked for once."""
+        self._make_profiles(choices)
+        return [self._profile(choice) for choice in choices]
+
+    def _profile(self, choice: Choice) -> Profile:
+        return self._profiles.get(choice) or Profile(choice.subject, choice.key)
+
+    def _make_profiles(self, choices: Sequence[Choice]) -> None:
+        """Make the profile of each choice of reviews, from the preferences that are readable.
+
+        If failures are the only reason why a choice has no preferences, it gets no profile: an
+        empty profile would mean that nothing is liked.
+        """
+        step = self._profile_step
+        new = [
+            choice
+            for choice in dict.fromkeys(choices)
+            if choice not in self._profiles or choice in self._failed_profiles
+        ]
+        self.preferences([review for choice in new for review in choice.reviews])
+        known = self._preferences
+        contents: dict[Choice, tuple[Subject, list[Preference]]] = {}
+        failed: dict[Choice, str] = {}
+        for choice in new:
+            if found := [row for review in choice.reviews if (row := known.get(review))]:
+                contents[choice] = (choice.subject, found)
+            if missing := [review for review in choice.reviews if review not in known]:
+                failed[choice] = self._failed_reviews[missing[0]]
+
+        forced = forces_prefill(step.llm.identity)
+        outcome = step.run(
+            step.requests(contents, lambda content: self.profile_request(*content)),
+            lambda choice, answer: profile.parse(
+                answer.text, choice.subject, choice.key, forced=forced
+            ),
+        )
+        failed.update(outcome.failures)
+        for choice in new:
+            self._failed_profiles.pop(choice, None)
+            if made := outcome.records.get(choice):
+                self._profiles[choice] = made
+            elif choice not in failed:
+                self._profiles[choice] = Profile(choice.subject, choice.key)
+        self._failed_profiles.update(failed)
+
     def profile_request(self, subject: Subject, preferences: Sequence[Preference]) -> Request:
-        """What step 2 asks about a user or an item. Raises: Unreadable if nothing fits."""
+        """The request of step 2 about a user or an item. Raises: Unreadable if nothing fits."""
         config, prompts = self.settings, self.prompts
         return profile.request(
             preferences,
@@ -261,7 +184,45 @@ class Pipeline:
             count=self.models.profile.count_tokens,
         )
 
+    @property
+    def made_profiles(self) -> dict[Choice, Profile]:
+        """All profiles of this run, by the reviews that they are made of."""
+        return dict(self._profiles)
+
+    # --- step 3: ratings
+
+    @property
+    def predictions(self) -> dict[tuple[str, str], RatingPrediction | None]:
+        """The prediction for each (user, item) pair of this run; None: the answer is unreadable."""
+        return dict(self._ratings)
+
+    def choices(self, user: str, item: str) -> tuple[Choice, Choice]:
+        """The reviews behind the user's and the item's profile in this pair."""
+        return self.chooser.of_user(user, item), self.chooser.of_item(item, user)
+
+    def pair(self, user: str, item: str) -> rating.Pair:
+        """Profiles, description and averages that the rating prompt shows about a pair.
+
+        The averages of a train pair leave out its own rating, so that they are made like those
+        of a test pair. A pair is a train pair if the corpus has its review.
+        """
+        self._make_profiles(self.choices(user, item))
+        return self._pair(user, item)
+
+    def _pair(self, user: str, item: str) -> rating.Pair:
+        """`pair` for profiles that are already made."""
+        corpus, biased = self.corpus, self.settings.use_bias
+        of_user, of_item = self.choices(user, item)
+        return rating.Pair(
+            user=self._profile(of_user),
+            item=self._profile(of_item),
+            description=corpus.description(item),
+            user_average=corpus.user_average(user, without=item) if biased else None,
+            item_average=corpus.item_average(item, without=user) if biased else None,
+        )
+
     def request(self, pair: rating.Pair) -> Request:
+        """The request of step 3 about a pair. Raises: Unreadable if it fits into no prompt."""
         config = self.settings
         return rating.request(
             pair,
@@ -275,114 +236,64 @@ class Pipeline:
         )
 
     def rate(self, pairs: Sequence[tuple[str, str]]) -> list[RatingPrediction | None]:
-        """A prediction for each (user, item); None where the answer could not be read.
+        """A prediction for each (user, item) pair; None where the answer is unreadable.
 
-        A pair without a profile, for failures alone, is not rated.
-        Until a first pair is rated, single pairs are asked about before the rest is paid.
-        Raises: NothingRated if not a single answer could be read since the pipeline was made, or
-        none of the first TRIALS.
+        A pair is not rated if one of its profiles is missing because of failures. The first
+        TRIALS pairs are asked one by one until one is rated, so that a model that cannot rate
+        costs little.
+
+        Raises: NothingRated if none of the first TRIALS pairs, or no pair at all, is rated.
         """
-        tried = list(dict.fromkeys(pairs))
-        if len(tried) > TRIALS and not self.counts["rating"].readable:
-            for pair in tried[:TRIALS]:
+        count, distinct = self.counts["rating"], list(dict.fromkeys(pairs))
+        if len(distinct) > TRIALS and not count.readable:
+            for pair in distinct[:TRIALS]:
                 self._rate([pair])
-                if self.counts["rating"].readable:
+                if count.readable:
                     break
             else:
-                raise self._nothing(TRIALS, f"the other {len(tried) - TRIALS:,} are not asked")
-        said = self._rate(pairs)
-        if pairs and not self.counts["rating"].readable:
-            raise self._nothing(len(tried), "")
-        return said
+                rest = len(distinct) - TRIALS
+                raise self._nothing_rated(TRIALS, f"; the other {rest:,} are not asked")
+        predictions = self._rate(pairs)
+        if pairs and not count.readable:
+            raise self._nothing_rated(len(distinct))
+        return predictions
 
-    def _nothing(self, pairs: int, so: str) -> NothingRated:
-        scale = self.settings.scale
-        wanted = f"'{rating.CUE}' and one of {scale.labels[0]}–{scale.labels[-1]}"
-        rest = f"; {so}" if so else ""
+    def _nothing_rated(self, pairs: int, rest: str = "") -> NothingRated:
+        labels = self.settings.scale.labels
         return NothingRated(
-            f"not one of {pairs} pairs was rated: {self.counts['rating'].mostly()} "
-            f"(expected: {wanted}){rest}"
+            f"not one of {pairs} pairs was rated: {self.counts['rating'].main_reason()} "
+            f"(expected: '{rating.CUE}' and one of {labels[0]}–{labels[-1]}){rest}"
         )
 
     def _rate(self, pairs: Sequence[tuple[str, str]]) -> list[RatingPrediction | None]:
         """A prediction for each pair, None where there is none."""
-        count, said = self.counts["rating"], self._ratings
-        new = [key for key in dict.fromkeys(pairs) if key not in said or key in self._in_spite]
-        choices = {key: self.choices(*key) for key in new}
-        self._write([choice for side in zip(*choices.values(), strict=True) for choice in side])
-        told: dict[tuple[str, str], rating.Pair] = {}
-        for key in new:
-            lacks = [choice for choice in choices[key] if choice not in self._profiles]
-            if lacks:
-                count.asked += 1
-                count.missed(f"no profile of the {lacks[0].subject}: {self._lacking[lacks[0]]}")
+        step, known = self._rating_step, self._ratings
+        new = [
+            pair
+            for pair in dict.fromkeys(pairs)
+            if pair not in known or pair in self._incomplete_ratings
+        ]
+        choices = {pair: self.choices(*pair) for pair in new}
+        # all user profiles first, then all item profiles
+        self._make_profiles([c for side in zip(*choices.values(), strict=True) for c in side])
+        contents: dict[tuple[str, str], rating.Pair] = {}
+        for pair in new:
+            missing = [choice for choice in choices[pair] if choice not in self._profiles]
+            if missing:
+                reason = self._failed_profiles[missing[0]]
+                step.count.asked += 1
+                step.count.add_unreadable(f"no profile of the {missing[0].subject}: {reason}")
             else:
-                told[key] = self._pair(*key)
-        asked = self._asked("rating", told, self.request)
-        said.update({key: None for key in told.keys() - asked.keys()})
-        made, _ = self._step(
-            "rating",
-            "Rating pairs",
-            self.models.rating,
-            asked,
-            lambda key, answer: rating.parse(answer, told[key], self.settings.scale),
+                contents[pair] = self._pair(*pair)
+        requests = step.requests(contents, self.request)
+        known.update({pair: None for pair in contents.keys() - requests.keys()})
+        outcome = step.run(
+            requests,
+            lambda pair, answer: rating.parse(answer, contents[pair], self.settings.scale),
         )
-        said.update(made)
-        self._in_spite.difference_update(new)
-        self._in_spite.update(key for key in new if self._lacking.keys() & set(choices[key]))
-        return [said.get(pair) for pair in pairs]
-
-    def _asked(
-        self, step: str, told: Mapping[Key, Told], ask: Callable[[Told], Request]
-    ) -> dict[Key, Request]:
-        """A request for each; what does not fit into any prompt is counted as unreadable."""
-        asked: dict[Key, Request] = {}
-        for key, content in told.items():
-            try:
-                asked[key] = ask(content)
-            except Unreadable as error:
-                self.counts[step].asked += 1
-                self.counts[step].missed(str(error))
-        return asked
-
-    def _step(
-        self,
-        name: str,
-        title: str,
-        llm: LLM,
-        requests: dict[Key, Request],
-        parse: Callable[[Key, Completion], Record],
-    ) -> tuple[dict[Key, Record | None], dict[Key, str]]:
-        """Ask all `requests`, read each answer, count what came back.
-
-        What was read, None where nothing readable can be had; and the reasons of those that were
-        not answered.
-        """
-        keys = list(requests)
-        count = self.counts[name]
-        count.asked += len(keys)
-        read: dict[Key, Record | None] = {}
-        failed = dict.fromkeys(keys, "not answered")
-        if not keys:
-            return read, failed
-        answers = llm.generate([requests[key] for key in keys])
-        for position, answer in self.progress(answers, len(keys), title):
-            key = keys[position]
-            if isinstance(answer, Failure):
-                count.missed(answer.reason)
-                failed[key] = answer.reason
-                if answer.final:
-                    read[key] = None
-                    del failed[key]
-                continue
-            del failed[key]
-            read[key] = None
-            count.prompt_tokens += answer.prompt_tokens
-            count.new_tokens += answer.new_tokens
-            count.missing_labels += answer.missing_labels
-            try:
-                read[key] = parse(key, answer)
-                count.readable += 1
-            except Unreadable as error:
-                count.missed(unreadable(name, answer, str(error)), answer.text)
-        return read, failed
+        known.update(outcome.records)
+        self._incomplete_ratings.difference_update(new)
+        self._incomplete_ratings.update(
+            pair for pair in new if self._failed_profiles.keys() & set(choices[pair])
+        )
+        return [known.get(pair) for pair in pairs]

@@ -19,9 +19,10 @@ def request(
     max_review_tokens: int | None,
     count: Count,
 ) -> Request:
-    """Ask for the preferences of `review`; a review over the budget loses sentences inside.
+    """Ask for the preferences of `review`; from a review over the budget inner sentences go.
 
-    Raises: Unreadable if nothing of it is left.
+    All budgets are in tokens, as `count` counts them.
+    Raises: Unreadable if not one word of the review fits.
     """
     text = harmless(f"{review.title}\n{review.text}".strip())
     frame = count(text_of(prompt.render(item_word=item_word, review="")))
@@ -34,6 +35,9 @@ def request(
 
 
 def parse(text: str, review: Review, *, forced: bool = True) -> Preference:
-    """`forced`: the answer goes on where its opening ends. Raises: Unreadable."""
+    """The preference that an answer lists; for `forced` see `read_answer`.
+
+    Raises: Unreadable.
+    """
     likes, dislikes = read_answer(text, forced=forced)
     return Preference(review.user, review.item, likes, dislikes)

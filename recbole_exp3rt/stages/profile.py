@@ -1,4 +1,4 @@
-"""Step 2: profiles out of preferences (paper, section 3.3, Tables 9 and 10)."""
+"""Step 2: a profile from preferences (paper, section 3.3, Tables 9 and 10)."""
 
 from __future__ import annotations
 
@@ -29,9 +29,11 @@ def request(
     max_new_tokens: int,
     count: Count,
 ) -> Request:
-    """Ask for the profile of one user or item; the oldest preferences go where room is short.
+    """Ask for the profile of one user or item, from preferences in order of time.
 
-    The newest alone loses its last bullets if it must. Raises: Unreadable if nothing fits.
+    Over the budget, the oldest preferences go first; the newest one then loses its last bullets.
+    All budgets are in tokens, as `count` counts them.
+    Raises: Unreadable if not one bullet fits.
     """
     room = max_prompt_tokens - count(text_of(prompt.render(item_word=item_word, preferences="")))
 
@@ -56,6 +58,9 @@ def _without_last(p: Preference) -> Preference:
 
 
 def parse(text: str, subject: Subject, key: str, *, forced: bool = True) -> Profile:
-    """`forced`: the answer goes on where its opening ends. Raises: Unreadable."""
+    """The profile that an answer lists; for `forced` see `read_answer`.
+
+    Raises: Unreadable.
+    """
     likes, dislikes = read_answer(text, forced=forced)
     return Profile(subject, key, likes, dislikes)

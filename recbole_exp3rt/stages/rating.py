@@ -1,4 +1,4 @@
-"""Step 3: reason about a user and an item, and rate (paper, sections 3.4, 3.5.2 and 3.5.3)."""
+"""Step 3: reasoning and rating of a user-item pair (paper, sections 3.4, 3.5.2 and 3.5.3)."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ BIAS_HINT = " Take the average ratings into account."
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """All that the model is told about a user and an item. Averages are in rating units."""
+    """Everything that the prompt shows about a user and an item. Averages are in rating units."""
 
     user: Profile
     item: Profile
@@ -37,7 +37,7 @@ class Pair:
 
 
 def render_profile(profile: Profile, average: float | None, scale: RatingScale) -> str:
-    """A profile as the rating prompt shows it; the average is left out where it is None."""
+    """A profile as the rating prompt shows it, with the average rating if it is not None."""
     text = render_lists(profile.likes, profile.dislikes)
     if average is None:
         return text
@@ -45,12 +45,14 @@ def render_profile(profile: Profile, average: float | None, scale: RatingScale) 
 
 
 def render_description(description: Description) -> str:
+    """An item description as prompts show it: one `label: value` on each line."""
     return "\n".join(f"{label}: {harmless(value)}" for label, value in description.lines)
 
 
 def messages(
     pair: Pair, prompts: Prompts, scale: RatingScale, *, item_word: str, use_reasoning: bool
 ) -> tuple[Message, ...]:
+    """The messages of the rating prompt, or of the direct one without reasoning."""
     prompt = prompts.rating if use_reasoning else prompts.rating_direct
     biased = pair.user_average is not None or pair.item_average is not None
     return prompt.render(
@@ -76,19 +78,20 @@ def request(
     max_new_tokens: int,
     count: Count,
 ) -> Request:
-    """Ask for reasoning and, at the forced cue, for the probability of every label.
+    """Ask for reasoning and then, after the forced cue, for the probability of every label.
 
-    Without reasoning nothing is generated: the cue opens the answer.
+    Without reasoning no token is generated: the answer begins with the cue. Over the budget,
+    bullets and sentences go, see `trimmed`. All budgets are in tokens, as `count` counts them.
     Raises: Unreadable if the instructions alone are over the budget.
     """
 
-    def told(candidate: Pair) -> tuple[Message, ...]:
+    def rendered(candidate: Pair) -> tuple[Message, ...]:
         return messages(candidate, prompts, scale, item_word=item_word, use_reasoning=use_reasoning)
 
-    asked = told(pair)
+    asked = rendered(pair)
     while (over := count(text_of(asked)) - max_prompt_tokens) > 0:
         pair = trimmed(pair, over, count)
-        asked = told(pair)
+        asked = rendered(pair)
     if not use_reasoning:
         return Request(asked, max_new_tokens=0, readout=Readout(f"{CUE} ", scale.labels))
     return Request(
@@ -101,9 +104,11 @@ def request(
 
 
 def trimmed(pair: Pair, over: int, count: Count) -> Pair:
-    """`pair` with one bullet less, or a shorter plot once no list has more than one bullet.
+    """`pair` without the last bullet of its longest list.
 
-    The last bullet of the longest list goes first; profiles name what matters most first.
+    If no list has more than one bullet, the longest line of the description is shortened by
+    `over` tokens. The last bullet goes because profiles name the most important points first.
+    Raises: Unreadable if nothing is left to remove.
     """
     longest = max(
         len(side)
@@ -117,7 +122,7 @@ def trimmed(pair: Pair, over: int, count: Count) -> Pair:
     lines = list(pair.description.lines)
     sizes = [count(value) for _, value in lines]
     if not sizes or max(sizes) == 0:
-        raise Unreadable("the rating prompt is over max_prompt_tokens even with nothing left in it")
+        raise Unreadable("the rating prompt is over max_prompt_tokens, even without its contents")
     k = sizes.index(max(sizes))
     label, value = lines[k]
     shorter = shorten(value, max(sizes[k] - over, 0), count)
@@ -126,7 +131,7 @@ def trimmed(pair: Pair, over: int, count: Count) -> Pair:
 
 
 def _without_last(profile: Profile, size: int) -> Profile:
-    """The profile without the last bullet of its list of `size` bullets, if it has one."""
+    """The profile without the last bullet of a list of `size` bullets, if it has such a list."""
     if len(profile.dislikes) == size:
         return replace(profile, dislikes=profile.dislikes[:-1])
     if len(profile.likes) == size:
@@ -135,9 +140,9 @@ def _without_last(profile: Profile, size: int) -> Profile:
 
 
 def parse(completion: Completion, pair: Pair, scale: RatingScale) -> RatingPrediction:
-    """Expected rating over all labels (equation 2), and the rationale as it was written.
+    """The prediction in an answer: expected rating over all labels (equation 2) and rationale.
 
-    Raises: Unreadable if no label was scored, or not with numbers.
+    Raises: Unreadable if no label was scored, or a log-probability is not a number.
     """
     answer = answer_of(completion.text)
     if completion.label_logp is None:
@@ -145,7 +150,7 @@ def parse(completion: Completion, pair: Pair, scale: RatingScale) -> RatingPredi
             f"no '{CUE} ' with one of {scale.labels[0]}–{scale.labels[-1]} in the answer"
         )
     if not math.isfinite(max(completion.label_logp)) or any(map(math.isnan, completion.label_logp)):
-        raise Unreadable("the model's label probabilities are no numbers")
+        raise Unreadable("the model's label probabilities are not numbers")
     logp = dict(zip(scale.labels, completion.label_logp, strict=True))
     rationale = re.sub(r"\s+", " ", answer).strip()
     return RatingPrediction(

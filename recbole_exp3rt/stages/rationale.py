@@ -1,7 +1,8 @@
-"""Step 3 of a teacher: why a user rated an item as they did (paper, section 3.4, Table 11).
+"""Step 3 of a teacher: the reasons for a known rating (paper, section 3.4, Table 11).
 
-Only a teacher is asked this, with the true rating; the student learns to write the text without
-it. The closing line of the answer is ours: it says on which side the text stands, and is cut off.
+The teacher sees the true rating; the student learns to write the same text without it. The last
+line of the answer, which is not in the paper, says whether the text recommends the item. It is
+checked against the rating and then removed.
 """
 
 from __future__ import annotations
@@ -24,14 +25,17 @@ _LABEL = re.compile(r"^\W*(?:rationale|reasoning|reason|explanation)\s*:[\s*]*",
 
 @dataclass(frozen=True, slots=True)
 class Rationale:
-    """What a teacher said: the text, in one paragraph, and whether it speaks for the item."""
+    """A teacher's answer: the text, in one paragraph, and whether it recommends the item."""
 
     text: str
     recommended: bool
 
 
-def speaks_for(rating: float, scale: RatingScale, recommend_from: float) -> bool:
-    """On which side a rating stands, as it is shown: by its nearest level."""
+def is_recommended(rating: float, scale: RatingScale, recommend_from: float) -> bool:
+    """Whether the level nearest to `rating`, which the prompt shows, is a recommendation.
+
+    `rating` and the threshold `recommend_from` are in rating units.
+    """
     return scale.level_of(scale.label_of(rating)) >= recommend_from
 
 
@@ -47,13 +51,14 @@ def request(
     max_new_tokens: int,
     count: Count,
 ) -> Request:
-    """Ask for a rationale of `rating`, which is shown as its label, like the threshold.
+    """Ask for a rationale of `rating`; rating and threshold are shown as their labels.
 
-    Averages are not shown: Table 11 has none, and what is not shown is not written down.
+    The prompt shows no averages: Table 11 has none, and a teacher cannot quote what it does not
+    see. All budgets are in tokens, as `count` counts them.
     Raises: Unreadable if the instructions alone are over the budget.
     """
 
-    def told(candidate: Pair) -> tuple[Message, ...]:
+    def rendered(candidate: Pair) -> tuple[Message, ...]:
         return prompts.rationale.render(
             item_word=item_word,
             recommend_from=scale.label_of(scale.level_from(recommend_from)),
@@ -63,15 +68,18 @@ def request(
             item_profile=render_profile(candidate.item, None, scale),
         )
 
-    asked = told(pair)
+    asked = rendered(pair)
     while (over := count(text_of(asked)) - max_prompt_tokens) > 0:
         pair = trimmed(pair, over, count)
-        asked = told(pair)
+        asked = rendered(pair)
     return Request(asked, max_new_tokens=max_new_tokens)
 
 
 def parse(text: str) -> Rationale:
-    """The text before its closing line, which has to say yes or no. Raises: Unreadable."""
+    """The text of an answer, and the yes or no of its last line.
+
+    Raises: Unreadable without such a last line.
+    """
     answer = answer_of(text)
     verdict = _VERDICT.search(answer)
     if verdict is None:

@@ -173,7 +173,9 @@ def test_a_training_that_is_stopped_where_an_epoch_ends_goes_on_as_if_not(
     with monkeypatch.context() as patched, pytest.raises(SystemExit):
         if moment == "last save":
             patched.setattr(
-                lora_trainer.Watch, "on_train_end", stopping(lora_trainer.Watch.on_train_end, 1)
+                lora_trainer.TrainingMonitor,
+                "on_train_end",
+                stopping(lora_trainer.TrainingMonitor.on_train_end, 1),
             )
         else:
             at = 1 if moment == "first evaluation" else ends
@@ -216,10 +218,10 @@ def test_a_finished_student_is_not_overwritten(student, tiny, data, capsys):
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"data": "nowhere"}, "nowhere is no folder of training data"),
+        ({"data": "nowhere"}, "nowhere is not a folder of training data"),
         ({"preset": "imbd"}, "preset='imbd' is not one of .* (did you mean imdb?)"),
         ({"batching": "pack"}, "batching='pack' is not one of .* (did you mean packing?)"),
-        ({"ranks": 4}, "ranks is no setting of a training (did you mean rank?)"),
+        ({"ranks": 4}, "ranks is not a setting of a training (did you mean rank?)"),
         ({"rank": 0}, "rank=0 is not a whole number from 1 on"),
         ({"learning_rate": "fast"}, "learning_rate='fast' is not above 0"),
         ({"tasks": "ratings"}, "tasks: 'ratings' is not one of .* (did you mean rating?)"),
@@ -236,7 +238,7 @@ def test_a_finished_student_is_not_overwritten(student, tiny, data, capsys):
         ({"output": "/dev/null/s"}, "output /dev/null/s cannot be written; name another folder"),
     ],
 )
-def test_what_cannot_be_is_said_in_one_line(given, said, tiny, data, tmp_path):
+def test_a_wrong_setting_is_named_in_one_line(given, said, tiny, data, tmp_path):
     import re
 
     pattern = re.escape(said).replace(r"\.\*", ".*")

@@ -6,7 +6,7 @@ import pytest
 from transformers import LlamaConfig
 
 from recbole_exp3rt.distill.train import base, lora_trainer
-from recbole_exp3rt.distill.train.base import Machine, Trainee
+from recbole_exp3rt.distill.train.base import Machine, TrainableModel
 from recbole_exp3rt.llm.base import LLMError
 from recbole_exp3rt.llm.card import CARD
 from recbole_exp3rt.llm.local.memory import USABLE
@@ -42,7 +42,7 @@ def test_the_default_command_fits_into_small_machines(
     free, micro_batch, checkpointing, monkeypatch
 ):
     monkeypatch.setattr(FREE, lambda device: free * GB)
-    trainee = Trainee(make_settings({**DEFAULT, "device": "cpu", "dtype": "float32"}))
+    trainee = TrainableModel(make_settings({**DEFAULT, "device": "cpu", "dtype": "float32"}))
     plan = trainee.choose([8, 4, 2, 1], LONGEST)
     assert (plan.micro_batch, plan.checkpointing) == (micro_batch, checkpointing)
     assert plan.needed <= USABLE * free * GB
@@ -57,7 +57,7 @@ def test_the_papers_presets_on_a_gpu(preset, free, micro_batch, eight_billion, m
     on_gpu = Machine("cuda:0", "bfloat16", "nf4")
     monkeypatch.setattr(base.Machine, "of", lambda settings: on_gpu)
     settings = make_settings({**DEFAULT, "preset": preset, "base": eight_billion})
-    plan = Trainee(settings).choose([8, 4, 2, 1], LONGEST)
+    plan = TrainableModel(settings).choose([8, 4, 2, 1], LONGEST)
     assert (plan.micro_batch, plan.checkpointing) == (micro_batch, True)
 
 
@@ -68,10 +68,10 @@ def test_where_nothing_fits_the_advice_is_what_would(eight_billion, monkeypatch)
     monkeypatch.setattr(base.Machine, "of", lambda settings: on_gpu)
     settings = {**DEFAULT, "preset": "imdb", "base": eight_billion}
     with pytest.raises(LLMError, match=r"does not fit: .*a rank below 512 or optimizer=paged"):
-        Trainee(make_settings(settings)).choose([2, 1], LONGEST)
+        TrainableModel(make_settings(settings)).choose([2, 1], LONGEST)
     monkeypatch.setattr(FREE, lambda device: 26 * GB)
     smaller = {**settings, "optimizer": "paged_adamw_8bit"}
-    assert Trainee(make_settings(smaller)).choose([2, 1], LONGEST).micro_batch == 1
+    assert TrainableModel(make_settings(smaller)).choose([2, 1], LONGEST).micro_batch == 1
 
 
 def test_a_micro_batch_of_the_user_is_kept_or_refused(tiny, data, tmp_path, monkeypatch):
@@ -91,11 +91,11 @@ def test_what_fits_is_said_noted_and_learns_the_same(tiny, data, tmp_path, monke
     settings = make_settings({**given, "output": str(output)})
     with monkeypatch.context() as small:
         small.setattr(FREE, lambda device: 42_000_000)
-        small.setattr(lora_trainer.Watch, "on_train_end", stop)
+        small.setattr(lora_trainer.TrainingMonitor, "on_train_end", stop)
         with pytest.raises(KeyboardInterrupt):  # after all steps, before the card
             train(settings, say=lines.append)
-    (said,) = [line for line in lines if "as it fits" in line]
-    assert "micro_batch=1, gradient_checkpointing=False" in said and "4 as ever" in said
+    (said,) = [line for line in lines if "to fit into memory" in line]
+    assert "micro_batch=1, gradient_checkpointing=False" in said and "batch_size stays 4" in said
     made = train(settings, say=lines.append).metrics[""]  # with all memory, as it was begun
     assert (made["micro_batch"], made["gradient_checkpointing"]) == (1, False)
     assert [loss for _, loss in made["loss"]] == pytest.approx(

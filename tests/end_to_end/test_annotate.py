@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from recbole_exp3rt import annotate
 from recbole_exp3rt.config.configurator import Config
 from recbole_exp3rt.data.split import load_split
-from recbole_exp3rt.distill.annotate import run as annotate
 from recbole_exp3rt.distill.annotate.examples import read_examples
 from recbole_exp3rt.distill.annotate.training_data import read_card
 from recbole_exp3rt.llm.card import pair_digest
@@ -127,7 +127,7 @@ def test_answers_that_are_there_teach_without_who_gave_them(home, whole, capsys)
 # Each new surprise joins: arguments, what the line says.
 MISTAKES = [
     (["--teacher=./no-such-model"], "no-such-model", "hub id"),
-    (["--teacher=store:nobody"], "teacher=store:nobody", "nobody of this name"),
+    (["--teacher=store:nobody"], "teacher=store:nobody", "has no answers of this name"),
     (["--annotate_pairs=0"], "annotate_pairs=0", "from 1 on"),
     (["--annotate_retries=-1"], "annotate_retries=-1", "from 0 on"),
     (["--teacher_temperature=3"], "teacher_temperature=3", "between 0 and 2"),

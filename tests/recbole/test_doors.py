@@ -246,7 +246,7 @@ def test_a_prompt_is_a_file_of_a_size_that_can_be_read(tmp_path):
     with pytest.raises(UsageError, match=r"rating\.txt is over 262,144 bytes"):
         load_prompt("rating", tmp_path)
     os.mkfifo(tmp_path / "preference.txt")
-    with pytest.raises(UsageError, match=r"preference\.txt is no file"):
+    with pytest.raises(UsageError, match=r"preference\.txt is not a file"):
         load_prompt("preference", tmp_path)
     text = "=== user ===\n{item_word}: {review.__class__} {preferences}\n"
     (tmp_path / "user_profile.txt").write_text(text)

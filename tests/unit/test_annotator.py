@@ -76,9 +76,9 @@ def test_every_step_becomes_examples_and_held_out_ones_stand_apart():
         "item_profile": (2, 1),
         "rating": (5, 1),
     }
-    assert not made.rejected and made.drawn_again == 0
-    tallies = {task: (tally.asked, tally.kept) for task, tally in made.tallies.items()}
-    assert tallies == {
+    assert not made.rejected and made.resampled == 0
+    task_counts = {task: (tally.asked, tally.kept) for task, tally in made.task_counts.items()}
+    assert task_counts == {
         "preference": (4, 4),
         "user_profile": (2, 2),
         "item_profile": (3, 3),
@@ -189,7 +189,7 @@ def test_a_rejected_answer_is_drawn_again_by_another_seed_and_listed_when_none_i
         return reply(request)
 
     made = annotator(ScriptedLLM(stubborn)).run()
-    assert seeds == [(0, 0.1), (1, 0.1), (2, 0.1)] and made.drawn_again == 2
+    assert seeds == [(0, 0.1), (1, 0.1), (2, 0.1)] and made.resampled == 2
     assert made.rejected == [
         {
             "task": "preference",
@@ -200,7 +200,7 @@ def test_a_rejected_answer_is_drawn_again_by_another_seed_and_listed_when_none_i
         }
     ]
     assert sum(map(len, made.examples["preference"])) == 3
-    assert made.tallies["preference"].rejected == {quality_gate.REFUSAL: 1}
+    assert made.task_counts["preference"].rejected == {quality_gate.REFUSAL: 1}
     assert "sorry" not in repr(made.examples)  # nor did it reach a profile
 
 
@@ -211,7 +211,7 @@ def test_an_answer_that_is_good_the_second_time_is_kept():
         return reply(request)
 
     made = annotator(ScriptedLLM(moody)).run()
-    assert made.drawn_again == 6 and not made.rejected
+    assert made.resampled == 6 and not made.rejected
     assert "7/10" not in repr(made.examples) and len(made.examples["rating"][0]) == 5
 
 

@@ -43,16 +43,16 @@ RATIONALES = [
 
 @pytest.mark.parametrize(("text", "rating", "fault"), RATIONALES)
 def test_a_rationale_is_good_or_rejected_for_a_reason(text, rating, fault):
-    assert quality_gate.rationale_fault(Completion(text), rating, TEN, 6) == fault
+    assert quality_gate.reject_rationale(Completion(text), rating, TEN, 6) == fault
 
 
 def test_an_answer_that_was_cut_off_is_rejected_whatever_it_says():
     cut = Completion(GOOD + YES, finish="length")
-    assert quality_gate.rationale_fault(cut, 8, TEN, 6) == quality_gate.CUT
+    assert quality_gate.reject_rationale(cut, 8, TEN, 6) == quality_gate.CUT
     lists = Completion(" music\n\n[Dislike]\n- no", finish="length")
     assert (
-        quality_gate.preference_fault(lists)
-        == quality_gate.profile_fault(lists, told=True)
+        quality_gate.reject_preferences(lists)
+        == quality_gate.reject_profile(lists, has_preferences=True)
         == quality_gate.CUT
     )
 
@@ -119,10 +119,10 @@ LISTS = [  # what follows the forced "[Like]\n-"
 
 @pytest.mark.parametrize(("text", "of_preference", "of_profile"), LISTS)
 def test_lists_need_both_tags_and_a_profile_something_to_say(text, of_preference, of_profile):
-    assert quality_gate.preference_fault(Completion(text)) == of_preference
-    assert quality_gate.profile_fault(Completion(text), told=True) == of_profile
+    assert quality_gate.reject_preferences(Completion(text)) == of_preference
+    assert quality_gate.reject_profile(Completion(text), has_preferences=True) == of_profile
 
 
 def test_a_profile_of_nothing_may_be_empty():
     nothing = Completion(" None.\n\n[Dislike]\nNone.")
-    assert quality_gate.profile_fault(nothing, told=False) is None
+    assert quality_gate.reject_profile(nothing, has_preferences=False) is None

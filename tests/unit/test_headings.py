@@ -85,13 +85,13 @@ def test_answers_that_an_earlier_version_stored_without_their_opening_are_read()
 
 def test_a_teachers_chat_answer_needs_a_heading_of_its_own():
     bold = Completion("**Likes:**\n- a\n\n**Dislikes:**\n- b")
-    assert quality_gate.preference_fault(bold, forced=False) is None
+    assert quality_gate.reject_preferences(bold, forced=False) is None
     assert (
-        quality_gate.preference_fault(Completion("Music.\n- a"), forced=False)
+        quality_gate.reject_preferences(Completion("Music.\n- a"), forced=False)
         == quality_gate.NO_LISTS
     )
     cut = Completion("<think>\nThe user likes", finish="length")
-    assert quality_gate.preference_fault(cut, forced=False) == quality_gate.CUT
+    assert quality_gate.reject_preferences(cut, forced=False) == quality_gate.CUT
 
 
 WORDS = "slow pace,lush music,a lost dog,loud jokes,an open end,likable leads,the 1990s,3D,n'thing"

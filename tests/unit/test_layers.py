@@ -18,7 +18,8 @@ PACKAGE = ROOT / "recbole_exp3rt"
 
 RECBOLE = {"config", "data", "evaluator", "model", "trainer", "rerank"}
 TRAINING = {
-    f"distill.train.{name}" for name in ("base", "cpu_lora", "merge", "packing", "lora_trainer")
+    f"distill.train.{name}"
+    for name in ("base", "cpu_lora", "merge", "monitor", "packing", "lora_trainer")
 }
 TRANSFORMERS = {
     f"llm.local.{name}"

@@ -239,6 +239,6 @@ def test_of_unreadable_lists_one_answer_is_quoted():
     assert run.rate([("ann", "film")])[0]
     count = run.counts["preference"]
     assert (count.asked, count.readable) == (3, 0)
-    assert count.mostly() == (
+    assert count.main_reason() == (
         "neither a [Like] nor a [Dislike] heading in the answer; such as “I'd rather not say.”"
     )

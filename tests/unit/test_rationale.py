@@ -58,7 +58,7 @@ def test_question_and_gate_agree_about_the_side_of_any_rating(rating, threshold)
     system, user = ask(pair(), rating, recommend_from=threshold).messages
     shown = int(user.content.split("<User Rating>\n")[1].split("\n")[0])
     least = int(system.content.split("<User Rating> is ")[1].split()[0])
-    assert rationale.speaks_for(rating, TEN, threshold) == (shown >= least)
+    assert rationale.is_recommended(rating, TEN, threshold) == (shown >= least)
 
 
 def test_what_others_wrote_closes_no_tag_and_opens_none():

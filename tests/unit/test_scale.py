@@ -63,8 +63,8 @@ def test_a_rating_outside_the_scale_has_no_label(rating):
         IMDB.label_of(rating)
 
 
-def test_labels_must_stand_one_for_one_for_levels():
-    with pytest.raises(ValueError, match="one for one"):
+def test_each_level_needs_a_label_of_its_own():
+    with pytest.raises(ValueError, match="one different label for each"):
         RatingScale((1, 2, 3), ("1", "2", "2"))
 
 

@@ -205,8 +205,8 @@ def test_the_prediction_holds_rationale_probabilities_and_expected_rating():
 
 
 @pytest.mark.parametrize("logp", [[math.nan] * 10, [-1.0] * 9 + [math.nan], [-math.inf] * 10])
-def test_label_probabilities_that_are_no_numbers_are_unreadable(logp):
-    with pytest.raises(Unreadable, match="no numbers"):
+def test_label_probabilities_that_are_not_numbers_are_unreadable(logp):
+    with pytest.raises(Unreadable, match="not numbers"):
         rating.parse(Completion("x", label_logp=tuple(logp)), PAIR, SCALE)
 
 

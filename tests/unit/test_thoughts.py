@@ -15,7 +15,7 @@ from recbole_exp3rt.llm.thoughts import answering, opened_by, part
 from recbole_exp3rt.records import Description, Profile
 from recbole_exp3rt.scale import RatingScale
 from recbole_exp3rt.stages import rating, rationale
-from recbole_exp3rt.stages.counts import unreadable
+from recbole_exp3rt.stages.counts import unreadable_reason
 from recbole_exp3rt.stages.lists import Unreadable
 
 FIVE = RatingScale.between(1, 5)
@@ -77,7 +77,7 @@ def test_a_rating_is_never_read_out_of_a_thought(content, thought, label, key):
         assert said.label_logp is None
         with pytest.raises(Unreadable) as error:
             rating.parse(said, PAIR, FIVE)
-        told = unreadable("rating", said, str(error.value))
+        told = unreadable_reason("rating", said, str(error.value))
         assert "cut off, raise max_new_tokens" in told and "enable_thinking=False" in told
         return
     prediction = rating.parse(said, PAIR, FIVE)

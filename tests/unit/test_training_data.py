@@ -88,8 +88,8 @@ def test_a_broken_line_is_named_with_its_number_and_the_remedy(tmp_path, line, c
     assert f"{path} line 2" in str(error.value) and "annotate again" in str(error.value)
 
 
-def test_what_is_no_folder_of_training_data_is_said_in_one_line(tmp_path):
-    with pytest.raises(UsageError, match=r"no folder.*recbole_exp3rt\.annotate"):
+def test_a_folder_without_training_data_is_named_with_the_remedy(tmp_path):
+    with pytest.raises(UsageError, match=r"not a folder.*recbole_exp3rt\.annotate"):
         read_examples(tmp_path / "nowhere")
     with pytest.raises(UsageError, match=r"holds no training data.*rating\.train\.jsonl"):
         read_examples(tmp_path)
@@ -130,7 +130,7 @@ def test_a_folder_is_replaced_as_a_whole_or_not_at_all(tmp_path, monkeypatch):
     assert set(read_examples(folder)) == {"rating"} and list(tmp_path.iterdir()) == [folder]
 
 
-def test_a_folder_of_somebody_elses_is_left_alone(tmp_path):
+def test_a_folder_with_other_files_is_left_alone(tmp_path):
     (tmp_path / "thesis.txt").write_text("years of work")
     with pytest.raises(UsageError, match="holds something else"):
         write_training_data(tmp_path, DATA, card())
@@ -139,8 +139,8 @@ def test_a_folder_of_somebody_elses_is_left_alone(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
-def test_a_folder_without_a_card_is_refused_by_who_reads_it(tmp_path):
-    with pytest.raises(UsageError, match="no card of training data"):
+def test_a_folder_without_a_card_is_refused(tmp_path):
+    with pytest.raises(UsageError, match="not a card of training data"):
         read_card(tmp_path)
 
 

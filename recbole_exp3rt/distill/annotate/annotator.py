@@ -1,13 +1,14 @@
-"""From train reviews to supervised examples: what a teacher says at each step (paper, section 3).
+"""Makes supervised examples from train reviews, with a teacher's answers (paper, section 3).
 
-Preferences of the reviews, profiles of the users and items, rationales of the interactions given
-their true ratings. Everything is asked through the flow that inference takes, so an example's
-question is what a student will be asked. What this module does not know: files, prices, RecBole.
+The teacher writes preferences of reviews, profiles of users and items, and rationales of
+interactions, for which it sees the true ratings. Its questions go through the pipeline of
+inference, so that an example has the prompt that the student will get.
 
-Train examples come from the corpus alone. Validation examples of the rating task are given pairs,
-told with train profiles and averages as at inference; those of the other tasks are train reviews
-and subjects that are held out. A pair's averages leave its own rating out; its profiles leave its
-own review out if `profile_leave_one_out` says so, while the profiles to learn are the whole ones.
+Train examples come from the corpus only. Validation examples of the rating task are the given
+validation interactions, shown with train profiles and averages as at inference; those of the
+other tasks are a part of the train reviews, users and items. A pair's averages leave out its own
+rating. Its profiles leave out its own review if `profile_leave_one_out` is set; the profiles that
+a student learns to write are made of all reviews.
 """
 
 from __future__ import annotations
@@ -31,36 +32,45 @@ from recbole_exp3rt.records import Preference, Review, Subject
 from recbole_exp3rt.stages import rating, rationale
 from recbole_exp3rt.stages.choice import Choice
 from recbole_exp3rt.stages.lists import Unreadable, list_answer
-from recbole_exp3rt.stages.pipeline import ROOM, Models, Pipeline, Progress, StageSettings, silent
+from recbole_exp3rt.stages.pipeline import Models, Pipeline
+from recbole_exp3rt.stages.settings import ROOM, StageSettings
+from recbole_exp3rt.stages.step import Progress, silent
 
-HELD_OUT = 0.1  # share of train reviews and subjects that are kept for validation
+HELD_OUT = 0.1  # share of the reviews, users and items that become validation examples
 PROFILE: dict[Subject, Task] = {"user": "user_profile", "item": "item_profile"}
 
 Pair = tuple[str, str]
 
 
 @dataclass
-class Tally:
-    """What one task asked for and what became of it."""
+class TaskCount:
+    """Questions of one task, good answers, and rejected ones by reason."""
 
     asked: int = 0
     kept: int = 0
-    rejected: dict[str, int] = field(default_factory=dict)
+    rejected: dict[str, int] = field(default_factory=dict)  # reason -> how often
 
 
 @dataclass(frozen=True)
 class Annotated:
-    """All examples, the interactions behind the train ones, and what was rejected."""
+    """The examples of all tasks, and where they come from.
+
+    `train_pairs` are digests of the interactions behind the train examples, see `DataCard`;
+    `resampled` counts the questions asked again because an answer was rejected.
+    """
 
     examples: Mapping[Task, Parts]
     train_pairs: Sequence[str]
-    tallies: Mapping[Task, Tally]
+    task_counts: Mapping[Task, TaskCount]
     rejected: Sequence[Mapping[str, Any]]
-    drawn_again: int  # questions put again because an answer was rejected
+    resampled: int
 
 
 class Annotator:
-    """Asks `teacher` about the reviews of `corpus`, and about the interactions of `valid`."""
+    """Asks `teacher` about the reviews of `corpus` and the interactions of `valid`.
+
+    Raises: UsageError if a rating is outside the scale, or the prompts leave no room for answers.
+    """
 
     def __init__(
         self,
@@ -77,26 +87,27 @@ class Annotator:
         self.stages = stages
         self.progress = progress
         self._forced = forces_prefill(teacher.identity)
-        self.preferring = self._judged(teacher, self._preference_fault)
-        self.profiling = self._judged(teacher, self._profile_fault)
-        self.reasoning = self._judged(teacher, self._rationale_fault)
-        self._ratings: dict[Request, float] = {}  # what each rationale is of
-        models = Models(self.preferring, self.profiling, self.reasoning)
-        limits = replace(stages, max_prompt_tokens=self._prompt_room(teacher, prompts))
-        self.pipeline = Pipeline(corpus, models, prompts, limits, progress)
+        self.preference_teacher = self._judged(teacher, self._judge_preferences)
+        self.profile_teacher = self._judged(teacher, self._judge_profile)
+        self.rationale_teacher = self._judged(teacher, self._judge_rationale)
+        self._ratings: dict[Request, float] = {}  # request of a rationale -> the rating to explain
+        models = Models(self.preference_teacher, self.profile_teacher, self.rationale_teacher)
+        limited = replace(stages, max_prompt_tokens=self._prompt_room(teacher, prompts))
+        self.pipeline = Pipeline(corpus, models, prompts, limited, progress)
         rows = [row for rows in corpus.by_user.values() for row in rows]
         unseen = [row for row in valid if not corpus.has(row.user, row.item)]
         share = None if settings.pairs is None else -(-settings.pairs * len(unseen) // len(rows))
-        self.train, self.valid = self._drawn(rows, settings.pairs), self._drawn(unseen, share)
+        self.train = self._sample(rows, settings.pairs)
+        self.valid = self._sample(unseen, share)
         self._check_ratings()
-        self.tallies: dict[Task, Tally] = {}
+        self.task_counts: dict[Task, TaskCount] = {}
         self._rejected: list[dict[str, Any]] = []
 
-    # --- what is asked about
+    # --- the reviews and profiles that are needed
 
     @cached_property
-    def whole(self) -> list[Choice]:
-        """The profiles to learn: of the users and items of the train interactions, in no pair."""
+    def target_profiles(self) -> list[Choice]:
+        """The profiles to learn: of the users and items of the train pairs, outside any pair."""
         chooser = self.pipeline.chooser
         users = sorted({row.user for row in self.train})
         items = sorted({row.item for row in self.train})
@@ -104,34 +115,37 @@ class Annotator:
 
     @cached_property
     def choices(self) -> list[Choice]:
-        """All profiles that are needed, each once."""
+        """All profiles that examples are made of, each once."""
         pairs = [self.pipeline.choices(row.user, row.item) for row in (*self.train, *self.valid)]
-        return list(dict.fromkeys([*self.whole, *(choice for pair in pairs for choice in pair)]))
+        return list(
+            dict.fromkeys([*self.target_profiles, *(choice for pair in pairs for choice in pair)])
+        )
 
     @cached_property
     def reviews(self) -> list[Review]:
-        """All reviews with a text that are needed, each once."""
+        """All reviews with a text behind these profiles, each once."""
         reviews = {(r.user, r.item): r for choice in self.choices for r in choice.reviews}
         return [reviews[key] for key in sorted(reviews) if reviews[key].is_written]
 
     # --- the three steps
 
     def run(self) -> Annotated:
-        """The three steps, one after the other.
+        """Ask about all three steps.
 
-        Raises: LLMError if the teacher stops, or not one answer of a step can be used.
+        Raises: LLMError if the teacher fails, or all answers about a task are rejected.
         """
         examples: dict[Task, Parts] = {"preference": self._preferences()}
-        self.pipeline.written(self.choices)
+        self.pipeline.profiles_of(self.choices)
         for subject, task in PROFILE.items():
             examples[task] = self._profiles(subject, task)
-        examples["rating"] = self._rated()
-        again = sum(m.drawn_again for m in (self.preferring, self.profiling, self.reasoning))
-        return Annotated(examples, self._train_pairs(), self.tallies, self._rejected, again)
+        examples["rating"] = self._rating_examples()
+        teachers = (self.preference_teacher, self.profile_teacher, self.rationale_teacher)
+        resampled = sum(teacher.resampled for teacher in teachers)
+        return Annotated(examples, self._train_pairs(), self.task_counts, self._rejected, resampled)
 
     @property
     def rejected(self) -> Sequence[Mapping[str, Any]]:
-        """The answers that were rejected so far, with reasons."""
+        """The rejected answers so far: task, user, item, reason and answer of each."""
         return self._rejected
 
     def _preferences(self) -> Parts:
@@ -143,51 +157,57 @@ class Annotator:
             if request and preference:
                 answer = list_answer(preference.likes, preference.dislikes)
                 made[review.user, review.item] = Example("preference", request.messages, answer)
-                self._kept("preference")
+                self._count_kept("preference")
             elif request:
-                self._missed("preference", where, self.preferring.rejected.get(request))
+                self._count_rejected(
+                    "preference", where, self.preference_teacher.rejected.get(request)
+                )
         self._check("preference")
         return self._parts(made)
 
     def _profiles(self, subject: Subject, task: Task) -> Parts:
         made: dict[Pair, Example] = {}
-        profiles, whole = self.pipeline.made_profiles, set(self.whole)
+        profiles, targets = self.pipeline.made_profiles, set(self.target_profiles)
         for choice in self.choices:
-            told = self._told(choice)
-            if choice.subject != subject or not told:
+            preferences = self._readable_preferences(choice)
+            if choice.subject != subject or not preferences:
                 continue
             where: dict[str, str] = {subject: choice.key}
-            request = self._request(task, where, self.pipeline.profile_request, subject, told)
-            if request and (missed := self.profiling.rejected.get(request)):
-                self._missed(task, where, missed)
+            request = self._request(
+                task, where, self.pipeline.profile_request, subject, preferences
+            )
+            if request and (rejection := self.profile_teacher.rejected.get(request)):
+                self._count_rejected(task, where, rejection)
             elif request:
-                self._kept(task)
-                if choice in whole:
+                self._count_kept(task)
+                if choice in targets:
                     profile = profiles[choice]
                     answer = list_answer(profile.likes, profile.dislikes)
                     made[subject, choice.key] = Example(task, request.messages, answer)
         self._check(task)
         return self._parts(made)
 
-    def _told(self, choice: Choice) -> list[Preference]:
+    def _readable_preferences(self, choice: Choice) -> list[Preference]:
         return [found for found in self.pipeline.preferences(choice.reviews) if found]
 
-    def _rated(self) -> Parts:
-        """Examples of the rating task; with reasoning, of the rows whose rationale is good."""
+    def _rating_examples(self) -> Parts:
+        """Examples of the rating task; with reasoning, only of pairs with a good rationale."""
         rows = {(row.user, row.item): row.rating for row in (*self.train, *self.valid)}
-        told = {pair: self.pipeline.pair(*pair) for pair in rows}
-        reasons = self.stages.use_reasoning
-        said = self._rationales(told, rows) if reasons else dict.fromkeys(told, "")
+        contents = {pair: self.pipeline.pair(*pair) for pair in rows}
+        use_reasoning = self.stages.use_reasoning
+        texts = self._rationales(contents, rows) if use_reasoning else dict.fromkeys(contents, "")
         made: dict[Pair, Example] = {}
-        for pair, text in said.items():
+        for pair, text in texts.items():
             answer = f"{rating.CUE} {self.stages.scale.label_of(rows[pair])}"
-            if reasons:
+            if use_reasoning:
                 answer = f"{rating.REASONING} {text}\n{answer}"
             try:
-                made[pair] = Example("rating", self._rating_messages(told[pair], answer), answer)
-                self._kept("rating")
+                made[pair] = Example(
+                    "rating", self._rating_messages(contents[pair], answer), answer
+                )
+                self._count_kept("rating")
             except Unreadable as error:
-                self._missed("rating", _names(pair), Rejection(str(error), answer))
+                self._count_rejected("rating", _names(pair), Rejection(str(error), answer))
         self._check("rating")
         train, valid = (
             tuple(made[row.user, row.item] for row in part if (row.user, row.item) in made)
@@ -196,61 +216,63 @@ class Annotator:
         return train, valid
 
     def _rationales(
-        self, told: Mapping[Pair, rating.Pair], truth: Mapping[Pair, float]
+        self, contents: Mapping[Pair, rating.Pair], ratings: Mapping[Pair, float]
     ) -> dict[Pair, str]:
-        """A text for each pair whose rationale is good."""
+        """The text of each pair with a good rationale."""
         requests: dict[Pair, Request] = {}
-        for pair, content in told.items():
+        for pair, content in contents.items():
             request = self._request(
-                "rating", _names(pair), self._rationale_request, content, truth[pair]
+                "rating", _names(pair), self._rationale_request, content, ratings[pair]
             )
             if request:
                 requests[pair] = request
-                self._ratings[request] = truth[pair]
+                self._ratings[request] = ratings[pair]
         keys, texts = list(requests), {}
-        answers = self.reasoning.generate([requests[key] for key in keys])
+        answers = self.rationale_teacher.generate([requests[key] for key in keys])
         for position, answer in self.progress(answers, len(keys), "Writing rationales"):
             if isinstance(answer, Completion):
                 texts[keys[position]] = rationale.parse(answer.text).text
         for key in keys:
             if key not in texts:
-                self._missed("rating", _names(key), self.reasoning.rejected.get(requests[key]))
+                self._count_rejected(
+                    "rating", _names(key), self.rationale_teacher.rejected.get(requests[key])
+                )
         return {key: texts[key] for key in keys if key in texts}
 
-    # --- how it is asked
+    # --- requests, and the judgement of their answers
 
-    def _rationale_request(self, pair: rating.Pair, rated: float) -> Request:
+    def _rationale_request(self, pair: rating.Pair, rating_: float) -> Request:
         config, recommend_from = self.stages, self.settings.recommend_from
-        assert recommend_from is not None  # the options see to it
+        assert recommend_from is not None  # AnnotateSettings has checked it
         return rationale.request(
             pair,
-            rated,
+            rating_,
             self.pipeline.prompts,
             config.scale,
             item_word=config.item_word,
             recommend_from=recommend_from,
             max_prompt_tokens=config.max_prompt_tokens,
             max_new_tokens=self.settings.rationale_new_tokens,
-            count=self.reasoning.count_tokens,
+            count=self.rationale_teacher.count_tokens,
         )
 
-    def _preference_fault(self, request: Request, answer: Completion) -> str | None:
-        return quality_gate.preference_fault(answer, forced=self._forced)
+    def _judge_preferences(self, request: Request, answer: Completion) -> str | None:
+        return quality_gate.reject_preferences(answer, forced=self._forced)
 
-    def _profile_fault(self, request: Request, answer: Completion) -> str | None:
-        told = "\n- " in request.messages[-1].content
-        return quality_gate.profile_fault(answer, told, forced=self._forced)
+    def _judge_profile(self, request: Request, answer: Completion) -> str | None:
+        has_preferences = "\n- " in request.messages[-1].content
+        return quality_gate.reject_profile(answer, has_preferences, forced=self._forced)
 
-    def _rationale_fault(self, request: Request, answer: Completion) -> str | None:
+    def _judge_rationale(self, request: Request, answer: Completion) -> str | None:
         config, recommend_from = self.stages, self.settings.recommend_from
         assert recommend_from is not None
-        return quality_gate.rationale_fault(
+        return quality_gate.reject_rationale(
             answer, self._ratings[request], config.scale, recommend_from
         )
 
     def _rating_messages(self, pair: rating.Pair, answer: str) -> tuple[Message, ...]:
-        """What inference asks about a pair, with room left for the answer."""
-        config, count = self.stages, self.reasoning.count_tokens
+        """The prompt of inference about a pair, short enough for prompt and answer together."""
+        config, count = self.stages, self.rationale_teacher.count_tokens
         return rating.request(
             pair,
             self.pipeline.prompts,
@@ -263,7 +285,10 @@ class Annotator:
         ).messages
 
     def _prompt_room(self, teacher: LLM, prompts: Prompts) -> int:
-        """Tokens of a list's prompt, so that prompt and answer are within `max_prompt_tokens`."""
+        """Token limit of a prompt, so that prompt and answer are within `max_prompt_tokens`.
+
+        Raises: UsageError if the instructions alone need more.
+        """
         config = self.stages
         answer = max(config.preference_new_tokens, config.profile_new_tokens)
         names = (prompts.preference, prompts.user_profile, prompts.item_profile, prompts.rationale)
@@ -279,10 +304,10 @@ class Annotator:
         own = self.settings
         return JudgedLLM(teacher, judge, temperature=own.temperature, retries=own.retries)
 
-    # --- who is drawn, what is counted
+    # --- sampling and counting
 
     def _check_ratings(self) -> None:
-        """Raises: UsageError for a rating that no label stands for."""
+        """Raises: UsageError for a rating outside the scale."""
         for row in (*self.train, *self.valid):
             try:
                 self.stages.scale.label_of(row.rating)
@@ -291,25 +316,25 @@ class Annotator:
                     f"{error} (user {row.user}, item {row.item}): check rating_scale"
                 ) from None
 
-    def _drawn(self, rows: Iterable[Review], number: int | None) -> list[Review]:
-        """As many random rows; of a larger number, the first ones are the same."""
+    def _sample(self, rows: Iterable[Review], number: int | None) -> list[Review]:
+        """`number` random rows (None: all). A larger number adds rows to those of a smaller one."""
         keyed = {(row.user, row.item): row for row in rows}
-        order = sorted(keyed, key=self._lot) if number is not None else sorted(keyed)
+        order = sorted(keyed, key=self._random_key) if number is not None else sorted(keyed)
         return [keyed[key] for key in sorted(order[:number])]
 
-    def _lot(self, key: Pair) -> str:
-        """By the key alone, so that no other row moves it."""
+    def _random_key(self, key: Pair) -> str:
+        """A random sort key that depends only on the pair and the seed, not on other rows."""
         return hashlib.sha256(f"{self.settings.seed}\t{pair_digest(*key)}".encode()).hexdigest()
 
     def _parts(self, made: Mapping[Pair, Example]) -> Parts:
-        """A share is held out, by key; nothing where there are fewer than two."""
+        """(train, valid): a random HELD_OUT of the examples is valid; of a single one, none is."""
         number = max(1, round(HELD_OUT * len(made))) if len(made) > 1 else 0
-        held = set(sorted(made, key=self._lot)[:number])
+        held = set(sorted(made, key=self._random_key)[:number])
         train = tuple(made[key] for key in made if key not in held)
         return train, tuple(made[key] for key in made if key in held)
 
     def _train_pairs(self) -> list[str]:
-        """Digests of all train interactions behind train files: shown reviews, moved averages."""
+        """Digests of all train interactions whose review or rating is behind a train example."""
         rows = [*self.train, *self.reviews]
         users, items = ({getattr(row, name) for row in self.train} for name in ("user", "item"))
         rows += [row for user in users for row in self.corpus.user_reviews(user)]
@@ -319,34 +344,36 @@ class Annotator:
     def _request(
         self, task: Task, where: Mapping[str, str], ask: Callable[..., Request], *content: Any
     ) -> Request | None:
-        """What was asked; None, and counted, where nothing fitted into the prompt."""
-        self.tallies.setdefault(task, Tally()).asked += 1
+        """The request; None if the content fits into no prompt, which counts as rejected."""
+        self.task_counts.setdefault(task, TaskCount()).asked += 1
         try:
             return ask(*content)
         except Unreadable as error:
-            self._missed(task, where, Rejection(str(error), ""))
+            self._count_rejected(task, where, Rejection(str(error), ""))
             return None
 
-    def _kept(self, task: Task) -> None:
-        self.tallies.setdefault(task, Tally()).kept += 1
+    def _count_kept(self, task: Task) -> None:
+        self.task_counts.setdefault(task, TaskCount()).kept += 1
 
-    def _missed(self, task: Task, where: Mapping[str, str], why: Rejection | None) -> None:
-        found = why or Rejection("unreadable", "")
-        rejected = self.tallies.setdefault(task, Tally()).rejected
+    def _count_rejected(
+        self, task: Task, where: Mapping[str, str], rejection: Rejection | None
+    ) -> None:
+        found = rejection or Rejection("unreadable", "")
+        rejected = self.task_counts.setdefault(task, TaskCount()).rejected
         rejected[found.reason] = rejected.get(found.reason, 0) + 1
         row = {"task": task, "user": None, "item": None, **where}
         self._rejected.append({**row, "reason": found.reason, "answer": found.answer})
 
     def _check(self, task: Task) -> None:
-        """Raises: LLMError if a task asked and not one answer is good."""
-        tally = self.tallies.get(task, Tally())
-        if tally.asked and not tally.kept:
-            reason = max(tally.rejected, key=lambda r: tally.rejected[r], default="no answer")
-            said = next((r["answer"] for r in self._rejected if r["reason"] == reason), "")
-            example = f", such as {' '.join(said.split())[:80]!r}" if said else ""
+        """Raises: LLMError if questions of this task were asked and no answer is good."""
+        count = self.task_counts.get(task, TaskCount())
+        if count.asked and not count.kept:
+            reason = max(count.rejected, key=lambda r: count.rejected[r], default="no answer")
+            answer = next((r["answer"] for r in self._rejected if r["reason"] == reason), "")
+            example = f", such as {' '.join(answer.split())[:80]!r}" if answer else ""
             raise LLMError(
-                f"{self.reasoning.identity}: not one of {tally.asked:,} answers about "
-                f"{task.replace('_', ' ')} is usable: {reason}{example}; what was answered is kept"
+                f"{self.rationale_teacher.identity}: not one of {count.asked:,} answers about "
+                f"{task.replace('_', ' ')} is usable: {reason}{example}; the answers are stored"
             )
 
 

@@ -1,7 +1,7 @@
-"""Supervised chat examples: what is asked at inference, and the answer a student should give.
+"""Supervised chat examples: a prompt of inference with the answer that a student should give.
 
-A file holds one example a line, `{"messages": […, {"role": "assistant", "content": ANSWER}]}`, the
-form that TRL and OpenAI's fine-tuning take as it is. ANSWER is the whole assistant turn.
+A file has one example on each line, `{"messages": […, {"role": "assistant", "content": ANSWER}]}`,
+the form that TRL and OpenAI's fine-tuning read. ANSWER is the complete assistant message.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ ROLES: tuple[Role, ...] = get_args(Role)
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """`messages` as a step renders them, `answer` the whole turn that should follow."""
+    """The messages of a step's prompt, and the complete assistant message that should follow."""
 
     task: Task
     messages: tuple[Message, ...]
@@ -33,40 +33,41 @@ class Example:
 Parts = tuple[tuple[Example, ...], tuple[Example, ...]]  # train, valid
 
 
-def file_of(folder: Path, task: Task, part: str) -> Path:
+def example_file(folder: Path, task: Task, part: str) -> Path:
+    """The file of the examples of a task and a part, `train` or `valid`."""
     return folder / f"{task}.{part}.jsonl"
 
 
 def write_examples(folder: Path, examples: Mapping[Task, Parts]) -> None:
-    """A file for each part that has examples; a task without any has no file."""
+    """Write one file for each task and part with examples; none for a part without examples."""
     for task, parts in examples.items():
         for part, rows in zip(PARTS, parts, strict=True):
             if rows:
                 lines = "".join(_line(example) + "\n" for example in rows)
-                file_of(folder, task, part).write_text(lines, encoding="utf-8", newline="\n")
+                example_file(folder, task, part).write_text(lines, encoding="utf-8", newline="\n")
 
 
 def read_examples(folder: str | Path) -> dict[Task, Parts]:
-    """The examples of every task that has a train file; a missing valid file is an empty part.
+    """Task -> (train, valid) examples, for each task with a train file; valid may be empty.
 
     Raises: UsageError with the file, the line and the remedy.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise UsageError(
-            f"{folder} is no folder of training data; make one with "
+            f"{folder} is not a folder of training data; make one with "
             "`python -m recbole_exp3rt.annotate`"
         )
     found: dict[Task, Parts] = {}
     for task in TASKS:
-        train, valid = (file_of(folder, task, part) for part in PARTS)
+        train, valid = (example_file(folder, task, part) for part in PARTS)
         if train.is_file():
             found[task] = (tuple(_read(train, task)), tuple(_read(valid, task)))
         elif valid.is_file():
             raise UsageError(f"{valid} has no {train.name} beside it; annotate again")
     if not found:
         names = ", ".join(f"{task}.train.jsonl" for task in TASKS)
-        raise UsageError(f"{folder} holds no training data, which is any of {names}")
+        raise UsageError(f"{folder} holds no training data; looked for {names}")
     return found
 
 
@@ -89,7 +90,7 @@ def _read(path: Path, task: Task) -> Iterable[Example]:
 
 
 class _Malformed(ValueError):
-    """A line that is JSON, but no example."""
+    """A line that is JSON, but not an example."""
 
 
 def _example(row: Any, task: Task) -> Example:
@@ -106,9 +107,9 @@ def _example(row: Any, task: Task) -> Example:
 
 
 def _message(turn: Any) -> Message:
-    said = turn if isinstance(turn, dict) else {}
-    content = said.get("content")
+    fields = turn if isinstance(turn, dict) else {}
+    content = fields.get("content")
     for role in ROLES:
-        if role == said.get("role") and isinstance(content, str):
+        if role == fields.get("role") and isinstance(content, str):
             return Message(role, content)
     raise _Malformed("a message needs a role (system, user, assistant) and a content")

@@ -1,4 +1,4 @@
-"""What annotating reads of the settings, beside those of the steps."""
+"""The settings of an annotation, beside those of the three steps."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from recbole_exp3rt.scale import RatingScale
 
 @dataclass(frozen=True)
 class AnnotateSettings:
-    """Who teaches, how much, and where to."""
+    """The teacher, how many examples to make, and the folder for them."""
 
     teacher: str
     temperature: float
     folder: Path
-    pairs: int | None  # train interactions that get a rating example; None: all
-    retries: int
+    pairs: int | None  # train interactions that become rating examples; None: all
+    retries: int  # new answers to a question whose answer was rejected
     rationale_new_tokens: int
-    recommend_from: float | None  # None: not said, which is enough without rationales
+    recommend_from: float | None  # rating units; None: not set, needed only for rationales
     seed: int
 
     @classmethod
     def from_config(cls, config: Lookup, dataset: str, *, use_reasoning: bool) -> AnnotateSettings:
-        """Read and check. Raises: UsageError with the key, the value, the remedy."""
+        """Read and check the settings. Raises: UsageError with key, value and remedy."""
         read = Reader(config)
         temperature = read.number_or_none("teacher_temperature") or 0.0
         if not 0 <= temperature <= 2:
@@ -45,8 +45,8 @@ class AnnotateSettings:
             seed=read.whole("seed", least=0),
         )
 
-    def shown(self) -> dict[str, Any]:
-        """What shapes the data, for its card."""
+    def card_settings(self) -> dict[str, Any]:
+        """The settings that change the training data, for its card."""
         return {
             "teacher": self.teacher,
             "teacher_temperature": self.temperature,
@@ -61,11 +61,11 @@ class AnnotateSettings:
 def _check_threshold(recommend_from: float | None, scale: RatingScale) -> None:
     if recommend_from is None:
         raise UsageError(
-            "recommend_from is not set: a rationale speaks for ratings from it on; give "
+            "recommend_from is not set: rationales recommend items rated so or higher; give "
             f"--recommend_from={scale.levels[len(scale.levels) // 2]}, or --use_reasoning=False"
         )
     if not scale.lowest < recommend_from <= scale.highest:
         raise UsageError(
-            f"recommend_from={recommend_from:g} does not part the scale "
+            f"recommend_from={recommend_from:g} does not divide the scale "
             f"{scale.lowest}–{scale.highest}"
         )

@@ -1,7 +1,8 @@
-"""What annotating will ask, before anything is asked.
+"""The plan of an annotation: calls and tokens of each step, before anything is asked.
 
-Calls are counted, tokens guessed from the prompts and from how long answers usually are. All of it
-is an upper bound: nothing that is in the store is asked for again, rejected answers apart.
+Calls are counted; tokens are estimated from the prompts and the usual length of answers. Stored
+answers of the later steps are not known yet, so the plan is an upper bound, except for questions
+that are asked again because an answer was rejected.
 """
 
 from __future__ import annotations
@@ -14,14 +15,17 @@ from recbole_exp3rt.llm.cached import CachedLLM
 from recbole_exp3rt.stages.lists import Unreadable
 from recbole_exp3rt.stages.rating import render_description
 
-# Tokens of usual answers: preferences of a review, a profile (paper: fewer than 150), a rationale
+# Usual tokens of an answer: preferences of a review, a profile (paper: fewer than 150), a rationale
 # of about five sentences.
 PREFERENCE, PROFILE, RATIONALE = 80, 150, 160
 
 
 @dataclass(frozen=True, slots=True)
 class Calls:
-    """Of one step: calls, how many of them are known to be in the store, tokens of the others."""
+    """One step of the plan: calls, stored answers among them, and tokens of the other calls.
+
+    Printed, it is one line for the user.
+    """
 
     step: str
     calls: int
@@ -31,6 +35,7 @@ class Calls:
 
     @property
     def to_ask(self) -> int:
+        """Calls without a stored answer."""
         return self.calls - self.stored
 
     def __str__(self) -> str:
@@ -42,7 +47,7 @@ class Calls:
 
 
 def plan(annotator: Annotator, teacher: CachedLLM) -> list[Calls]:
-    """The steps in their order; what is rejected and drawn again comes on top."""
+    """The calls of each step, in order; without questions that are asked again."""
     steps = [_preferences(annotator, teacher), _profiles(annotator)]
     return [*steps, _rationales(annotator)] if annotator.stages.use_reasoning else steps
 
@@ -51,32 +56,32 @@ def _preferences(annotator: Annotator, teacher: CachedLLM) -> Calls:
     requests: dict[Request, None] = {}
     for review in annotator.reviews:
         try:
-            asked = annotator.pipeline.preference_request(review)
+            request = annotator.pipeline.preference_request(review)
         except Unreadable:
             continue
-        requests[annotator.preferring.asked(asked)] = None
+        requests[annotator.preference_teacher.sampled(request)] = None
     stored = teacher.stored(list(requests))
-    left = 1 - stored / len(requests) if requests else 0.0
+    new_share = 1 - stored / len(requests) if requests else 0.0
     tokens = sum(teacher.count_tokens(text_of(request.messages)) for request in requests)
-    new = round(left * PREFERENCE * len(requests))
-    return Calls("preferences", len(requests), stored, round(left * tokens), new)
+    new = round(new_share * PREFERENCE * len(requests))
+    return Calls("preferences", len(requests), stored, round(new_share * tokens), new)
 
 
 def _profiles(annotator: Annotator) -> Calls:
-    prompts, count = annotator.pipeline.prompts, annotator.profiling.count_tokens
+    prompts, count = annotator.pipeline.prompts, annotator.profile_teacher.count_tokens
     frames = {"user": count(prompts.user_profile.frame), "item": count(prompts.item_profile.frame)}
     room = annotator.pipeline.settings.max_prompt_tokens
-    written = [
+    with_text = [
         (choice, sum(1 for review in choice.reviews if review.is_written))
         for choice in annotator.choices
     ]
-    sizes = [min(frames[c.subject] + PREFERENCE * n, room) for c, n in written if n]
+    sizes = [min(frames[c.subject] + PREFERENCE * n, room) for c, n in with_text if n]
     return Calls("profiles", len(sizes), 0, sum(sizes), PROFILE * len(sizes))
 
 
 def _rationales(annotator: Annotator) -> Calls:
     pairs = [*annotator.train, *annotator.valid]
-    count, corpus = annotator.reasoning.count_tokens, annotator.corpus
+    count, corpus = annotator.rationale_teacher.count_tokens, annotator.corpus
     frame = count(annotator.pipeline.prompts.rationale.frame) + 2 * PROFILE
     items = {row.item for row in pairs}
     described = {item: count(render_description(corpus.description(item))) for item in items}

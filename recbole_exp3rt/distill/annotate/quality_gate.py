@@ -1,7 +1,7 @@
-"""Which of a teacher's answers a student may learn from. Pure: an answer in, a reason out.
+"""The quality gate: which answers of a teacher become training data.
 
-A reason is short and the same for all answers of its kind, so that reasons can be counted; None
-means the answer is good.
+Each function returns the reason to reject an answer, or None for a good answer. Reasons are fixed
+texts, so that they can be counted.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from recbole_exp3rt.llm.base import Completion
 from recbole_exp3rt.llm.thoughts import part
 from recbole_exp3rt.scale import RatingScale
 from recbole_exp3rt.stages import rationale
-from recbole_exp3rt.stages.headings import headed
+from recbole_exp3rt.stages.headings import heading_sides
 from recbole_exp3rt.stages.lists import OPENING, Unreadable, read_answer
 from recbole_exp3rt.stages.untrusted import harmless
 
@@ -21,15 +21,15 @@ REFUSAL = "a refusal"
 EMPTY = "empty"
 NO_LISTS = "not in the form [Like] … [Dislike] …"
 NO_VERDICT = "no closing line that says yes or no"
-MARKS = "a mark of the prompt in the text"
-OPENS = "a forbidden opening"
-OTHER_SIDE = "on the other side than the rating"
-RATING = "the rating is written in it"
+MARKS = "a tag of the prompt in the text"
+OPENS = "a forbidden beginning"
+OTHER_SIDE = "a verdict that contradicts the rating"
+RATING = "the rating in the text"
 
 _MACHINE = re.compile(
     r"\bas an? (ai\b|artificial intelligence|(large )?language model)", re.IGNORECASE
 )
-_REFUSAL = re.compile(  # only where an answer begins: a review may well be sorry about something
+_REFUSAL = re.compile(  # only at the beginning: a list may say that somebody was sorry
     r"^\W*(?:(?:unfortunately|sorry|apologies)\b|my apologi|i (?:do )?apologi[sz]e"
     r"|i(?:['’]m| am) (?:very |so |truly )?(?:sorry|unable|afraid|not able)"
     r"|(?:\w+,? )?i (?:can(?:['’]?t| ?not)|won['’]t|will not) )",
@@ -58,47 +58,50 @@ _STARS = re.compile(
 )
 
 
-def preference_fault(answer: Completion, *, forced: bool = True) -> str | None:
-    """Of the preferences of a review. Both sides may be empty: a review may show none.
+def reject_preferences(answer: Completion, *, forced: bool = True) -> str | None:
+    """Why to reject the preferences of a review. Both lists may be empty.
 
-    `forced`: the answer goes on where its opening ends, see `read_answer`.
+    `forced`: the beginning of the answer was forced, see `read_answer`.
     """
-    return _lists_fault(answer, forced)
+    return _reject_lists(answer, forced)
 
 
-def profile_fault(answer: Completion, told: bool, *, forced: bool = True) -> str | None:
-    """Of a profile; where any preference was `told`, it has to say something."""
-    fault = _lists_fault(answer, forced)
-    if told and fault is None and read_answer(answer.text, forced=forced) == ((), ()):
+def reject_profile(answer: Completion, has_preferences: bool, *, forced: bool = True) -> str | None:
+    """Why to reject a profile. It may be empty only if the prompt showed no preference."""
+    reason = _reject_lists(answer, forced)
+    if has_preferences and reason is None and read_answer(answer.text, forced=forced) == ((), ()):
         return EMPTY
-    return fault
+    return reason
 
 
-def rationale_fault(
+def reject_rationale(
     answer: Completion, rating: float, scale: RatingScale, recommend_from: float
 ) -> str | None:
-    """Of the rationale of `rating`; from `recommend_from` on it has to speak for the item."""
-    if (fault := _no_answer(answer)) is not None:
-        return fault
+    """Why to reject a rationale of `rating`.
+
+    From `recommend_from` on, both in rating units, it must recommend the item, below it must not.
+    """
+    if (reason := _no_answer(answer)) is not None:
+        return reason
     try:
-        told = rationale.parse(answer.text)
+        read = rationale.parse(answer.text)
     except Unreadable:
         return NO_VERDICT
-    if not re.search(r"\w", told.text):
+    if not re.search(r"\w", read.text):
         return EMPTY
-    if harmless(told.text) != told.text or "recommended:" in told.text.lower():
+    if harmless(read.text) != read.text or "recommended:" in read.text.lower():
         return MARKS
-    if _OPENING.search(told.text):
+    if _OPENING.search(read.text):
         return OPENS
-    if told.recommended != rationale.speaks_for(rating, scale, recommend_from):
+    if read.recommended != rationale.is_recommended(rating, scale, recommend_from):
         return OTHER_SIDE
-    return RATING if writes_rating(told.text, scale) else None
+    return RATING if writes_rating(read.text, scale) else None
 
 
 def writes_rating(text: str, scale: RatingScale) -> bool:
-    """Whether `text` says a number as a rating: '7/10', 'a rating of seven', 'five stars'.
+    """Whether `text` contains a rating: '7/10', 'a rating of seven', 'five stars'.
 
-    Other numbers are no rating: 'the 7 samurai', 'Ocean's Eleven', '9/11', 'rated R'.
+    Other numbers are not ratings: 'the 7 samurai', 'Ocean's Eleven', '9/11', 'rated R'.
     """
     levels = {*scale.levels, *map(float, scale.labels)}
     tops = {scale.highest, float(scale.labels[-1]), 5, 10, 100}
@@ -115,23 +118,23 @@ def _value(number: str) -> float:
 
 
 def _no_answer(answer: Completion) -> str | None:
-    said = part(answer.text).answer or ""
-    if not said.strip():
+    text = part(answer.text).answer or ""
+    if not text.strip():
         return CUT if answer.finish == "length" and answer.text.strip() else EMPTY
-    if _MACHINE.search(said) or _REFUSAL.search(said):
+    if _MACHINE.search(text) or _REFUSAL.search(text):
         return REFUSAL
     if answer.finish == "length":
         return CUT
     return None
 
 
-def _lists_fault(answer: Completion, forced: bool) -> str | None:
-    if (fault := _no_answer(answer)) is not None:
-        return fault
+def _reject_lists(answer: Completion, forced: bool) -> str | None:
+    if (reason := _no_answer(answer)) is not None:
+        return reason
     try:
         read_answer(answer.text, forced=forced)
     except Unreadable:
         return NO_LISTS
-    if "dislike" not in headed(OPENING + answer.text if forced else answer.text):
+    if "dislike" not in heading_sides(OPENING + answer.text if forced else answer.text):
         return NO_LISTS
     return None

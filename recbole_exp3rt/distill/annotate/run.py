@@ -1,7 +1,7 @@
-"""Teacher data: a data set in, a folder of training data out.
+"""Annotation of a data set: settings in, a folder of training data out.
 
-Asks the teacher about the train part of a data set and writes the folder that a student is
-trained from. Every answer is kept as it arrives, so a run that is stopped goes on where it was.
+It loads the split and the teacher, prints the plan, runs the `Annotator` and writes the folder.
+Every answer is stored when it arrives, so that a stopped run can be continued.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from recbole_exp3rt.data.train_corpus import corpus_of
 from recbole_exp3rt.display.notes import noting, quiet
 from recbole_exp3rt.display.progress import ConsoleProgress
 from recbole_exp3rt.display.terminal import escape
-from recbole_exp3rt.distill.annotate.annotator import Annotated, Annotator, Tally
+from recbole_exp3rt.distill.annotate.annotator import Annotated, Annotator, TaskCount
 from recbole_exp3rt.distill.annotate.options import AnnotateSettings
 from recbole_exp3rt.distill.annotate.plan import Calls, plan
 from recbole_exp3rt.distill.annotate.training_data import (
@@ -45,7 +45,7 @@ from recbole_exp3rt.prompts import Prompts, load_prompts
 from recbole_exp3rt.records import Review
 from recbole_exp3rt.sample.oracle import OracleTeacher
 
-STORED = "store:"  # how a teacher is named whose answers are there, and who is not
+STORED = "store:"  # teacher=store:IDENTITY reads stored answers and asks nobody
 
 
 def annotate(
@@ -58,7 +58,7 @@ def annotate(
 ) -> Path:
     """Annotate `dataset` and return the folder of training data.
 
-    Raises: UsageError, LLMError with one line for the user; nothing half-written is left.
+    Raises: UsageError, LLMError with a message of one line; no half-written file is left.
     """
     console = console or Console(quiet=True)
     with quiet():
@@ -67,7 +67,7 @@ def annotate(
 
 
 def annotate_config(config: Config, console: Console) -> Path:
-    """`annotate` by settings that are read already."""
+    """`annotate` with settings that are already read. Raises: UsageError, LLMError."""
     settings = Settings.from_config(config)
     own = AnnotateSettings.from_config(
         config, config.dataset, use_reasoning=settings.stages.use_reasoning
@@ -80,7 +80,7 @@ def annotate_config(config: Config, console: Console) -> Path:
     check_unseen(own.teacher, test)
     with noting(console):
         corpus = corpus_of(split.train, settings.description_fields, settings.review_file)
-    # A card lists pairs: of one that is in train and in test, a student must not have seen either.
+    # The card lists pairs, so a pair in train and in test must not be shown to a student at all.
     corpus = corpus.without(test)
     teacher = load_teacher(settings, own)
     annotator = Annotator(
@@ -99,20 +99,20 @@ def annotate_config(config: Config, console: Console) -> Path:
     )
     for limit in settings.stages.limits():
         console.print(f"  {limit}")
-    say_plan(console, plan(annotator, teacher), own.teacher, settings.prices, settings.ledger)
+    print_plan(console, plan(annotator, teacher), own.teacher, settings.prices, settings.ledger)
     try:
         made = annotator.run()
     except LLMError:
         if annotator.rejected:
             try:
                 listed = str(write_rejected(own.folder, annotator.rejected))
-            except OSError as error:  # what stopped the run matters more
-                listed = f"not listed, {error}"
+            except OSError as error:  # the error that stopped the run is more important
+                listed = f"could not be written, {error}"
             console.print(f"Rejected answers: {escape(listed)}")
         raise
     card = _card(config, settings, own, split.digest, teacher.identity, prompts, made)
     write_training_data(own.folder, made.examples, card, made.rejected)
-    _say_made(console, made, teacher.calls)
+    _print_summary(console, made, teacher.calls)
     if spent := getattr(teacher.llm, "spent", None):
         console.print(f"Paid by this run: {escape(str(spent))} ({escape(settings.ledger)})")
     console.print(f"Training data: {escape(str(own.folder))}")
@@ -120,9 +120,9 @@ def annotate_config(config: Config, console: Console) -> Path:
 
 
 def load_teacher(settings: Settings, own: AnnotateSettings) -> CachedLLM:
-    """The teacher behind the store of answers; a meter stands between both.
+    """The teacher with the store of answers around it; only what is not stored is asked and paid.
 
-    `store:IDENTITY` is whoever gave the answers that are in the store; nobody is asked.
+    `store:IDENTITY` answers from the store alone, with the stored answers of that model.
     Raises: LLMError, UsageError.
     """
     if own.teacher.startswith(STORED):
@@ -130,8 +130,8 @@ def load_teacher(settings: Settings, own: AnnotateSettings) -> CachedLLM:
         store = Store(settings.store_path)
         if identity not in (known := store.identities()):
             raise UsageError(
-                f"teacher={own.teacher}: nobody of this name has answered in {store.path}; "
-                f"there are {', '.join(known) or 'no answers'}"
+                f"teacher={own.teacher}: {store.path} has no answers of this name; "
+                f"it has answers of {', '.join(known) or 'no model'}"
             )
         return CachedLLM(None, store, identity=identity, count_tokens=bytes_by_three)
     if is_served(own.teacher):
@@ -146,21 +146,21 @@ def load_teacher(settings: Settings, own: AnnotateSettings) -> CachedLLM:
     return CachedLLM(llm, Store(settings.store_path))
 
 
-def say_plan(
+def print_plan(
     console: Console, steps: Sequence[Calls], teacher: str, prices: str | None, ledger: str
 ) -> None:
-    """What will be asked and what it may cost, before anything is."""
+    """Print calls, tokens and the highest price, before anything is asked."""
     for step in steps:
         console.print(f"  {escape(step)}")
     prompt, new = sum(step.prompt_tokens for step in steps), sum(step.new_tokens for step in steps)
-    whole = Prices.load(prices).estimate(sum(step.to_ask for step in steps), prompt, new, teacher)
-    console.print(f"  at most {escape(str(whole))}")
+    total = Prices.load(prices).estimate(sum(step.to_ask for step in steps), prompt, new, teacher)
+    console.print(f"  at most {escape(str(total))}")
     if is_served(teacher):
         console.print(f"  spent so far: {escape(str(Ledger(ledger)))}")
 
 
 def rated_rows(split: Split, part: Part) -> list[Review]:
-    """The interactions of a part with their ratings, without texts."""
+    """The interactions of a part as reviews with ratings, without texts."""
     if not split.size(part):
         return []
     rows = zip(split.pairs(part), split.ratings(part).tolist(), strict=True)
@@ -178,27 +178,27 @@ def _card(
 ) -> DataCard:
     stages = asdict(settings.stages)
     stages["scale"] = settings.stages.scale.setting
-    rejected = {task: tally.rejected for task, tally in made.tallies.items()}
+    rejected = {task: count.rejected for task, count in made.task_counts.items()}
     steps = ["preferences", "profiles", *(["rationales"] if settings.stages.use_reasoning else [])]
     return DataCard(
         dataset=config.dataset,
         split=split,
         teacher=dict.fromkeys(steps, teacher),
         prompts=prompts.digest,
-        settings={**own.shown(), **stages},
+        settings={**own.card_settings(), **stages},
         train_pairs=made.train_pairs,
         counts=counts_of(made.examples, rejected),
         synthetic=teacher == OracleTeacher.identity,
     )
 
 
-def _say_made(console: Console, made: Annotated, calls: int) -> None:
+def _print_summary(console: Console, made: Annotated, calls: int) -> None:
     for task, (train, valid) in made.examples.items():
-        tally = made.tallies.get(task, Tally())
-        asked = f"{tally.asked:,} asked for, {tally.kept:,} kept; " if tally.asked else ""
+        count = made.task_counts.get(task, TaskCount())
+        asked = f"{count.asked:,} asked for, {count.kept:,} kept; " if count.asked else ""
         console.print(f"{task}: {asked}{len(train):,} train and {len(valid):,} valid examples")
-        for reason, number in tally.rejected.items():
+        for reason, number in count.rejected.items():
             console.print(f"  rejected {number:,}: {escape(reason)}")
-    drawn = made.drawn_again
-    again = f", {drawn:,} of them because an answer was rejected" if drawn else ""
+    resampled = made.resampled
+    again = f", {resampled:,} of them because an answer was rejected" if resampled else ""
     console.print(f"{calls:,} calls of the teacher{again}")

@@ -1,4 +1,4 @@
-"""A teacher: an LLM whose answers are judged, and asked for again where they are not good."""
+"""A teacher: a language model whose answers are judged; a rejected answer is asked for again."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ Judge = Callable[[Request, Completion], "str | None"]  # a reason to reject the 
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """The last answer to a question that no answer was good enough for."""
+    """The last rejected answer to a question that got no good answer; '' if there was none."""
 
     reason: str
     answer: str
 
 
 class JudgedLLM:
-    """Asks `llm` at `temperature`; an answer that `judge` rejects is drawn again, by another seed.
+    """An `LLM` around `llm`: asks at `temperature`, and again if `judge` rejects the answer.
 
-    What is rejected to the last is a final Failure for who asked, and kept in `rejected`. At
-    temperature 0 nothing is drawn, so nothing is asked again. `drawn_again` counts.
+    Each of the up to `retries` new answers is sampled with another seed. If all are rejected, the
+    answer is a final `Failure`, and the last one is kept in `rejected`. At temperature 0 a new
+    answer would be the same, so nothing is asked again. `resampled` counts the new answers.
     """
 
     def __init__(self, llm: LLM, judge: Judge, *, temperature: float, retries: int) -> None:
@@ -31,29 +32,32 @@ class JudgedLLM:
         self.temperature = temperature
         self.retries = retries if temperature > 0 else 0
         self.rejected: dict[Request, Rejection] = {}
-        self.drawn_again = 0
+        self.resampled = 0
 
     @property
     def identity(self) -> str:
+        """The identity of the model inside."""
         return self.llm.identity
 
     def count_tokens(self, text: str) -> int:
+        """Tokens of `text`, by the model inside."""
         return self.llm.count_tokens(text)
 
-    def asked(self, request: Request, attempt: int = 0) -> Request:
-        """How the model inside is asked."""
+    def sampled(self, request: Request, attempt: int = 0) -> Request:
+        """The request to the model inside: with the teacher's temperature and a seed."""
         return replace(request, temperature=self.temperature, seed=request.seed + attempt)
 
     def generate(self, requests: Sequence[Request]) -> Iterator[tuple[int, Answer]]:
+        """Yield (position, good answer or final failure) as answers arrive; see `LLM`."""
         left = list(range(len(requests)))
         last: dict[int, Rejection] = {}
         for attempt in range(self.retries + 1):
-            self.drawn_again += len(left) if attempt else 0
-            asked = [self.asked(requests[k], attempt) for k in left]
+            self.resampled += len(left) if attempt else 0
+            sampled = [self.sampled(requests[k], attempt) for k in left]
             again: list[int] = []
-            for position, answer in self.llm.generate(asked):
+            for position, answer in self.llm.generate(sampled):
                 k = left[position]
-                if isinstance(answer, Failure):  # the backend has tried again itself
+                if isinstance(answer, Failure):  # the backend has already retried
                     self.rejected[requests[k]] = Rejection(f"no answer: {answer.reason}", "")
                 elif (reason := self.judge(requests[k], answer)) is not None:
                     last[k] = Rejection(reason, answer.text)

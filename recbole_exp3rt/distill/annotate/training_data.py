@@ -1,4 +1,4 @@
-"""A folder of training data: examples of each task, what was rejected, and a card about both."""
+"""A folder of training data: the examples of each task, the rejected answers, and a card."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ REJECTED = "rejected.jsonl"
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """Examples of one task, and how many answers were rejected for which reason."""
+    """Numbers of one task: examples, and rejected answers by reason."""
 
     train: int = 0
     valid: int = 0
@@ -28,31 +28,35 @@ class Count:
 
 @dataclass(frozen=True, slots=True)
 class DataCard:
-    """Where training data comes from. `train_pairs` are `card.pair_digest`s of the interactions
-    whose review, rating or rationale stands in any train file, or moved an average in one."""
+    """Where training data comes from.
+
+    `train_pairs` are digests (`llm.card.pair_digest`) of all interactions whose review, rating or
+    rationale is in a train file, or changed an average in one.
+    """
 
     dataset: str
-    split: str | None  # digest; None: data that no split of ours made
+    split: str | None  # digest; None: the data is not from a split of this package
     teacher: Mapping[str, str]  # step -> identity
     prompts: str  # digest of all prompts
     settings: Mapping[str, Any]
     train_pairs: Sequence[str]
     counts: Mapping[Task, Count]
-    synthetic: bool  # answers of the sample's oracle, not of a language model
+    synthetic: bool  # answers by the sample's oracle, not by a language model
     note: str = ""
 
     def as_json(self) -> str:
+        """The card as JSON, the form that is read again."""
         return json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n"
 
     def as_markdown(self) -> str:
-        """The same for people."""
+        """The card as Markdown, for people."""
         teachers = ", ".join(sorted(set(self.teacher.values())))
         kind = "synthetic (no language model answered)" if self.synthetic else "answers of a model"
         lines = [
             f"# Training data: {self.dataset}",
             "",
             f"- teacher: {teachers} — {kind}",
-            f"- split: {self.split or 'none of ours'}",
+            f"- split: {self.split or 'not from this package'}",
             f"- prompts: {self.prompts}",
             f"- interactions behind the train files: {len(self.train_pairs):,}",
             *([f"- {self.note}"] if self.note else []),
@@ -68,7 +72,7 @@ class DataCard:
         lines += [
             "",
             "A line of a file is one conversation whose last message is the answer to learn. "
-            f"Rejected answers stand in `{REJECTED}`; they are in no other file.",
+            f"Rejected answers are in `{REJECTED}`, and in no other file.",
         ]
         return "\n".join(lines) + "\n"
 
@@ -81,12 +85,12 @@ def read_card(folder: str | Path) -> dict[str, Any]:
     except (OSError, ValueError):
         card = None
     if not isinstance(card, dict) or not isinstance(card.get("train_pairs"), list):
-        raise UsageError(f"{path} is no card of training data; annotate again")
+        raise UsageError(f"{path} is not a card of training data; annotate again")
     return card
 
 
 def check_folder(folder: Path) -> None:
-    """Raises: UsageError if `folder` cannot become a folder of training data, before any work."""
+    """Check before any work. Raises: UsageError if training data cannot be written to `folder`."""
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"annotate_dir={folder} is a file; name a folder")
     if folder.is_dir() and any(folder.iterdir()) and not (folder / CARD).is_file():
@@ -107,9 +111,9 @@ def write_training_data(
     card: DataCard,
     rejected: Sequence[Mapping[str, Any]] = (),
 ) -> None:
-    """Write the folder as a whole: whatever goes wrong, what stood there before still does.
+    """Write the complete folder; if anything fails, the previous folder stays as it was.
 
-    Raises: UsageError where it cannot be written.
+    Raises: UsageError if the folder cannot be written.
     """
     check_folder(folder)
     partial, old = _beside(folder, "partial"), _beside(folder, "old")
@@ -122,7 +126,7 @@ def write_training_data(
         if folder.exists():
             folder.rename(old)
         partial.rename(folder)
-        _early(folder).unlink(missing_ok=True)
+        _rejected_file(folder).unlink(missing_ok=True)
     except OSError as error:
         if old.exists() and not folder.exists():
             old.rename(folder)
@@ -135,8 +139,8 @@ def write_training_data(
 
 
 def write_rejected(folder: Path, rejected: Sequence[Mapping[str, Any]]) -> Path:
-    """Rejected answers of a run that ended without training data, beside where these would be."""
-    path = _early(folder)
+    """Write the rejected answers of a run without training data, beside the folder; the file."""
+    path = _rejected_file(folder)
     path.write_text(_lines(rejected), encoding="utf-8", newline="\n")
     return path
 
@@ -144,7 +148,7 @@ def write_rejected(folder: Path, rejected: Sequence[Mapping[str, Any]]) -> Path:
 def counts_of(
     examples: Mapping[Task, Parts], rejected: Mapping[Task, Mapping[str, int]]
 ) -> dict[Task, Count]:
-    """Numbers of each task that has examples or rejected answers."""
+    """Task -> its numbers, for each task with examples or rejected answers."""
     counts = {}
     for task in TASKS:
         train, valid = examples.get(task, ((), ()))
@@ -154,7 +158,7 @@ def counts_of(
     return counts
 
 
-def _early(folder: Path) -> Path:
+def _rejected_file(folder: Path) -> Path:
     return folder.with_name(f"{folder.name}.{REJECTED}")
 
 

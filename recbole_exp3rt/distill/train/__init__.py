@@ -1,1 +1,5 @@
-"""Training a student: base model, token encoding, LoRA trainer, student card."""
+"""Training of a student on a folder of training data.
+
+`run` is the entry: `train`, `check` and `merge_adapter` import torch only when they are called.
+`student.Training` trains all adapters of a student, `lora_trainer.fit` one adapter.
+"""

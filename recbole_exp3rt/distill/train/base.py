@@ -1,4 +1,4 @@
-"""The base model of a training: what it will need, whether it can be trained, how it is loaded."""
+"""The base model of a training: whether it can be trained, the memory it needs, and loading."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, Genera
 from transformers.utils import logging
 from transformers.utils.hub import cached_file
 
-from recbole_exp3rt.distill.train.packing import NAME as ROWS
-from recbole_exp3rt.distill.train.presets import PRESETS as FIGURES
+from recbole_exp3rt.distill.train.packing import NAME as ROW_ATTENTION
+from recbole_exp3rt.distill.train.presets import PRESETS as TRAIN_PRESETS
 from recbole_exp3rt.distill.train.presets import TrainSettings
 from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.llm.base import LLMError
@@ -34,7 +34,7 @@ from recbole_exp3rt.llm.names import ORACLE, PRESETS, is_served
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What a training runs on, the words `auto` replaced."""
+    """Device, dtype and quantization of a training; `auto` is replaced by a choice."""
 
     device: str
     dtype: str
@@ -42,6 +42,7 @@ class Machine:
 
     @classmethod
     def of(cls, settings: TrainSettings) -> Machine:
+        """Choose for this machine. Raises: UsageError for a GPU that torch does not see."""
         device = settings.device or ("cuda" if torch.cuda.is_available() else "cpu")
         if device.startswith("cuda") and not torch.cuda.is_available():
             raise UsageError(
@@ -60,37 +61,41 @@ class Machine:
 
     @property
     def on_gpu(self) -> bool:
+        """Whether the device is a CUDA GPU."""
         return self.device.startswith("cuda")
 
 
 def multiplies_bfloat16() -> bool:
-    """Whether this processor multiplies bfloat16 faster than float32 (measured: twice)."""
+    """Whether this processor multiplies bfloat16 faster than float32 (measured: twice as fast)."""
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingPlan(MemoryPlan):
-    """Bytes of a training; what a token needs are its activations."""
+    """Memory of a training, in bytes; `token` are the activations of one token."""
 
     micro_batch: int = 1  # examples at once
-    checkpointing: bool = False  # activations are computed again, not kept
+    checkpointing: bool = False  # gradient checkpointing: activations are recomputed, not kept
 
     def __str__(self) -> str:
         parts = {"weights": self.weights, "adapter": self.adapter, "optimizer": self.optimizer}
-        said = [f"{name} {gigabytes(size)}" for name, size in parts.items() if size]
-        said.append(f"activations {gigabytes(self.cache)} for {self.tokens:,} tokens at once")
-        return f"{' + '.join(said)} of {gigabytes(self.free)} free"
+        texts = [f"{name} {gigabytes(size)}" for name, size in parts.items() if size]
+        texts.append(f"activations {gigabytes(self.cache)} for {self.tokens:,} tokens at once")
+        return f"{' + '.join(texts)} of {gigabytes(self.free)} free"
 
 
-class Trainee:
-    """A base model before it is loaded. Raises: LLMError if there is none of that name."""
+class TrainableModel:
+    """A base model that is not loaded yet: only its configuration is read.
+
+    Raises: UsageError if it cannot be trained here, LLMError if there is no model of this name.
+    """
 
     def __init__(self, settings: TrainSettings) -> None:
         self.settings = settings
         self.machine = Machine.of(settings)
         if settings.base == ORACLE or is_served(settings.base):
             raise UsageError(
-                f"base={settings.base} is no model that can be trained here; take smollm2, "
+                f"base={settings.base} cannot be trained here; take smollm2, "
                 "llama3-8b, a hub id or a folder"
             )
         preset = PRESETS.get(settings.base, {})
@@ -104,11 +109,11 @@ class Trainee:
             self.shapes = dict(_linear_layers(self.config))
 
     def check_rank(self) -> None:
-        """Raises: UsageError if an adapter of this rank is larger than a layer."""
+        """Raises: UsageError if the rank is larger than the smallest layer."""
         name, (rows, columns) = min(self.shapes.items(), key=lambda pair: min(pair[1]))
         if self.settings.rank > min(rows, columns):
             preset = self.settings.preset
-            usual = FIGURES[preset].get("rank") == self.settings.rank
+            usual = TRAIN_PRESETS[preset].get("rank") == self.settings.rank
             of = f" of preset {preset}" if usual else ""
             raise UsageError(
                 f"rank={self.settings.rank}{of} is larger than layer {name} ({columns} x {rows}) "
@@ -117,13 +122,15 @@ class Trainee:
 
     @property
     def trained(self) -> int:
-        """Parameters of the adapter."""
+        """Number of parameters of the adapter."""
         return self.settings.rank * sum(map(sum, self.shapes.values()))
 
-    def plan(self, micro_batch: int, sizes: Sequence[tuple[int, int]], again: bool) -> TrainingPlan:
-        """What will be needed for the largest `micro_batch` of the examples.
+    def plan(
+        self, micro_batch: int, sizes: Sequence[tuple[int, int]], checkpointing: bool
+    ) -> TrainingPlan:
+        """The memory for the largest `micro_batch` examples at once.
 
-        `sizes` are tokens and, of these, tokens with logits of each example; `again`: gradient
+        `sizes`: (tokens, tokens with loss) of each example. `checkpointing`: with gradient
         checkpointing.
         """
         machine, text, settings = self.machine, self.config.get_text_config(), self.settings
@@ -143,14 +150,16 @@ class Trainee:
             trained_parameters=self.trained,
         )
         size = BYTES[machine.dtype]
-        # inputs of all layers, their normed and rotated copies, and what dropout makes of them
+        # inputs and outputs of all layers, with their copies by norms, rotation and dropout
         inputs = sum(columns for _, columns in self.shapes.values())
         outputs = sum(rows for rows, _ in self.shapes.values())
         token = int(size * (2.0 * inputs + 2.0 * outputs))
-        if again:  # one input a layer, and one layer whole with its gradients (measured)
+        if checkpointing:  # one input a layer, and one layer with its gradients (measured)
             layers = text.num_hidden_layers
             token = int(size * text.hidden_size * layers + 3 * token / layers)
-        moments = 8 if settings.optimizer == "adamw" else 2  # bytes of both, beside the gradient's
+        moments = (
+            8 if settings.optimizer == "adamw" else 2
+        )  # bytes a parameter, beside 4 for its gradient
         return TrainingPlan(
             free=plan.free,
             weights=plan.weights,
@@ -160,7 +169,7 @@ class Trainee:
             adapter=plan.adapter,
             optimizer=self.trained * (4 + moments),
             micro_batch=micro_batch,
-            checkpointing=again,
+            checkpointing=checkpointing,
         )
 
     def choose(
@@ -169,21 +178,21 @@ class Trainee:
         sizes: Sequence[tuple[int, int]],
         before: tuple[int, bool] | None = None,
     ) -> TrainingPlan:
-        """The fastest way to train that fits: the first of `batches`, which fall; on a CPU with
-        gradient checkpointing only where not even the last one fits without.
+        """The fastest plan that fits into memory; what is learned is the same in each.
 
-        `before` (micro-batch, checkpointing) comes first: a training that goes on keeps its way.
-        What is learned is the same in each. All processes choose alike.
+        `batches` are micro-batches, the largest first. On a GPU gradient checkpointing is on; on
+        a CPU only if no micro-batch fits without it. `before` (micro-batch, checkpointing) is
+        tried first, so that a resumed training keeps its plan. All processes choose the same.
         Raises: LLMError with advice if none fits.
         """
         chosen = self.settings.gradient_checkpointing
         usual = (True,) if self.machine.on_gpu else (False, True)
-        ways = [(m, again) for again in (usual if chosen is None else (chosen,)) for m in batches]
-        if before in ways:
-            ways.insert(0, before)
-        plans = [self.plan(micro, sizes, again) for micro, again in ways]
+        options = [(m, c) for c in (usual if chosen is None else (chosen,)) for m in batches]
+        if before in options:
+            options.insert(0, before)
+        plans = [self.plan(micro, sizes, checkpointing) for micro, checkpointing in options]
         free = min(gather_object([plans[0].free]))
-        if not self.machine.on_gpu:  # all processes take from the same memory
+        if not self.machine.on_gpu:  # all processes share the memory
             free //= PartialState().num_processes
         plans = [replace(plan, free=free) for plan in plans]
         return next((plan for plan in plans if plan.fits), None) or self._refuse(plans[-1])
@@ -202,16 +211,17 @@ class Trainee:
             advice.insert(0, "quantization=nf4")
         raise LLMError(
             f"training {self.settings.base} with micro_batch={plan.micro_batch} does not fit: it "
-            f"needs {gigabytes(plan.needed)} ({plan}, {USABLE:.0%} of it for use); take "
+            f"needs {gigabytes(plan.needed)} ({plan}, of which {USABLE:.0%} can be used); take "
             + " or ".join(advice)
         )
 
     def tokenizer(self) -> Any:
+        """The tokenizer of the base. Raises: LLMError if it cannot be loaded."""
         with loading(self.name):
             return AutoTokenizer.from_pretrained(self.source, trust_remote_code=False)
 
     def chat(self, tokenizer: Any) -> Chat:
-        """Raises: LLMError if the tokenizer has no chat template."""
+        """The base's chat template. Raises: LLMError if the tokenizer has none."""
         try:
             ends = GenerationConfig.from_pretrained(self.source)
         except OSError:
@@ -219,26 +229,28 @@ class Trainee:
         return Chat(tokenizer, ends, self.settings.base)
 
     def load(self) -> Any:
-        """The model itself, ready for an adapter."""
+        """Load the model, quantised if so set, ready for an adapter. Raises: LLMError."""
         machine = self.machine
         options: dict[str, Any] = {"dtype": DTYPES[machine.dtype]}
         if machine.quantization == "nf4":
             options |= nf4_options(machine.dtype, machine.device)
         logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-        attention = ROWS if self.settings.in_rows else "sdpa"
+        attention = ROW_ATTENTION if self.settings.in_rows else "sdpa"
         with loading(self.name):
             model = AutoModelForCausalLM.from_pretrained(
                 self.source, attn_implementation=attention, trust_remote_code=False, **options
             )
             if machine.quantization is None:
                 model.to(torch.device(machine.device))  # type: ignore[arg-type]
-        model.name_or_path = self.name  # peft writes it down: a name, not a folder of this machine
+        model.name_or_path = (
+            self.name
+        )  # peft writes it to the adapter: the name, not a local folder
         model.config.use_cache = False
         return model
 
 
 def _linear_layers(config: Any) -> Iterator[tuple[str, tuple[int, int]]]:
-    """Name -> (rows, columns) of every linear layer but the output layer."""
+    """(name, (rows, columns)) of every linear layer except the output layer."""
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]
     head = model.get_output_embeddings()

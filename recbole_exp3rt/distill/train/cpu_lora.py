@@ -1,8 +1,7 @@
-"""peft's LoRA layer on a CPU as one operation: the same mathematics in two thirds of the time.
+"""peft's LoRA layer on a CPU as one autograd operation: the same result in two thirds of the time.
 
-What costs there (measured): random numbers one by one for dropout, products with a thin matrix the
-wrong way around, and a copy of every input for each of its layers. What it does not know:
-quantised layers, which stay as they are.
+Measured costs of the original: dropout draws one random number for each value, products with thin
+matrices are in a slow order, and every layer copies its input. Quantised layers are not changed.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from peft.tuners.lora import Linear as LoraLinear
 
 
 def speed_up(model: Any, adapter: str = "default") -> int:
-    """Put the fast forward into every plain LoRA layer of a model on the CPU. How many it were."""
+    """Use the fast forward in every LoRA layer on the CPU that is not quantised; their number."""
     found = 0
     for module in model.modules():
         if type(module) is not LoraLinear or adapter not in module.lora_A:
@@ -42,7 +41,7 @@ def _forward(self: Any, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Ten
 
 
 def _mask(x: torch.Tensor, p: float) -> tuple[torch.Tensor, float]:
-    """Which values stay, and the share of them: p in steps of 1/256, eight draws at once."""
+    """Dropout mask, and the share of kept values; p is rounded to 1/256, one byte a value."""
     threshold = max(round(p * 256), 1)
     draws = torch.empty(-(-x.numel() // 8), dtype=torch.int64).random_(-(2**63), None)
     stays = draws.view(torch.uint8)[: x.numel()] >= threshold
@@ -50,7 +49,7 @@ def _mask(x: torch.Tensor, p: float) -> tuple[torch.Tensor, float]:
 
 
 class _Lora(torch.autograd.Function):
-    """x W' + b + scale (x * mask) A' B'; W and b are frozen. [.., in] -> [.., out]"""
+    """x W' + b + scale (x * mask) A' B': [.., in] -> [.., out]; W and b are frozen."""
 
     @staticmethod
     def forward(
@@ -76,7 +75,7 @@ class _Lora(torch.autograd.Function):
         rows, weight, a, b, mask, thin = ctx.saved_tensors
         shape, grad = (*grad.shape[:-1], -1), grad.reshape(-1, grad.shape[-1])
         if mask is not None:
-            mask = mask.view_as(rows).to(grad.dtype)  # once for both products
+            mask = mask.view_as(rows).to(grad.dtype)  # converted once for both products
         narrow = _thin(grad, b.to(grad.dtype)) * ctx.scale  # [tokens, rank]
         grad_b = (thin.t() @ grad).t() * ctx.scale
         grad_a = narrow.t() @ (rows if mask is None else rows * mask)

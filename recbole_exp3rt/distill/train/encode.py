@@ -1,9 +1,9 @@
-"""Examples as the model reads them: the very token ids that inference reads and writes.
+"""Examples as token ids: exactly the ids that inference reads and writes.
 
-The prompt is `Chat.prompt` of the request that inference would put, with its prefill; the answer
-goes on from there and ends in the end-of-turn token. Loss is on the assistant's turn alone. What
-is too long loses whole preferences, bullets or inner sentences of what the user message shows,
-never its end. No torch here.
+The prompt is `Chat.prompt` of the request at inference, with its prefill. The answer follows and
+ends with the end-of-turn token. The loss is on the assistant's message only. An example that is
+too long loses preferences, bullets or inner sentences of its user message, never the end of it.
+This module does not import torch.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from recbole_exp3rt.stages.lists import OPENING, shorten
 from recbole_exp3rt.stages.profile import SEPARATOR
 from recbole_exp3rt.stages.rating import CUE, REASONING
 
-IGNORED = -100  # a label that is no part of the loss
+IGNORED = -100  # the label of a token without loss
 _NO_LIKES = "[Like]\nNone"
 _LABEL = re.compile(rf"{re.escape(CUE)} (\S+)\s*\Z")
 _BULLETS = re.compile(r"(?:^- .*\n?)+", re.MULTILINE)
@@ -27,8 +27,11 @@ _BULLETS = re.compile(r"(?:^- .*\n?)+", re.MULTILINE)
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """One example. `labels` are the ids where there is loss, else IGNORED; of a rated one as many
-    tokens as `rated` says, before the end of the turn, are a rating's label."""
+    """One example as token ids.
+
+    `labels` are the ids at tokens with loss, IGNORED elsewhere. `rated` is the number of tokens
+    of the rating label, which is right before the end-of-turn token; 0 without a rating.
+    """
 
     ids: tuple[int, ...]
     labels: tuple[int, ...]
@@ -37,15 +40,15 @@ class Encoded:
 
 
 def label_of(answer: str) -> str | None:
-    """The rating label that an answer ends with; None: it is no rating."""
+    """The rating label at the end of an answer; None if the answer has no rating."""
     found = _LABEL.search(answer)
     return found.group(1) if found else None
 
 
 def check_labels(chat: Chat, answers: Iterable[str], known: Iterable[str] = ()) -> tuple[str, ...]:
-    """The labels that the answers hold, and those that are `known` to be possible, sorted.
+    """All rating labels of the answers, and the `known` ones of the scale, sorted.
 
-    Raises: LLMError if the tokenizer cannot tell them apart where they stand.
+    Raises: LLMError if two labels have the same tokens after the cue.
     """
     held = {label for answer in answers if (label := label_of(answer))}
     labels = tuple(sorted(held.union(known)))
@@ -56,36 +59,40 @@ def check_labels(chat: Chat, answers: Iterable[str], known: Iterable[str] = ()) 
 
 
 def encode(chat: Chat, messages: Sequence[Message], answer: str, max_tokens: int) -> Encoded | None:
-    """The example within `max_tokens`; None if it cannot be made to fit."""
-    prefill, rest = _opened(answer)
-    said, rated = _answer_ids(chat, prefill, rest)
+    """The example within `max_tokens` tokens; None if it is too long even when shortened.
+
+    Raises: LLMError if the tokens of the rating label do not decode to it.
+    """
+    prefill, rest = _split_prefill(answer)
+    answer_ids, rated = _answer_ids(chat, prefill, rest)
     messages = tuple(messages)
     shortened = False
     while True:
         prompt = chat.prompt(Request(messages, max_new_tokens=0, prefill=prefill))
-        over = len(prompt) + len(said) - max_tokens
+        over = len(prompt) + len(answer_ids) - max_tokens
         if over <= 0:
             break
-        less = _shorter(messages, over, chat)
-        if less is None:
+        shorter = _shorter(messages, over, chat)
+        if shorter is None:
             return None
-        messages, shortened = less, True
-    ids = (*prompt, *said)
-    # the assistant's turn begins where its header ends: the prefill is part of the answer
+        messages, shortened = shorter, True
+    ids = (*prompt, *answer_ids)
+    # The loss begins after the header of the assistant's message: the prefill is learned, too.
     header = chat.prompt(Request(messages, max_new_tokens=0))
     start = shared_start([header, prompt]) if prefill else len(prompt)
     labels = (*[IGNORED] * start, *ids[start:])
     label = label_of(answer)
     if label is not None and not chat.decode(ids[-3 - rated : -1]).endswith(label):
         raise LLMError(
-            f"{chat.name}: the rating {label!r} does not survive as tokens; use other labels"
+            f"{chat.name}: the tokens of the rating {label!r} decode to another text; use other "
+            "labels"
         )
     return Encoded(ids, labels, shortened, rated)
 
 
-def _opened(answer: str) -> tuple[str, str]:
-    """How inference begins this answer (its prefill), and how the answer goes on."""
-    if answer.startswith(_NO_LIKES):  # inference opens the bullet before it knows there is none
+def _split_prefill(answer: str) -> tuple[str, str]:
+    """The prefill of this answer at inference, and the rest of the answer."""
+    if answer.startswith(_NO_LIKES):  # the prefill of inference begins a bullet in any case
         answer = answer.replace(_NO_LIKES, f"{OPENING} None", 1)
     for prefill in (OPENING, REASONING):
         if answer.startswith(prefill):
@@ -94,26 +101,26 @@ def _opened(answer: str) -> tuple[str, str]:
 
 
 def _answer_ids(chat: Chat, prefill: str, rest: str) -> tuple[tuple[int, ...], int]:
-    """Tokens of the answer after its prefill, with the end of the turn; how many are its label.
+    """Tokens of the answer after its prefill, with the end-of-turn token; label tokens in it.
 
-    A rating's tokens are those that a readout scores (`llm/labels.py`).
+    The tokens of a rating are those that a readout scores (`llm/label_tokens.py`).
     """
     label = label_of(rest)
     if label is None:
         return (*chat.encode(rest), chat.end_of_turn), 0
     before = rest[: rest.rindex(CUE)].rstrip()
     cue = f"\n{CUE} " if prefill or before else f"{CUE} "
-    # another label beside it, so that the two part where the cue ends
+    # a second label, so that the tokens of both differ right after the cue
     other = "1" if label != "1" else "2"
     found = label_tokens(chat.encode, before, Readout(cue, (label, other)), chat.end_of_turn)
-    written = found.labels[0]
-    if written[-1] == chat.end_of_turn:
-        written = written[:-1]
-    return (*found.context, *written, chat.end_of_turn), len(written)
+    label_ids = found.labels[0]
+    if label_ids[-1] == chat.end_of_turn:
+        label_ids = label_ids[:-1]
+    return (*found.context, *label_ids, chat.end_of_turn), len(label_ids)
 
 
 def _shorter(messages: tuple[Message, ...], over: int, chat: Chat) -> tuple[Message, ...] | None:
-    """The messages with a little less in the longest one; None if nothing more can go."""
+    """The messages with a shorter longest user message; None if nothing can be removed."""
     sizes = [chat.count_tokens(m.content) if m.role == "user" else -1 for m in messages]
     k = sizes.index(max(sizes))
     text = messages[k].content
@@ -124,7 +131,7 @@ def _shorter(messages: tuple[Message, ...], over: int, chat: Chat) -> tuple[Mess
 
 
 def _without_block(text: str) -> str | None:
-    """Without the oldest preferences of several."""
+    """The text without its first block of preferences, the oldest; None if there is only one."""
     start = text.find("[Like]\n")
     end = text.find(SEPARATOR)
     if start < 0 or end < start:
@@ -133,7 +140,7 @@ def _without_block(text: str) -> str | None:
 
 
 def _without_bullet(text: str) -> str | None:
-    """Without the last bullet of the longest list."""
+    """The text without the last bullet of its longest list; None if no list has two."""
     lists = list(_BULLETS.finditer(text))
     longest = max(lists, key=lambda found: found.group().count("\n- "), default=None)
     if longest is None or "\n- " not in longest.group():
@@ -144,7 +151,7 @@ def _without_bullet(text: str) -> str | None:
 
 
 def _without_inside(text: str, over: int, chat: Chat) -> str | None:
-    """Without inner sentences of the longest line."""
+    """The text without inner sentences of its longest line; None if it gets no shorter."""
     lines = text.split("\n")
     sizes = [chat.count_tokens(line) for line in lines]
     k = sizes.index(max(sizes))

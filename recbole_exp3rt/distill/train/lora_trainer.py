@@ -1,14 +1,13 @@
-"""One adapter, trained by TRL: LoRA on a base that may be quantised, loss on the answer alone.
+"""Training of one LoRA adapter with TRL, on a base model that may be quantised.
 
-Checkpoints stand in a folder of their own until the adapter is finished; the best adapter so far
-is kept beside them. What it does not know: where examples come from, or the student's card.
+The loss is on the answer only. Checkpoints and the best adapter so far are in a folder of their
+own; `student.py` copies the finished adapter.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,37 +17,40 @@ import torch
 from datasets import Dataset
 from peft import LoraConfig
 from torch.nn.functional import cross_entropy
-from transformers import PrinterCallback, TrainerCallback, TrainerState, set_seed
+from transformers import PrinterCallback, TrainerState, set_seed
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
 from recbole_exp3rt.distill.train.cpu_lora import speed_up
 from recbole_exp3rt.distill.train.encode import IGNORED, Encoded
+from recbole_exp3rt.distill.train.monitor import BEST as BEST
+from recbole_exp3rt.distill.train.monitor import SECONDS, TrainingMonitor, eval_losses, stops
 from recbole_exp3rt.distill.train.order import EpochOrder
 from recbole_exp3rt.distill.train.packing import before_ends, one_row
 from recbole_exp3rt.distill.train.presets import TrainSettings
 from recbole_exp3rt.errors import UsageError
 
-BEST = "best"
-MICRO_BATCH = 8
+MICRO_BATCH = 8  # examples at once, unless the setting micro_batch says otherwise
 STATE = "trainer_state.json"
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """How a training went. Losses are natural-log, a token of the answer."""
+    """How a training went. Losses are in nats for each token of the answer."""
 
     loss: list[tuple[int, float]]  # (step, loss)
     eval_loss: list[tuple[float, float]]  # (epoch, loss)
     best_epoch: float
     seconds: float
-    tokens: int  # that went through the model in training, padding left out
+    tokens: int  # that the model read in training, without padding
 
     @property
     def best_loss(self) -> float:
+        """The lowest evaluation loss."""
         return min(loss for _, loss in self.eval_loss)
 
     def summary(self) -> dict[str, Any]:
+        """The figures for the student's card."""
         return {
             "loss": self.loss,
             "eval_loss": self.eval_loss,
@@ -61,17 +63,17 @@ class Fitted:
 
 
 class AnswerTrainer(SFTTrainer):
-    """TRL's trainer with the output layer computed where there is loss, on any device.
+    """TRL's trainer, with the output layer computed only at positions with loss, on any device.
 
-    TRL does so with its own kernels on a GPU alone; with a vocabulary of 49,000 the prompt's
-    positions are a fifth of all work on a CPU. Evaluation is a mean over tokens, not batches.
-    A rating's label may weigh more than another token in training, never in evaluation.
+    TRL has this only as GPU kernels; on a CPU, with a vocabulary of 49,000, the output layer at
+    the prompt's positions is a fifth of the time. The evaluation loss is a mean over tokens, not
+    over batches. `rating_weight` is the weight of a rating label's tokens in the training loss.
     """
 
     rating_weight = 1.0
-    rating_ids: Sequence[int] = ()  # tokens that a rating is made of
-    rating_length = 1  # the most tokens of a rating
-    end_ids: Sequence[int] = ()  # tokens that end a turn
+    rating_ids: Sequence[int] = ()  # token ids of rating labels
+    rating_length = 1  # the most tokens of a rating label
+    end_ids: Sequence[int] = ()  # ids of end-of-turn tokens
 
     def compute_loss(
         self,
@@ -80,6 +82,7 @@ class AnswerTrainer(SFTTrainer):
         return_outputs: bool = False,
         num_items_in_batch: Any = None,
     ) -> Any:
+        """Mean cross-entropy of the answer tokens; `inputs` hold ids and labels [rows, columns]."""
         labels = inputs.pop("labels")[:, 1:]
         kept = (labels != IGNORED).any(dim=0).nonzero().squeeze(-1)
         labels = labels[:, kept]
@@ -99,24 +102,26 @@ class AnswerTrainer(SFTTrainer):
             self._eval_sums.append(sums.sum(dim=0).tolist())
         if num_items_in_batch is None:
             loss = total / count.clamp(min=1)
-        else:  # counted over all processes, whose gradients are averaged
+        else:  # the count is over all processes, whose gradients are averaged
             loss = total / num_items_in_batch
             if self.args.average_tokens_across_devices:
                 loss = loss * self.accelerator.num_processes
         return (loss, out) if return_outputs else loss
 
     def _is_rating(self, labels: torch.Tensor) -> torch.Tensor:
-        """Which labels are a rating's, with the end of the turn behind it: [rows, columns]."""
+        """Which labels belong to a rating right before the end of the turn: [rows, columns]."""
         ratings, ends = (labels.new_tensor(ids) for ids in (self.rating_ids, self.end_ids))
         return before_ends(
             torch.isin(labels, ratings), torch.isin(labels, ends), self.rating_length
         )
 
     def evaluate(self, *args: Any, **kwargs: Any) -> Any:
+        """Evaluate, with loss sums over tokens."""
         self._eval_sums: list[list[float]] = []
         return super().evaluate(*args, **kwargs)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Log; the evaluation loss becomes the mean over all tokens."""
         if "eval_loss" in logs and self._eval_sums:
             total, count = (sum(column) for column in zip(*self._eval_sums, strict=True))
             logs["eval_loss"] = total / max(count, 1)
@@ -126,106 +131,18 @@ class AnswerTrainer(SFTTrainer):
         return EpochOrder(super()._get_train_sampler(*args, **kwargs), self)
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
-        """None: the student has a card of its own."""
-
-
-class Watch(TrainerCallback):
-    """Evaluation each epoch, the best adapter kept, an early stop, checkpoints by the clock.
-
-    All of it follows from the log, so that a training that goes on decides as one undisturbed.
-    """
-
-    def __init__(
-        self, folder: Path, settings: TrainSettings, say: Callable[[str], None], before: float
-    ) -> None:
-        self.folder = folder
-        self.settings = settings
-        self.say = say
-        self.before = before  # seconds spent by processes that died
-        self.start = time.monotonic()
-        self.saved = self.start
-        self.trainer: Any = None
-
-    @property
-    def seconds(self) -> float:
-        return self.before + time.monotonic() - self.start
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        due = time.monotonic() - self.saved > 60 * self.settings.checkpoint_minutes
-        # one clock for all processes: they save together
-        if self.trainer.accelerator.num_processes > 1:
-            flag = torch.tensor([float(due)], device=self.trainer.accelerator.device)
-            due = bool(self.trainer.accelerator.gather(flag)[0].item())
-        # Where an epoch ends, its evaluation comes first: what goes on from before has none
-        steps = state.max_steps / args.num_train_epochs
-        ended = state.global_step >= state.max_steps or state.global_step % steps == 0
-        control.should_save = due and not ended
-
-    def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        control.should_evaluate = True
-        control.should_save = True
-
-    def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        losses = eval_losses(state.log_history)
-        best = min(losses, key=lambda pair: pair[1])
-        epoch, loss = losses[-1]
-        better = best == losses[-1]
-        self.say(
-            f"  epoch {epoch:.3g}: evaluation loss {loss:.4f} a token"
-            + ("" if better else f", no better than {best[1]:.4f}")
-        )
-        if better:
-            self.keep()
-        if stops(losses, self.settings.patience):
-            control.should_training_stop = True
-
-    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.saved = time.monotonic()
-        if state.is_world_process_zero:
-            (self.folder / "seconds").write_text(f"{self.seconds:.1f}")
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
-        if not logs or "loss" not in logs or not state.is_world_process_zero:
-            return
-        tenth = max(state.max_steps // 10, 1)
-        if state.global_step % tenth == 0 or state.global_step == state.max_steps:
-            self.say(
-                f"  step {state.global_step} of {state.max_steps}: loss {logs['loss']:.4f}, "
-                f"{self.seconds:.0f} s"
-            )
-
-    def keep(self) -> None:
-        """The adapter as it is now, in the place of the best one, in one move."""
-        if not self.trainer.accelerator.is_main_process:
-            return
-        made, best = self.folder / f"{BEST}.new", self.folder / BEST
-        shutil.rmtree(made, ignore_errors=True)
-        self.trainer.accelerator.unwrap_model(self.trainer.model).save_pretrained(str(made))
-        shutil.rmtree(best, ignore_errors=True)
-        made.rename(best)
-
-
-def eval_losses(history: Sequence[dict[str, Any]]) -> list[tuple[float, float]]:
-    """(epoch, loss) of each evaluation."""
-    return [(log["epoch"], log["eval_loss"]) for log in history if "eval_loss" in log]
-
-
-def stops(losses: Sequence[tuple[float, float]], patience: int) -> bool:
-    """Whether the last `patience` evaluations were no better than one before."""
-    if not losses:
-        return False
-    best = min(losses, key=lambda pair: pair[1])
-    return len(losses) - 1 - losses.index(best) >= patience
+        """Do nothing: the student has a card of its own."""
 
 
 def lora(settings: TrainSettings) -> LoraConfig:
+    """The adapter's configuration for peft: all linear layers except the output layer."""
     return LoraConfig(
         r=settings.rank,
         lora_alpha=settings.alpha,
         lora_dropout=settings.dropout,
         bias="none",
         task_type="CAUSAL_LM",
-        target_modules="all-linear",  # peft leaves the output layer out
+        target_modules="all-linear",  # peft excludes the output layer
     )
 
 
@@ -239,18 +156,19 @@ def fit(
     *,
     say: Callable[[str], None] = print,
 ) -> Fitted:
-    """Train an adapter of `model` in `folder`, going on from what is there; the best one is
-    left in `folder/best`."""
+    """Train an adapter of `model`; the best one is written to `folder/best`.
+
+    A training that was stopped in `folder` goes on from its last checkpoint.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    before = folder / "seconds"
     try:
-        seconds = float(before.read_text())
-    except (OSError, ValueError):  # none yet, or the disk was full
+        seconds = float((folder / SECONDS).read_text())
+    except (OSError, ValueError):  # no file yet, or the disk was full
         seconds = 0.0
-    watch = Watch(folder, settings, say, seconds)
+    monitor = TrainingMonitor(folder, settings, say, seconds)
     trainer = make_trainer(model, tokenizer, train, valid, settings, folder)
-    trainer.add_callback(watch)
-    watch.trainer = trainer
+    trainer.add_callback(monitor)
+    monitor.trainer = trainer
     checkpoint = whole_checkpoint(folder)
     if checkpoint:
         say(f"  goes on from step {checkpoint.name.rpartition('-')[2]}")
@@ -264,7 +182,7 @@ def fit(
         loss=[(int(log["step"]), log["loss"]) for log in history if "loss" in log],
         eval_loss=losses,
         best_epoch=min(losses, key=lambda pair: pair[1])[0],
-        seconds=watch.seconds,
+        seconds=monitor.seconds,
         tokens=int(tokens),
     )
 
@@ -296,7 +214,7 @@ def make_trainer(
     trainer.end_ids = sorted({example.ids[-1] for example in train})
     adapted: Any = trainer.model
     for parameter in adapted.parameters():
-        if parameter.requires_grad:  # TRL halves it under NF4; small steps are lost in 8 bits
+        if parameter.requires_grad:  # TRL makes it bfloat16 under NF4, which loses small steps
             parameter.data = parameter.data.float()
     speed_up(adapted)
     trainer.remove_callback(PrinterCallback)
@@ -306,6 +224,7 @@ def make_trainer(
 def training_arguments(
     settings: TrainSettings, folder: Path, device: str, train: Sequence[Encoded]
 ) -> SFTConfig:
+    """The settings as TRL's arguments."""
     on_gpu = device.startswith("cuda")
     rows = packed_rows(settings, train) if settings.batching == "packing" else settings.batch_size
     micro = micro_batch(settings, rows)
@@ -331,7 +250,7 @@ def training_arguments(
             "group_by_length" if settings.batching == "length_grouping" else "random"
         ),
         save_strategy="steps",
-        save_steps=10**9,  # `Watch` says when
+        save_steps=10**9,  # TrainingMonitor decides
         save_total_limit=2,
         eval_strategy="no",
         logging_strategy="steps",
@@ -347,15 +266,15 @@ def training_arguments(
 
 
 def micro_batch(settings: TrainSettings, rows: int | None = None) -> int:
-    """Examples at once in each process; with whole steps it divides the effective batch.
+    """Examples at once in each process; it divides the process's share of the batch.
 
-    `rows` is the effective batch in rows of packed examples, where they are packed.
-    Raises: UsageError if the batch cannot be shared by the processes.
+    `rows`: the batch in rows of packed examples, if examples are packed.
+    Raises: UsageError if the batch cannot be divided by the processes.
     """
     share, rest = divmod(settings.batch_size if rows is None else rows, _processes())
     if rest or not share:
         raise UsageError(
-            f"batch_size={settings.batch_size} cannot be shared by {_processes()} processes; take "
+            f"batch_size={settings.batch_size} cannot be divided by {_processes()} processes; take "
             "a multiple"
         )
     at_once = settings.micro_batch or MICRO_BATCH
@@ -365,7 +284,7 @@ def micro_batch(settings: TrainSettings, rows: int | None = None) -> int:
 
 
 def packed_rows(settings: TrainSettings, train: Sequence[Encoded]) -> int:
-    """How many packed rows hold about `batch_size` examples; a multiple of the processes."""
+    """Number of packed rows with about `batch_size` examples; a multiple of the processes."""
     mean = sum(len(example.ids) for example in train) / len(train)
     each = max(settings.max_tokens / mean, 1.0)
     processes = _processes()
@@ -388,7 +307,7 @@ def _dataset(examples: Sequence[Encoded]) -> Dataset:
 
 
 def whole_checkpoint(folder: Path) -> Path | None:
-    """The last checkpoint that was written to its end: its state is written last."""
+    """The last complete checkpoint; its state file, which is written last, can be read."""
     found = sorted(folder.glob("checkpoint-*"), key=lambda p: int(p.name.rpartition("-")[2]))
     for path in reversed(found):
         try:

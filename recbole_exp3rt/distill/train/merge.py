@@ -1,4 +1,4 @@
-"""A plain model out of a base and its adapter: what servers want that load no adapters."""
+"""Merges an adapter into its base: a plain model, for servers that cannot load adapters."""
 
 from __future__ import annotations
 
@@ -19,15 +19,16 @@ from recbole_exp3rt.llm.names import PRESETS, base_of
 
 
 def merge(adapter: str | Path, out: str | Path) -> Path:
-    """Write base and adapter as one model to the new folder `out`, in the base's own precision.
+    """Write base and adapter as one model to the new folder `out`, in the base's precision.
 
-    An adapter that was trained on four bits meets full weights here, so answers differ a little.
-    Raises: UsageError, LLMError in one line.
+    If the adapter was trained on a base in 4 bits, answers differ a little: the merged weights
+    are not quantised.
+    Raises: UsageError, LLMError with a message of one line.
     """
     adapter, out = Path(adapter), Path(out)
     base = base_of(adapter)
     if base is None:
-        raise UsageError(f"adapter {adapter} is no folder with adapter_config.json; name one")
+        raise UsageError(f"adapter {adapter} is not a folder with adapter_config.json; name one")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"{out} is not empty; name another folder")
     name = str(PRESETS.get(base, {}).get("name_or_path", base))
@@ -40,7 +41,7 @@ def merge(adapter: str | Path, out: str | Path) -> Path:
             raise LLMError(
                 f"merging onto {name} needs {gigabytes(needed)} of memory, "
                 f"{gigabytes(free_memory('cpu'))} are free: merge on a larger machine, or use the "
-                "adapter as it is, which needs no merge here or on vLLM"
+                "adapter without a merge, which works here and on vLLM"
             )
         model = AutoModelForCausalLM.from_pretrained(source, trust_remote_code=False)
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
@@ -50,9 +51,9 @@ def merge(adapter: str | Path, out: str | Path) -> Path:
         tokenizer.save_pretrained(str(out))
         if (adapter / CARD).is_file():
             card = json.loads((adapter / CARD).read_text(encoding="utf-8"))
-            told = json.dumps({**card, "merged": True}, indent=1)
-            (out / CARD).write_text(told, encoding="utf-8")
-    except BaseException:  # half a model is none
+            text = json.dumps({**card, "merged": True}, indent=1)
+            (out / CARD).write_text(text, encoding="utf-8")
+    except BaseException:  # leave no incomplete model
         shutil.rmtree(out, ignore_errors=True)
         raise
     return out

@@ -1,4 +1,4 @@
-"""In which order a training sees its rows. What it does not know: what a row holds."""
+"""The order of the training examples in each epoch."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ from torch.utils.data import Sampler
 
 
 class EpochOrder(Sampler[int]):
-    """A sampler whose order follows from seed and epoch, so that what goes on within an epoch sees
-    the rows that are left of it: the library's goes by the random numbers before the epoch."""
+    """A sampler whose order depends on seed and epoch only.
+
+    A training that resumes within an epoch therefore sees the rest of the same order. The order
+    of the library's sampler also depends on the random numbers drawn before.
+    """
 
     def __init__(self, sampler: Any, trainer: Any) -> None:
         self.sampler = sampler
@@ -23,6 +26,6 @@ class EpochOrder(Sampler[int]):
     def __iter__(self) -> Iterator[int]:
         state, args = self.trainer.state, self.trainer.args
         epoch = int(state.global_step * args.num_train_epochs // state.max_steps)
-        if epoch:  # the first one's follow from the seed
+        if epoch:  # the first epoch's order is that of the seed
             self.sampler.generator = torch.Generator().manual_seed(1000 * args.seed + epoch)
         return iter(self.sampler)

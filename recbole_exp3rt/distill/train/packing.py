@@ -1,7 +1,7 @@
-"""A batch as one row: the start that its examples share once, then the rest of each.
+"""A batch as one row: the shared prefix of its examples once, then the rest of each example.
 
-Nothing is padded, the instructions that open every prompt are read once a batch, and gradients
-are those of the examples apart. What it does not know: a key/value cache, sliding windows.
+There is no padding, the common instructions are read once for each batch, and the gradients equal
+those of separate examples. KV caches and sliding windows are not supported.
 """
 
 from __future__ import annotations
@@ -16,27 +16,30 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from recbole_exp3rt.distill.train.encode import IGNORED
 from recbole_exp3rt.llm.label_tokens import shared_start
 
-NAME = "exp3rt_rows"  # no mask is registered for it: the library makes none
-FORGOTTEN = ("cu_seq_lens_k", "max_length_q", "max_length_k", "seq_idx", "position_ids")
+NAME = "exp3rt_rows"  # of the attention; no mask is registered, so that the library makes none
+UNUSED = ("cu_seq_lens_k", "max_length_q", "max_length_k", "seq_idx", "position_ids")
 
 
 def one_row(examples: Sequence[Mapping[str, Sequence[int]]]) -> dict[str, Any]:
-    """A batch of `input_ids` and `labels` as one row, with `sizes` and `shared` for `attend`.
+    """A batch of `input_ids` and `labels` as one row of tensors [1, tokens].
 
-    What is shared ends before the first token with loss of any example.
+    `sizes` and `shared` are for `attend`. The shared prefix ends before the first token with loss
+    of any example.
     """
     ids = [list(example["input_ids"]) for example in examples]
     labels = [list(example["labels"]) for example in examples]
     shared = 0
     if len(examples) > 1:
-        quiet = min(next(k for k, label in enumerate(row) if label != IGNORED) for row in labels)
-        shared = max(min(shared_start(ids), quiet - 1), 0)
+        without_loss = min(
+            next(k for k, label in enumerate(row) if label != IGNORED) for row in labels
+        )
+        shared = max(min(shared_start(ids), without_loss - 1), 0)
     positions = [range(shared), *(range(shared, len(row)) for row in ids)]
     row = ids[0][:shared] + [token for one in ids for token in one[shared:]]
-    said = [IGNORED] * shared + [label for one in labels for label in one[shared:]]
+    row_labels = [IGNORED] * shared + [label for one in labels for label in one[shared:]]
     return {
         "input_ids": torch.tensor([row]),
-        "labels": torch.tensor([said]),
+        "labels": torch.tensor([row_labels]),
         "position_ids": torch.tensor([[k for part in positions for k in part]]),
         "sizes": [len(one) - shared for one in ids],
         "shared": shared,
@@ -55,15 +58,15 @@ def attend(
     cu_seq_lens_q: torch.Tensor | None = None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Each example on its own: [1, heads, tokens, size] -> [1, tokens, heads, size].
+    """Attention of each example to itself: [1, heads, tokens, size] -> [1, tokens, heads, size].
 
-    `sizes` are the examples' tokens after the `shared` ones that stand first; TRL's packed rows
-    say `cu_seq_lens_q` instead.
+    The first `shared` tokens are the common prefix, `sizes` the numbers of tokens of each example
+    after it. TRL's packed rows give `cu_seq_lens_q` instead.
     """
-    for name in FORGOTTEN:
+    for name in UNUSED:
         kwargs.pop(name, None)
     kind = query.dtype
-    if query.device.type == "cpu":  # in bfloat16 it takes twice as long there
+    if query.device.type == "cpu":  # bfloat16 takes twice as long on a CPU
         query, key, value = query.float(), key.float(), value.float()
     if sizes is None:
         ends = cu_seq_lens_q
@@ -91,7 +94,7 @@ AttentionInterface.register(NAME, attend)
 
 
 def before_ends(parts: torch.Tensor, ends: torch.Tensor, most: int) -> torch.Tensor:
-    """Which of the `parts` stand in a row right before an end, `most` at most: [rows, columns]."""
+    """Which of the up to `most` positions right before an end are all `parts`: [rows, columns]."""
     found, behind = torch.zeros_like(parts), ends
     for _ in range(most):
         behind = parts & torch.nn.functional.pad(behind[:, 1:], (0, 1))

@@ -1,7 +1,6 @@
-"""What a training reads, and the paper's figures for it, as presets (paper, section 4.1.4).
+"""The settings of a training, and presets with the paper's values (paper, section 4.1.4).
 
-A value that the user gives wins over the preset's, a preset's over the default. Plain values: no
-torch here.
+A value of the user wins over the preset's, the preset's over the default. No torch is imported.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from recbole_exp3rt.errors import UsageError, nearest
 from recbole_exp3rt.paths import properties_dir
 
 SMOLLM2 = "smollm2"
-# The adapters of `per_task`: the step of a run that each one serves, and the tasks it learns.
+# The adapters of `per_task`: step of the pipeline -> tasks that its adapter learns.
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "preference": ("preference",),
     "profile": ("user_profile", "item_profile"),
@@ -37,7 +36,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     # The paper's students: r, alpha and learning rate of section 4.1.4
     "imdb": {"rank": 512, "alpha": 128, "learning_rate": 2e-4, "epochs": 10},
     "amazon-book": {"rank": 128, "alpha": 32, "learning_rate": 2e-4, "epochs": 10},
-    # The released code's stages 1 and 2: one run a task, three epochs
+    # Stages 1 and 2 of the released code: one adapter for each task, three epochs
     "code": {
         "rank": 128,
         "alpha": 16,
@@ -45,8 +44,8 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "epochs": 3,
         "adapters": "per_task",
     },
-    # The embedded student on two cores; dropout takes a tenth of the time there. Steps of few
-    # examples, as there are few.
+    # The embedded student on two cores. Dropout would take a tenth of the time. The batches are
+    # small because there are few examples.
     "cpu": {
         "rank": 8,
         "alpha": 16,
@@ -61,9 +60,9 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """One training. What each setting means and its default: `properties/train.yaml`.
+    """The settings of one training; `properties/train.yaml` explains each and has the defaults.
 
-    None and `auto` are chosen by the machine or the preset.
+    For None and `auto` the machine or the preset decides.
     """
 
     data: str
@@ -99,18 +98,18 @@ class TrainSettings:
 
     @property
     def in_rows(self) -> bool:
-        """Whether examples stand one behind the other, so that attention has to part them."""
+        """Whether a batch is rows of several examples, which the attention has to separate."""
         return self.share_starts or self.batching == "packing"
 
     @property
     def groups(self) -> dict[str, tuple[str, ...]]:
-        """Adapter -> tasks; "" is the one adapter of `mixed`, in the output folder itself."""
+        """Adapter -> its tasks; '' is the adapter of `mixed`, in the output folder itself."""
         return {"": TASKS} if self.adapters == "mixed" else dict(GROUPS)
 
 
 @dataclass(frozen=True)
 class TrainResult:
-    """Where the student is, and how each of its adapters went ("" is the only one of `mixed`)."""
+    """The folder of the student, and the figures of each adapter ('': the one of `mixed`)."""
 
     student: Path
     metrics: Mapping[str, Mapping[str, Any]]
@@ -118,27 +117,27 @@ class TrainResult:
 
 @cache
 def defaults() -> Mapping[str, Any]:
-    """The defaults of a training."""
+    """Setting -> default, from `properties/train.yaml`."""
     text = (properties_dir() / "train.yaml").read_text(encoding="utf-8")
     values: dict[str, Any] = yaml.safe_load(text)
     return values
 
 
 def make_settings(given: Mapping[str, Any]) -> TrainSettings:
-    """Settings of flat keys: the given ones over those of their preset.
+    """The settings of a training, from flat keys.
 
-    Raises: UsageError for a key, a preset or a value that cannot be.
+    Raises: UsageError for an unknown key or preset, or an impossible value.
     """
     known = {field.name: field for field in fields(TrainSettings)}
     for key in given:
         if key not in known:
-            raise UsageError(f"{key} is no setting of a training{nearest(key, known)}")
+            raise UsageError(f"{key} is not a setting of a training{nearest(key, known)}")
     for key in ("data", "output"):
         if not given.get(key):
             raise UsageError(f"a training needs --{key}=FOLDER")
     base = str(given.get("base") or SMOLLM2)
     if base != SMOLLM2 and Path(base).is_dir():
-        base = str(Path(base).resolve())  # the adapter will be used from other folders
+        base = str(Path(base).resolve())  # the adapter will be used in other working directories
     preset = given.get("preset") or ("cpu" if base == SMOLLM2 else "imdb")
     if preset not in PRESETS:
         raise UsageError(
@@ -154,7 +153,7 @@ def make_settings(given: Mapping[str, Any]) -> TrainSettings:
 
 
 def read_value(text: str) -> Any:
-    """A setting as the command line says it."""
+    """The value of a setting on the command line: True, False, None, a number or the text."""
     words = {"true": True, "false": False, "none": None, "~": None, "null": None}
     if text.lower() in words:
         return words[text.lower()]

@@ -1,7 +1,8 @@
-"""A training from its settings to a student; a merge from an adapter to a plain model.
+"""Training and merging for the command line: settings in, a folder out.
 
-The student and its card are written to the output folder. A training that was stopped goes on
-from its last checkpoint.
+`train` writes a student with its card; a stopped training goes on from its last checkpoint. torch
+and the libraries of a training are imported when a function is called; a missing library, or a
+full disk, is an error of one line.
 """
 
 from __future__ import annotations
@@ -19,21 +20,22 @@ from typing import Any
 
 from recbole_exp3rt.display import terminal
 from recbole_exp3rt.distill.train.presets import TrainResult, TrainSettings
-from recbole_exp3rt.errors import UsageError, changed
+from recbole_exp3rt.errors import UsageError, first_difference
 from recbole_exp3rt.llm.base import LLMError
 from recbole_exp3rt.paths import FULL
 
-# What changes nothing that a student learns
+# Settings that do not change what a student learns
 PLACES = {"data", "output", "preset", "threads", "checkpoint_minutes"}
 PLACES |= {"micro_batch", "gradient_checkpointing"}
 
 
 def train(settings: TrainSettings, say: Callable[[str], None] = terminal.say) -> TrainResult:
-    """Train the adapters that `settings` describe, going on with what is unfinished.
+    """Train the adapters of a student; an unfinished training goes on.
 
-    Raises: UsageError, LLMError with one line; what was trained so far is kept.
+    `say` prints a line of progress.
+    Raises: UsageError, LLMError with a message of one line; checkpoints are kept.
     """
-    # what libraries say while they train is of no use to whoever trains a student
+    # the libraries' messages do not help a user who trains a student
     for name in ("bitsandbytes", "accelerate", "transformers", "trl", "peft"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.simplefilter("ignore", UserWarning)
@@ -42,31 +44,34 @@ def train(settings: TrainSettings, say: Callable[[str], None] = terminal.say) ->
     except ModuleNotFoundError as error:
         raise _missing(error) from error
     training = Training(settings, say)
-    with _space(training.output, "the same command goes on from the last checkpoint"):
+    with _name_full_disk(training.output, "the same command goes on from the last checkpoint"):
         return training.run()
 
 
 def check(settings: TrainSettings) -> None:
-    """See what can be seen before there are data: the libraries, the base, where it goes.
+    """Check libraries, base model and output folder, before there is training data.
 
-    Raises: UsageError, LLMError with one line.
+    Raises: UsageError, LLMError with a message of one line.
     """
     try:
-        from recbole_exp3rt.distill.train.student import check_output, load_trainee
+        from recbole_exp3rt.distill.train.student import check_output, load_base
     except ModuleNotFoundError as error:
         raise _missing(error) from error
     check_output(Path(settings.output))
-    load_trainee(settings)
+    load_base(settings)
 
 
-def other_than(card: Mapping[str, Any], settings: TrainSettings) -> str | None:
-    """In what a finished student, by its card, is another than `settings` would train, as
-    `rank=8, not 16`; None: it is the same."""
+def difference(card: Mapping[str, Any], settings: TrainSettings) -> str | None:
+    """The first difference between a finished student and the one that `settings` would train.
+
+    `card` is the student's card. The text is like `rank=8, not 16`; None: there is no difference.
+    """
     from recbole_exp3rt.distill.train.student import digest_of, read
 
-    ours = json.loads(json.dumps(asdict(settings)))
-    ours = {key: value for key, value in ours.items() if key not in PLACES}
-    if other := changed(ours, {**card.get("settings", {}), "base": card.get("base")}):
+    wanted = json.loads(json.dumps(asdict(settings)))
+    wanted = {key: value for key, value in wanted.items() if key not in PLACES}
+    found = {**card.get("settings", {}), "base": card.get("base")}
+    if other := first_difference(wanted, found):
         return other
     same = card.get("data") == digest_of(read(settings))
     return None if same else f"other data than {settings.data}"
@@ -75,13 +80,13 @@ def other_than(card: Mapping[str, Any], settings: TrainSettings) -> str | None:
 def merge_adapter(adapter: str, out: str) -> Path:
     """Write base and adapter as one plain model to the folder `out`.
 
-    Raises: UsageError, LLMError with one line; nothing half-written is left.
+    Raises: UsageError, LLMError with a message of one line; no incomplete model is left.
     """
     try:
         from recbole_exp3rt.distill.train.merge import merge
     except ModuleNotFoundError as error:
         raise _missing(error) from error
-    with _space(Path(out), "the same command begins again"):
+    with _name_full_disk(Path(out), "the same command begins again"):
         return Path(merge(adapter, out))
 
 
@@ -90,15 +95,15 @@ def _missing(error: ModuleNotFoundError) -> LLMError:
 
 
 @contextmanager
-def _space(folder: Path, rest: str) -> Iterator[None]:
-    """Libraries say in their own ways that a disk is full. Raises: UsageError where it is."""
+def _name_full_disk(folder: Path, rest: str) -> Iterator[None]:
+    """Raises: UsageError where a library fails because the disk is full; `rest` ends its text."""
     try:
         yield
     except Exception as error:
-        said = str(error)
+        text = str(error)
         full = getattr(error, "errno", None) in FULL
-        full = full or any(os.strerror(code) in said for code in FULL)
-        if not full and "PytorchStreamWriter" in said:  # torch names no reason
+        full = full or any(os.strerror(code) in text for code in FULL)
+        if not full and "PytorchStreamWriter" in text:  # torch gives no reason
             full = shutil.disk_usage(folder).free < 2**20
         if not full:
             raise

@@ -1,7 +1,7 @@
-"""A student: every adapter that its settings name, trained on its tasks, and its card.
+"""A student: one or more adapters, each trained on its tasks, with a card.
 
-What is unfinished goes on; a finished student is never written over. What it does not know: how
-an adapter is trained (`lora_trainer.py`).
+An unfinished training goes on; a finished student is never overwritten. `lora_trainer.py` trains
+each adapter.
 """
 
 from __future__ import annotations
@@ -21,24 +21,27 @@ from accelerate import PartialState
 
 from recbole_exp3rt.distill.annotate.examples import Example, Parts, Task, read_examples
 from recbole_exp3rt.distill.train import lora_trainer
-from recbole_exp3rt.distill.train.base import Machine, Trainee
+from recbole_exp3rt.distill.train.base import Machine, TrainableModel
 from recbole_exp3rt.distill.train.encode import Encoded, check_labels, encode
 from recbole_exp3rt.distill.train.presets import GROUPS, TrainResult, TrainSettings
-from recbole_exp3rt.errors import UsageError, changed
+from recbole_exp3rt.errors import UsageError, first_difference
 from recbole_exp3rt.llm.base import LLMError
 from recbole_exp3rt.llm.card import CARD
 from recbole_exp3rt.llm.local.memory import out_of_memory
 from recbole_exp3rt.scale import RatingScale
 
-WORK = ".training"  # checkpoints and the best adapter so far, until a student is finished
+WORK = ".training"  # folder of checkpoints and best adapters, until the student is finished
 BEGUN = "begun.json"
-MEMORY = ("micro_batch", "gradient_checkpointing")  # change memory and pace, not what is learned
-FREE = ("output", "threads", *MEMORY)  # what may change when a training goes on
+MEMORY = ("micro_batch", "gradient_checkpointing")  # change memory and time, not the result
+FREE = ("output", "threads", *MEMORY)  # may change when a training is resumed
 LIBRARIES = ("torch", "transformers", "peft", "trl", "accelerate", "bitsandbytes")
 
 
 class Training:
-    """One training. Raises: UsageError for an output or data that cannot be used."""
+    """The training of one student, with `say` for lines of progress.
+
+    Raises: UsageError for an output folder or training data that cannot be used.
+    """
 
     def __init__(self, settings: TrainSettings, say: Callable[[str], None]) -> None:
         self.output = Path(settings.output)
@@ -46,20 +49,25 @@ class Training:
         check_output(self.output)
         self.examples = read(settings)
         self.card = _data_card(Path(settings.data))
-        self._told = say
+        self._say = say
 
     def say(self, text: str) -> None:
+        """Print a line of progress, in the main process only."""
         if self.state.is_main_process:
-            self._told(text)
+            self._say(text)
 
     def run(self) -> TrainResult:
+        """Train every adapter that is not finished.
+
+        Raises: UsageError, LLMError with a message of one line.
+        """
         settings = self.settings
         if settings.threads:
             import torch
 
             torch.set_num_threads(settings.threads)
         self.state = PartialState(cpu=not Machine.of(settings).on_gpu)
-        self.trainee = load_trainee(settings)
+        self.base = load_base(settings)
         self._begin()
         metrics = {}
         for group, tasks in settings.groups.items():
@@ -73,24 +81,24 @@ class Training:
         return TrainResult(self.output, metrics)
 
     def _begin(self) -> None:
-        """Note what is trained, and see that what was begun here is the same.
+        """Write what is trained to BEGUN, or check that an unfinished training is the same one.
 
         Raises: UsageError if it is another training.
         """
         begun = self.output / WORK / BEGUN
-        ours = {
+        wanted = {
             **{k: v for k, v in asdict(self.settings).items() if k not in FREE},
             "data_digest": digest_of(self.examples),
-            "revision": self.trainee.revision,
+            "revision": self.base.revision,
             "processes": self.state.num_processes,
         }
-        ours = json.loads(json.dumps(ours))
+        wanted = json.loads(json.dumps(wanted))
         if begun.is_file() and self._has_work():
             try:
-                theirs = dict(json.loads(begun.read_text(encoding="utf-8")))
+                found = dict(json.loads(begun.read_text(encoding="utf-8")))
             except (OSError, ValueError, TypeError) as error:
                 raise UsageError(f"{begun} cannot be read; delete {begun.parent}") from error
-            if other := changed(ours, theirs):
+            if other := first_difference(wanted, found):
                 raise UsageError(
                     f"output {self.output} holds a training that was begun with {other}; name "
                     "another folder, or delete it"
@@ -100,15 +108,15 @@ class Training:
         if self.state.is_main_process:
             try:
                 begun.parent.mkdir(parents=True, exist_ok=True)
-            except FileNotFoundError as error:  # of a file system that takes no folders
+            except FileNotFoundError as error:  # a file system without folders, such as /proc
                 raise UsageError(
                     f"output {self.output} cannot be written; name another folder"
                 ) from error
-            _write(begun, ours)
+            _write(begun, wanted)
         self.state.wait_for_everyone()
 
     def _has_work(self) -> bool:
-        """Whether anything was trained here that would be lost."""
+        """Whether the output folder has a checkpoint or an adapter."""
         work = self.output / WORK
         return any(
             any(place.glob(pattern))
@@ -120,16 +128,17 @@ class Training:
         )
 
     def _adapter(self, group: str, examples: Mapping[Task, Parts]) -> Mapping[str, Any]:
-        settings, trainee = self.settings, self.trainee
+        """Train one adapter, or read its figures if it is finished."""
+        settings, base = self.settings, self.base
         target = self.output / group
         done = target / CARD
         if done.is_file():
             return dict(json.loads(done.read_text(encoding="utf-8"))["metrics"])
-        tokenizer = trainee.tokenizer()
-        chat = trainee.chat(tokenizer)
+        tokenizer = base.tokenizer()
+        chat = base.chat(tokenizer)
         train, valid, counts = self._encode(chat, examples)
-        said = ", ".join(f"{count['train']:,} {task}" for task, count in counts.items())
-        self.say(f"Training {group or 'one adapter'} of {trainee.revision}: {said}")
+        numbers = ", ".join(f"{count['train']:,} {task}" for task, count in counts.items())
+        self.say(f"Training {group or 'one adapter'} of {base.revision}: {numbers}")
         for task, count in counts.items():
             if count["shortened"] or count["left_out"]:
                 self.say(
@@ -137,9 +146,9 @@ class Training:
                     f"examples left out: over max_tokens={settings.max_tokens}"
                 )
         folder = self.output / WORK / (group or "mixed")
-        settings = self._fitting(folder, [*train, *valid])
+        settings = self._fit_memory(folder, [*train, *valid])
         try:
-            model = trainee.load()
+            model = base.load()
             fitted = lora_trainer.fit(
                 model, tokenizer, train, valid, settings, folder, say=self.say
             )
@@ -151,8 +160,8 @@ class Training:
                 f"gradient_checkpointing={settings.gradient_checkpointing}: the same command with "
                 "--micro_batch=1 --gradient_checkpointing=True goes on"
             ) from error
-        way = {key: getattr(settings, key) for key in MEMORY}
-        metrics = {**fitted.summary(), "examples": counts, **way}
+        memory = {key: getattr(settings, key) for key in MEMORY}
+        metrics = {**fitted.summary(), "examples": counts, **memory}
         self.say(
             f"  best after epoch {fitted.best_epoch:.3g}: {fitted.best_loss:.4f}; "
             f"{fitted.seconds:.0f} s, {metrics['tokens_per_second']:,.0f} tokens/s"
@@ -165,33 +174,35 @@ class Training:
         self.state.wait_for_everyone()
         return metrics
 
-    def _fitting(self, folder: Path, examples: Sequence[Encoded]) -> TrainSettings:
-        """The settings with the micro-batch that fits into this machine's memory; a training that
-        goes on keeps its own. Raises: LLMError if none fits."""
-        settings, noted = self.settings, folder / "memory.json"
+    def _fit_memory(self, folder: Path, examples: Sequence[Encoded]) -> TrainSettings:
+        """The settings with a micro-batch that fits into memory; a resumed training keeps its own.
+
+        Raises: LLMError if none fits.
+        """
+        settings, file = self.settings, folder / "memory.json"
         try:
-            before = tuple(json.loads(noted.read_text(encoding="utf-8"))[key] for key in MEMORY)
+            before = tuple(json.loads(file.read_text(encoding="utf-8"))[key] for key in MEMORY)
         except (OSError, ValueError, KeyError, TypeError):
             before = None
         sizes = [(len(e.ids), sum(label >= 0 for label in e.labels)) for e in examples]
         batches = [lora_trainer.micro_batch(settings)]
-        if settings.micro_batch is None:  # smaller ones that still divide the batch
+        if settings.micro_batch is None:  # or a smaller one that divides the batch
             share = settings.batch_size // self.state.num_processes
             batches = [micro for micro in range(batches[0], 0, -1) if share % micro == 0]
-        plan = self.trainee.choose(batches, sizes, before)
+        plan = self.base.choose(batches, sizes, before)
         self.say(f"  memory: {plan}")
         chosen = (plan.micro_batch, plan.checkpointing)
-        way: dict[str, Any] = dict(zip(MEMORY, chosen, strict=True))
+        memory: dict[str, Any] = dict(zip(MEMORY, chosen, strict=True))
         if plan.micro_batch < batches[0] or plan.checkpointing:
-            said = ", ".join(f"{key}={value}" for key, value in way.items())
-            self.say(f"  {said}, as it fits; a step learns from {settings.batch_size} as ever")
+            text = ", ".join(f"{key}={value}" for key, value in memory.items())
+            self.say(f"  {text}, to fit into memory; batch_size stays {settings.batch_size}")
         if self.state.is_main_process:
             folder.mkdir(parents=True, exist_ok=True)
-            _write(noted, way)
-        return replace(settings, **way)
+            _write(file, memory)
+        return replace(settings, **memory)
 
     def _encode(self, chat: Any, examples: Mapping[Task, Parts]) -> tuple[Any, Any, Any]:
-        """Token ids of the train and validation examples, and what became of each task."""
+        """Token ids of the train and validation examples, and the numbers of each task."""
         settings = self.settings
         answers = (e.answer for parts in examples.values() for part in parts for e in part)
         check_labels(chat, answers, self._scale() if "rating" in examples else ())
@@ -218,7 +229,7 @@ class Training:
         return *encoded, counts
 
     def _scale(self) -> tuple[str, ...]:
-        """All labels that a rating can have, as far as the data's card tells their scale."""
+        """All rating labels, if the card of the training data has the scale; else ()."""
         scale = (self.card.get("settings") or {}).get("scale")
         return RatingScale.between(*scale).labels if scale else ()
 
@@ -226,7 +237,7 @@ class Training:
         settings, data = self.settings, self.card
         return {
             "base": settings.base,
-            "revision": self.trainee.revision,
+            "revision": self.base.revision,
             "tasks": list(tasks),
             "preset": settings.preset,
             "settings": {
@@ -249,16 +260,16 @@ class Training:
         }
 
 
-def load_trainee(settings: TrainSettings) -> Trainee:
-    """The base before it is loaded. Raises: UsageError, LLMError if it cannot be trained so."""
-    trainee = Trainee(settings)
-    trainee.chat(trainee.tokenizer())
-    trainee.check_rank()
-    return trainee
+def load_base(settings: TrainSettings) -> TrainableModel:
+    """The base model, not loaded. Raises: UsageError, LLMError if it cannot be trained so."""
+    base = TrainableModel(settings)
+    base.chat(base.tokenizer())
+    base.check_rank()
+    return base
 
 
 def digest_of(examples: Mapping[Task, Parts]) -> str:
-    """Of all that is learned and validated on."""
+    """SHA-256, in hex, of all train and validation examples."""
     digest = hashlib.sha256()
     for task, parts in sorted(examples.items()):
         for part in parts:
@@ -268,11 +279,14 @@ def digest_of(examples: Mapping[Task, Parts]) -> str:
 
 
 def check_output(output: Path) -> None:
-    """Raises: UsageError if the folder holds a finished student or anything else, or cannot be."""
+    """Check that a student can be written to the folder `output`.
+
+    Raises: UsageError if it has a finished student or other files, or cannot be written.
+    """
     if (output / WORK).is_dir():
         return
     if output.exists() and not output.is_dir():
-        raise UsageError(f"output {output} is no folder")
+        raise UsageError(f"output {output} is not a folder")
     if any((output / name / CARD).is_file() for name in ("", *GROUPS)):
         raise UsageError(f"output {output} holds a finished student; name another folder")
     if output.is_dir() and any(output.iterdir()):
@@ -294,7 +308,7 @@ def _data_card(folder: Path) -> dict[str, Any]:
 
 
 def read(settings: TrainSettings) -> dict[Task, Parts]:
-    """Task -> train and validation examples, a random part of them where so many are wanted.
+    """Task -> (train, valid) examples; a random sample with `train_rows` or `valid_rows`.
 
     Raises: UsageError for a folder or a line that cannot be used.
     """
@@ -330,7 +344,7 @@ def _some(rows: tuple[Example, ...], wanted: int | None, seed: int) -> tuple[Exa
 
 
 def _write(path: Path, value: Any) -> None:
-    """JSON, in one move."""
+    """Write JSON; the file is replaced in one operation."""
     made = path.with_suffix(".new")
     made.write_text(json.dumps(value, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
     os.replace(made, path)

@@ -1,4 +1,4 @@
-"""`--train=True`: from reviews to a table with the student, and what it refuses before any work."""
+"""`--train=True`: from reviews to a table with the student; errors come before any work."""
 
 import io
 import json
@@ -10,7 +10,7 @@ from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.quick_start.quick_start import run
 
 
-def test_what_leaves_nothing_to_train_is_told(tmp_path, monkeypatch):
+def test_a_run_without_a_step_for_the_student_is_refused(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UsageError, match="a model is named for every step"):
         run("EXP3RT", "sample", config_dict={"train": True, "rating_model": "oracle"})
@@ -44,10 +44,10 @@ def test_from_reviews_to_a_student_in_the_table(home, tmp_path, monkeypatch):
 
     out = Console(file=io.StringIO(), width=200)
     again = run("EXP3RT", "sample", config_dict=given, console=out)
-    assert "taught, as it is" in out.file.getvalue()
+    assert "taught, from an earlier run" in out.file.getvalue()
     assert [row.metrics for row in again.rows] == [row.metrics for row in results.rows]
 
-    # what was made by other settings is not passed off as what is asked for
+    # data and students of other settings are not used
     for changed, said in [
         ({"train_args": {**LITTLE["train_args"], "rank": 4}}, "trained with rank=2, not 4"),
         ({"annotate_pairs": 7}, "annotated with annotate_pairs=6, not 7"),
@@ -60,13 +60,13 @@ def test_from_reviews_to_a_student_in_the_table(home, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({"train_args": {"bogus": 1}}, "bogus is no setting of a training"),
+        ({"train_args": {"bogus": 1}}, "bogus is not a setting of a training"),
         ({"train_args": {"rank": 4096}}, "rank=4096 is larger than layer"),
-        ({"train_args": 5}, "train_args=5 maps no settings"),
-        ({"train_dir": "/dev/null"}, "/dev/null is no folder"),
+        ({"train_args": 5}, "train_args=5 is not a mapping of settings"),
+        ({"train_dir": "/dev/null"}, "/dev/null is not a folder"),
     ],
 )
-def test_what_cannot_be_trained_is_told_before_a_teacher_is_asked(
+def test_a_wrong_training_is_refused_before_the_teacher_is_asked(
     changed, said, home, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)

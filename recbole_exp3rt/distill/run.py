@@ -1,7 +1,9 @@
-"""`--train=true`: annotate the train part, train a student on it, and let it take its steps.
+"""`--train=True`: annotation and training before a run, which then uses the trained student.
 
-What is there already, from an earlier run with the same settings, is used. The student takes every
-step that no other model is named for, and learns the tasks of these steps alone.
+Training data and students of an earlier run with the same settings are used again. The student
+does every step for which no other model is named, and is trained on the tasks of these steps.
+`annotate/run.py` makes the training data, `train/run.py` the student; this module decides which
+of the two are needed.
 """
 
 from __future__ import annotations
@@ -21,12 +23,12 @@ from recbole_exp3rt.distill.annotate.options import AnnotateSettings
 from recbole_exp3rt.distill.annotate.run import annotate_config
 from recbole_exp3rt.distill.annotate.training_data import CARD, read_card
 from recbole_exp3rt.distill.train.presets import GROUPS, TrainSettings, make_settings
-from recbole_exp3rt.errors import UsageError, changed
+from recbole_exp3rt.errors import UsageError, first_difference
 from recbole_exp3rt.llm.card import CARD as STUDENT_CARD
 from recbole_exp3rt.llm.names import base_of
 from recbole_exp3rt.prompts import load_prompts
 
-# Of the settings of the steps, those that what a student learns hangs on.
+# The settings of the steps that change what a student learns.
 LEARNED = (
     "item_profile",
     "helpful_top",
@@ -38,10 +40,11 @@ LEARNED = (
 )
 
 
-def teach(config: Config, console: Console) -> None:
-    """Name the trained student in `config`, making it where it is not there.
+def distill(config: Config, console: Console) -> None:
+    """Train a student if there is none yet, and name it in `config` as the model of its steps.
 
-    Raises: UsageError, LLMError with one line; what was paid for and trained so far is kept.
+    Raises: UsageError, LLMError with a message of one line. Paid answers and checkpoints are
+    kept; the same command goes on from them.
     """
     from recbole_exp3rt.distill.train.run import check, train
 
@@ -50,11 +53,11 @@ def teach(config: Config, console: Console) -> None:
     if not steps:
         raise UsageError(
             "train=True, but a model is named for every step: leave out preference_model, "
-            "profile_model or rating_model for what the student is to do"
+            "profile_model or rating_model, so that the student has a step to do"
         )
-    reasons = settings.stages.use_reasoning
-    own = AnnotateSettings.from_config(config, config.dataset, use_reasoning=reasons)
-    wanted = _training(config, settings, steps, own.folder)
+    use_reasoning = settings.stages.use_reasoning
+    own = AnnotateSettings.from_config(config, config.dataset, use_reasoning=use_reasoning)
+    wanted = _train_settings(config, settings, steps, own.folder)
     student = Path(wanted.output)
     if wanted.adapters == "mixed":
         folders = dict.fromkeys(steps, student)
@@ -62,27 +65,29 @@ def teach(config: Config, console: Console) -> None:
         folders = {step: student / step for step in steps}
     trained = all((folder / STUDENT_CARD).is_file() for folder in folders.values())
     if not trained:
-        check(wanted)  # before a teacher is paid
+        check(wanted)  # before the teacher is paid
     if (own.folder / CARD).is_file():
         _check_annotated(config, settings, own)
-        console.print(f"Training data: {escape(str(own.folder))}, as it is")
+        console.print(f"Training data: {escape(str(own.folder))}, from an earlier run")
     else:
         annotate_config(config, console)
     if trained:
         _check_trained(wanted, set(folders.values()))
-        console.print(f"Student: {escape(str(student))}, as it is")
+        console.print(f"Student: {escape(str(student))}, from an earlier run")
     else:
         train(wanted, say=lambda text: console.print(escape(text)))
     for step, folder in folders.items():
         config[f"{step}_model"] = str(folder)
 
 
-def _training(
+def _train_settings(
     config: Config, settings: Settings, steps: Sequence[str], data: Path
 ) -> TrainSettings:
     arguments = config["train_args"] or {}
     if not isinstance(arguments, dict):
-        raise UsageError(f"train_args={arguments!r} maps no settings, such as {{'epochs': 1}}")
+        raise UsageError(
+            f"train_args={arguments!r} is not a mapping of settings, such as {{'epochs': 1}}"
+        )
     given: dict[str, Any] = {"seed": config["seed"], **arguments}
     student = config["train_dir"] or Path("saved") / f"{config.dataset}-taught"
     return make_settings(
@@ -90,7 +95,7 @@ def _training(
             **given,
             "data": str(data),
             "output": str(student),
-            # an adapter is no base to train
+            # of an adapter, its base is trained
             "base": given.get("base") or base_of(settings.student) or settings.student,
             "tasks": [task for step in steps for task in GROUPS[step]],
         }
@@ -98,7 +103,7 @@ def _training(
 
 
 def _check_annotated(config: Config, settings: Settings, own: AnnotateSettings) -> None:
-    """Raises: UsageError if what stands in the folder was made by other settings."""
+    """Raises: UsageError if the training data in the folder was made with other settings."""
     card = read_card(own.folder)
     if card["split"] != load_split(config).digest:
         raise UsageError(
@@ -108,8 +113,8 @@ def _check_annotated(config: Config, settings: Settings, own: AnnotateSettings) 
         raise UsageError(
             f"annotate_dir={own.folder} was annotated with other prompts; name another folder"
         )
-    ours = {**own.shown(), **{key: getattr(settings.stages, key) for key in LEARNED}}
-    if other := changed(ours, card.get("settings") or {}):
+    wanted = {**own.card_settings(), **{key: getattr(settings.stages, key) for key in LEARNED}}
+    if other := first_difference(wanted, card.get("settings") or {}):
         raise UsageError(
             f"annotate_dir={own.folder} was annotated with {other}; name another folder, or "
             "delete it"
@@ -117,12 +122,12 @@ def _check_annotated(config: Config, settings: Settings, own: AnnotateSettings) 
 
 
 def _check_trained(wanted: TrainSettings, folders: Collection[Path]) -> None:
-    """Raises: UsageError if a finished student was trained by other settings, or on other data."""
-    from recbole_exp3rt.distill.train.run import other_than
+    """Raises: UsageError if a finished student was trained with other settings or on other data."""
+    from recbole_exp3rt.distill.train.run import difference
 
     for folder in folders:
-        told = json.loads((folder / STUDENT_CARD).read_text(encoding="utf-8"))
-        if other := other_than(told, wanted):
+        card = json.loads((folder / STUDENT_CARD).read_text(encoding="utf-8"))
+        if other := difference(card, wanted):
             raise UsageError(
                 f"train_dir={wanted.output} holds a student trained with {other}; name another "
                 "folder, or delete it"
