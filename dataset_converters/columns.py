@@ -156,8 +156,12 @@ def _exactly(name: str, found: Sequence[str], option: str, where: str) -> str:
 
 
 def _missing(what: str, found: Sequence[str], where: str) -> str:
-    listed = ", ".join(found[:_SHOWN]) + (", …" if len(found) > _SHOWN else "")
-    return f"{where} lacks {what}; its columns are {listed or '(none)'}"
+    return f"{where} lacks {what}; its columns are {listed(found)}"
+
+
+def listed(found: Sequence[str]) -> str:
+    """The names of columns for a message; of many the first."""
+    return (", ".join(found[:_SHOWN]) or "(none)") + (", …" if len(found) > _SHOWN else "")
 
 
 def _plain(name: str) -> str:

@@ -28,6 +28,7 @@ from dataset_converters.columns import (
     descriptions_of,
     first_of,
     item_word_of,
+    listed,
     preset_of,
 )
 from dataset_converters.rows import Record, Table
@@ -80,6 +81,7 @@ class Reading:
     unrated: frozenset[str]
     scale: Sequence[float]
     scale_says: str
+    broken: int  # of the texts that were looked at: they hold characters that are not UTF-8
 
     @classmethod
     def of(
@@ -96,14 +98,17 @@ class Reading:
         preset = preset_of(options.preset)
         columns = choose(names, options.columns, preset.get("columns"), where)
         unrated = frozenset([*options.unrated, *preset.get("unrated", ())])
-        ratings, times = _sample(rows(), columns, unrated)
         scale = options.rating_scale or preset.get("rating_scale")
         says = "" if options.rating_scale else f" (preset {options.preset})"
-        if not scale:
-            scale, says = guess_scale(ratings, columns.of["rating"]), " (guessed)"
         time = columns.get("time")
-        dates = Dates.guess(times, time, options.date_order) if time else None
-        return cls(columns, dates, unrated, scale, f"{Scale.read(scale)}{says}")
+        try:
+            ratings, times, broken = _sample(rows(), columns, unrated)
+            if not scale:
+                scale, says = guess_scale(ratings, columns.of["rating"]), " (guessed)"
+            dates = Dates.guess(times, time, options.date_order) if time else None
+        except UsageError as error:
+            raise UsageError(f"{error}; the columns of {where} are {listed(names)}") from None
+        return cls(columns, dates, unrated, scale, f"{Scale.read(scale)}{says}", broken)
 
     def review(self, row: Mapping[str, Any]) -> Review | Dropped:
         """One row as a review."""
@@ -126,6 +131,10 @@ class Reading:
     def says(self) -> list[str]:
         """One line a role: its column, and what was guessed."""
         about = {"rating": f", {self.scale_says}"}
+        if self.broken:
+            about["text"] = (
+                f", {self.broken:,} texts hold characters that are not UTF-8; save the file as UTF-8"
+            )
         if self.dates:
             about["time"] = f", {self.dates.says}"
         else:
@@ -142,12 +151,17 @@ def _rating(value: object, unrated: AbstractSet[str]) -> float | Dropped:
 
 def _sample(
     rows: Iterable[Record | Dropped], columns: Columns, unrated: AbstractSet[str]
-) -> tuple[Counter[float], list[object]]:
-    """The ratings and some times of the first rows. Raises: UsageError if few are ratings."""
+) -> tuple[Counter[float], list[object], int]:
+    """Of the first rows the ratings, some times, and how many texts are broken.
+
+    Raises: UsageError if few of the ratings can be read.
+    """
+    broken = 0
     ratings: Counter[float] = Counter()
     times: list[object] = []
     bad: list[object] = []
     for row in islice((row for row in rows if isinstance(row, dict)), LOOKED_AT):
+        broken += "\ufffd" in str(row.get(columns.of.get("text", "")))
         value = row.get(columns.of["rating"])
         rating = _rating(value, unrated)
         if not isinstance(rating, Dropped):
@@ -163,7 +177,7 @@ def _sample(
             f"column {columns.of['rating']} holds {shown}: no ratings; name another one with "
             "--rating"
         )
-    return ratings, times
+    return ratings, times, broken
 
 
 class TableSource:
