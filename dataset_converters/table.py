@@ -133,7 +133,7 @@ class Reading:
         about = {"rating": f", {self.scale_says}"}
         if self.broken:
             about["text"] = (
-                f", {self.broken:,} texts hold characters that are not UTF-8; save the file as UTF-8"
+                f", {self.broken:,} texts hold characters that are not UTF-8; save it as UTF-8"
             )
         if self.dates:
             about["time"] = f", {self.dates.says}"
