@@ -23,7 +23,7 @@ LAYERS = [
     {"trainer"},
     {"evaluator", "rerank"},
     {"config.native"},
-    {"recommender"},
+    {"recommender", "display.explanation"},
     {"display"},
     {"quick_start.experiment"},
     {"distill.annotate.run", "distill.train.run"},
