@@ -200,8 +200,8 @@ class TableSource:
         self.labels = descriptions_of(
             found, options.description, known, not items, f"{items or reviews}"
         )
-        if self.labels and not options.description and "Title" not in self.labels.values():
-            self.labels = {self.item_id: "Title", **self.labels}  # it goes by its id
+        if not options.description:
+            self.labels = _titled(self.labels, self.item_id)
         for label in self.labels.values():
             _word(label, "description")
         self.fields = dict(zip(_slugs(self.labels), self.labels, strict=True))
@@ -241,6 +241,13 @@ def _item_id(names: Sequence[str], item: str, told: str | None, where: str) -> s
             "name it with --items_id COLUMN"
         )
     return found
+
+
+def _titled(labels: Mapping[str, str], item: str) -> dict[str, str]:
+    """The title comes first: an item without one goes by its id."""
+    if labels and "Title" not in labels.values():
+        return {item: "Title", **labels}
+    return dict(labels)
 
 
 def _slugs(names: Iterable[str]) -> list[str]:
@@ -330,6 +337,7 @@ def reviews_of(
         reading = Reading.of(names, lambda: rows, options, where)
         own = [name for name in names if name not in reading.columns.of.values()]
         labels = descriptions_of(own, options.description, {}, True, where)
+        labels = _titled(labels, reading.columns.of["item"])
     except UsageError as error:
         raise UsageError(_in_python(str(error))) from None
     dropped: Counter[str] = Counter()

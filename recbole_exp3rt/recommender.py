@@ -310,7 +310,7 @@ def _of_frame(
     options = Options(columns=columns, rating_scale=told)
     reviews, descriptions, scale, notes = reviews_of(frame, options)
     for note in notes:
-        warnings.warn(note, stacklevel=4)
+        warnings.warn(note, stacklevel=3)
     return reviews, descriptions, rating_scale or scale
 
 
