@@ -117,7 +117,7 @@ class Explanation:
 
 
 _LEFT = 'style="text-align:left"'
-_LEFT_TOP = 'style="text-align:left;vertical-align:top"'
+_LEFT_TOP = 'style="text-align:left;vertical-align:top;padding-right:1em"'
 
 
 def _html(text: str) -> str:
