@@ -38,7 +38,7 @@ def prepare(data: Path, folder: Path) -> None:
     """Convert both parts below `folder`."""
     for part, source in (("aligned", "imdb-aligned"), ("topk", "exp3rt-imdb/topk")):
         arguments = ["exp3rt", "--part", part, "--input_path", str(data / source)]
-        if convert([*arguments, "--output_path", str(folder / f"imdb-{part}")]):
+        if convert([*arguments, "--output_path", str(folder / f"imdb-{part}"), "--overwrite"]):
             sys.exit(2)
 
 

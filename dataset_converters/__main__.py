@@ -5,15 +5,20 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 from dataset_converters.amazon_book import AmazonSource
 from dataset_converters.base import convert
+from dataset_converters.columns import ROLES, common
 from dataset_converters.exp3rt import AlignedSource, convert_topk
 from dataset_converters.imdb import ImdbSource
 from dataset_converters.profiles import convert_profiles
 from dataset_converters.sample import make_sample
-from dataset_converters.write import load_properties
+from dataset_converters.table import Options, convert_table, default_output
+from dataset_converters.values import ORDERS
+from dataset_converters.write import data_set_files, load_properties
 from recbole_exp3rt.display.terminal import plain
 from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.text import without_surrogates
@@ -32,6 +37,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> str:
     output, k_core = options.output_path, options.k_core
+    if options.source == "table":
+        output = output or default_output(options.table)
+    there = data_set_files(output)
+    if there and not options.overwrite:
+        raise UsageError(
+            f"{output} already holds {there[0]}; add --overwrite to replace it, or name another "
+            "folder with --output_path"
+        )
+    if options.source == "table":
+        return convert_table(options.table, options.items, _table_options(options), output, k_core)
     if options.source == "sample":
         return make_sample(output, k_core)
     told = options.item_word, options.rating_scale
@@ -49,6 +64,51 @@ def _run(options: argparse.Namespace) -> str:
     if options.source == "imdb":
         return convert(ImdbSource(options.input_path, options.metadata), output, properties, k_core)
     return convert(AmazonSource(options.reviews, options.meta), output, properties, k_core)
+
+
+def _table_options(options: argparse.Namespace) -> Options:
+    names = [one.name for one in fields(Options) if one.name != "columns"]
+    columns = {role: getattr(options, role) for role in ROLES}
+    return Options(columns=columns, **{name: getattr(options, name) for name in names})
+
+
+def _add_table(sources: Any) -> argparse.ArgumentParser:
+    """The options of `table`."""
+    table: argparse.ArgumentParser = sources.add_parser(
+        "table", help="your own reviews: CSV, TSV, JSON or parquet, plain or .gz"
+    )
+    table.add_argument("table", type=Path, metavar="FILE", help="the reviews, one row each")
+    wanted = {
+        "user": "who wrote it",
+        "item": "what it is about",
+        "rating": "a number, '4/5', '4 stars', or a thumb",
+        "text": "the review",
+        "time": "a date, or seconds or milliseconds since 1970",
+        "title": "the review's title",
+        "helpful": "how many found it helpful",
+    }
+    for role, meaning in wanted.items():
+        help = f"column: {meaning} (default: guessed by common names; none: there is none)"
+        table.add_argument(f"--{role}", metavar="COLUMN", help=help)
+    table.add_argument(
+        "--preset", metavar="NAME", help=f"columns of {', '.join(common()['presets'])}"
+    )
+    table.add_argument("--items", type=Path, metavar="FILE", help="descriptions of the items")
+    table.add_argument("--items_id", metavar="COLUMN", help="the item's id in that file")
+    table.add_argument(
+        "--description",
+        nargs="+",
+        default=(),
+        metavar="COLUMN=Label",
+        help="columns that describe an item, its title first (default: guessed)",
+    )
+    table.add_argument(
+        "--unrated", nargs="+", default=(), metavar="VALUE", help="ratings that mean: not rated"
+    )
+    table.add_argument(
+        "--date_order", choices=ORDERS, help="what comes first in 03/04/2021 (default: guessed)"
+    )
+    return table
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -72,8 +132,18 @@ def _parser() -> argparse.ArgumentParser:
     exp3rt.add_argument("--part", choices=["topk", "aligned", "profiles"], required=True)
 
     sample = sources.add_parser("sample", help="the synthetic sample")
-    for source in (imdb, amazon, exp3rt, sample):
-        source.add_argument("--output_path", type=Path, required=True, help="the data set's folder")
+    table = _add_table(sources)
+    for source in (table, imdb, amazon, exp3rt, sample):
+        source.add_argument(
+            "--output_path",
+            type=Path,
+            required=source is not table,
+            help="the data set's folder"
+            + (" (default: dataset/<name of FILE>)" if source is table else ""),
+        )
+        source.add_argument(
+            "--overwrite", action="store_true", help="replace a data set that is there"
+        )
         default = 0 if source is exp3rt else 5
         source.add_argument(
             "--k_core", type=_count, default=default, help=f"0 for none (default {default})"

@@ -14,6 +14,7 @@ import math
 import re
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
 from typing import Any
@@ -51,24 +52,36 @@ def records(path: Path) -> Iterator[object]:
             yield parsed(row.decode("utf-8", errors="replace"))
 
 
-def _in_bytes(path: Path, arrays: bool) -> Iterator[bytes]:
-    """Yield lines, or with `arrays` the elements of a JSON array, as bytes."""
+def beginning(path: Path) -> bytes:
+    """Return the first bytes of a file, unpacked. Raises: UsageError if it cannot be read."""
+    with _opened(path) as file:
+        return file.peek(_CHUNK)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[gzip.GzipFile | BufferedReader]:
+    """Open a file, plain or gzip. Raises: UsageError if it cannot be read."""
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            if file.peek(_CHUNK).startswith(b"\xef\xbb\xbf"):
-                file.read(3)
-            if arrays and _IS_ARRAY.match(file.peek(_CHUNK)):
-                yield from _elements(file, path)
-            number = 0
-            while line := file.readline(LONGEST_LINE + 1):
-                number += 1
-                if len(line) > LONGEST_LINE:
-                    raise _too_long(path, f"line {number}")
-                yield line
+            yield file
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise UsageError(f"{path}: {error}; download it again") from None
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}; name a file that can be read") from None
+
+
+def _in_bytes(path: Path, arrays: bool) -> Iterator[bytes]:
+    with _opened(path) as file:
+        if file.peek(_CHUNK).startswith(b"\xef\xbb\xbf"):
+            file.read(3)
+        if arrays and _IS_ARRAY.match(file.peek(_CHUNK)):
+            yield from _elements(file, path)
+        number = 0
+        while line := file.readline(LONGEST_LINE + 1):
+            number += 1
+            if len(line) > LONGEST_LINE:
+                raise _too_long(path, f"line {number}")
+            yield line
 
 
 def _elements(file: gzip.GzipFile | BufferedReader, path: Path) -> Iterator[bytes]:

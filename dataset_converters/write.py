@@ -51,6 +51,13 @@ def data_set_name(output_path: Path) -> str:
     return name
 
 
+def data_set_files(output_path: Path) -> list[str]:
+    """The files of a data set that `output_path` holds already, by name."""
+    name = output_path.resolve().name
+    named = [f"{name}.{ending}" for ending in (*WRITTEN, "yaml")]
+    return [file for file in named if (output_path / file).exists()]
+
+
 def write_dataset(
     output_path: Path,
     parts: Mapping[str, pd.DataFrame],

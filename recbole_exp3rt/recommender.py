@@ -11,13 +11,14 @@ import math
 import threading
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from numbers import Real
 from pathlib import Path
 from typing import Any, overload
 
 import pandas as pd
 
+from dataset_converters.columns import ROLES
+from dataset_converters.table import Options, reviews_of
 from recbole_exp3rt.config.configurator import Config
 from recbole_exp3rt.config.dataset_file import FORMS
 from recbole_exp3rt.config.known import default_values, model_keys
@@ -25,29 +26,17 @@ from recbole_exp3rt.config.settings import PLACES, Settings
 from recbole_exp3rt.corpus import Corpus
 from recbole_exp3rt.data.split import load_split
 from recbole_exp3rt.data.train_corpus import corpus_of
+from recbole_exp3rt.display.explanation import Explanation
 from recbole_exp3rt.errors import UsageError
-from recbole_exp3rt.llm.base import Message
 from recbole_exp3rt.model.rater import Rater, make_rater
-from recbole_exp3rt.records import Description, Profile, RatingPrediction, Review
+from recbole_exp3rt.records import Description, RatingPrediction, Review
 from recbole_exp3rt.rerank.reranker import RatingReranker, Reranker, new_order
 from recbole_exp3rt.scale import RatingScale, between_levels
 from recbole_exp3rt.stages.pipeline import Pipeline
 
+DAMPING = 5  # ratings of the mean that each item is given beside its own
 PAIR = ("user_id", "item_id")
 Ranked = list[tuple[str, float | None]]  # items with their predicted ratings, best first
-
-
-@dataclass(frozen=True, slots=True)
-class Explanation:
-    """What the model was told about a pair, and what it said. Averages are in rating units."""
-
-    user_profile: Profile
-    item_profile: Profile
-    description: Description
-    user_average: float | None
-    item_average: float | None
-    prompt: tuple[Message, ...]
-    prediction: RatingPrediction | None  # None: the answer could not be read
 
 
 class Recommender:
@@ -108,19 +97,38 @@ class Recommender:
     @classmethod
     def from_reviews(
         cls,
-        reviews: Iterable[Review],
+        reviews: Iterable[Review] | pd.DataFrame,
         descriptions: Mapping[str, Mapping[str, str]] | None = None,
         *,
-        rating_scale: Sequence[float] | Mapping[str, float],
+        user: str | None = None,
+        item: str | None = None,
+        rating: str | None = None,
+        text: str | None = None,
+        time: str | None = None,
+        title: str | None = None,
+        helpful: str | None = None,
+        rating_scale: Sequence[float] | Mapping[str, float] | None = None,
         **settings: Any,
     ) -> Recommender:
         """Over reviews of your own, without a data set; `settings` are those of EXP3RT.
 
-        `rating_scale` is (lowest, highest) or (lowest, highest, step), such as (0.5, 5, 0.5).
+        `reviews` are `Review` records or the rows of a data frame, whose columns `user`, `item`,
+        `rating`, `text`, `time`, `title` and `helpful` name; `"none"` says that there is none. What
+        is not named is guessed, as `exp3rt convert table` does, and a warning says what was.
+        `rating_scale` is (lowest, highest) or (lowest, highest, step), such as (0.5, 5, 0.5); it is
+        guessed where the ratings of a data frame leave no doubt.
         `descriptions` maps an item to label: value, such as {"Title": …, "Plot": …}; a line whose
         value is None, NaN or blank is left out. Of several reviews of one (user, item) the latest
         counts. Raises: UsageError for what is no review, no description or outside the scale.
         """
+        columns = dict(zip(ROLES, (user, item, rating, text, time, title, helpful), strict=True))
+        if isinstance(reviews, pd.DataFrame):
+            reviews, own, rating_scale = _of_frame(reviews, columns, rating_scale)
+            descriptions = own if descriptions is None else descriptions
+        elif named := [role for role, column in columns.items() if column is not None]:
+            raise UsageError(f"{named[0]}= names a column; these reviews are no data frame")
+        if rating_scale is None:
+            raise UsageError("rating_scale is missing; give (lowest, highest), such as (1, 5)")
         given = {"rating_scale": rating_scale, **settings}
         if unknown := [key for key in given if key not in default_values("EXP3RT")]:
             raise UsageError(f"setting {unknown[0]} is none of EXP3RT's")
@@ -190,6 +198,7 @@ class Recommender:
                 told.item_average,
                 pipeline.request(told).messages,
                 prediction,
+                pipeline.settings.scale,
             )
 
     @overload
@@ -214,6 +223,33 @@ class Recommender:
             own = [next(ratings) for _ in items]
             ranked[user] = [(items[k], own[k]) for k in new_order(own)]
         return ranked
+
+    def recommend(
+        self,
+        user: str,
+        k: int = 10,
+        *,
+        candidates: Iterable[str] | None = None,
+        depth: int = 20,
+    ) -> Ranked:
+        """The k best items that the user has no review of, with expected ratings, best first.
+
+        Each candidate is one question for a rating, and the reviews behind its profile have to be
+        read once. So without `candidates` only the `depth` items that a bias-only predictor puts
+        first are asked about: those of the highest damped mean rating, at equal ones those with
+        more reviews. Items known by a description alone count as average. `candidates` are all
+        asked about, whatever `depth`. An item without a readable answer has None and comes last.
+        Raises: UsageError for a user or item that is not known, or k or depth below 1.
+        """
+        if k < 1 or depth < 1:
+            raise UsageError(f"k={k}, depth={depth}: both count items; give numbers from 1 on")
+        corpus = self.rater.pipeline.corpus
+        seen = {review.item for review in corpus.user_reviews(user)}
+        if candidates is None:
+            asked = [item for item in by_bias(corpus) if item not in seen][: max(depth, k)]
+        else:
+            asked = [item for item in dict.fromkeys(candidates) if item not in seen]
+        return self.rerank({user: asked})[user][:k]
 
     @property
     def reranker(self) -> Reranker:
@@ -244,6 +280,38 @@ class Recommender:
             order = new_order(part["predicted"].tolist())
             parts.append(part.iloc[list(order)].assign(rank=range(1, len(part) + 1)))
         return pd.concat(parts) if parts else rated.assign(rank=[])
+
+
+def by_bias(corpus: Corpus) -> list[str]:
+    """All items, by their damped mean rating: the order of mu + b_u + b_i for every user.
+
+    b_i = sum(r - mu) / (n + DAMPING), mu the mean over all ratings (Koren's baseline).
+    """
+    rows = {item: [review.rating for review in found] for item, found in corpus.by_item.items()}
+    every = [rating for ratings in rows.values() for rating in ratings]
+    mean = sum(every) / len(every) if every else 0.0
+
+    def order(item: str) -> tuple[float, int, str]:
+        own = rows.get(item, [])
+        return -sum(rating - mean for rating in own) / (len(own) + DAMPING), -len(own), item
+
+    return sorted({*rows, *corpus.descriptions}, key=order)
+
+
+def _of_frame(
+    frame: pd.DataFrame,
+    columns: Mapping[str, str | None],
+    rating_scale: Sequence[float] | Mapping[str, float] | None,
+) -> tuple[list[Review], dict[str, dict[str, str]], Sequence[float] | Mapping[str, float]]:
+    """Reviews, descriptions and the scale of a data frame; warns of guesses and dropped rows."""
+    told = rating_scale
+    if isinstance(told, Mapping):
+        told = [told["lowest"], told["highest"], told.get("step", 1)]
+    options = Options(columns=columns, rating_scale=told)
+    reviews, descriptions, scale, notes = reviews_of(frame, options)
+    for note in notes:
+        warnings.warn(note, stacklevel=3)
+    return reviews, descriptions, rating_scale or scale
 
 
 def _of_a_run(given: Mapping[str, Any], settings: Mapping[str, Any], file: str) -> dict[str, Any]:

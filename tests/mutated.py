@@ -217,7 +217,7 @@ def convert(form: str, seed: int, count: int, folder: Path) -> tuple[int, int]:
     arguments = [*FORMS[form](random.Random(seed), source, count), "--output_path", str(out)]
     said, failed = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(said), contextlib.redirect_stderr(failed):
-        code = main([*arguments, "--k_core", "0"])
+        code = main([*arguments, "--k_core", "0", "--overwrite"])
     assert code == 0, f"{form} seed {seed}: {failed.getvalue()}"
     report = said.getvalue()
     dropped = sum(

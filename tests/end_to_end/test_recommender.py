@@ -15,13 +15,14 @@ from rich.console import Console
 
 from recbole_exp3rt.config.configurator import Config
 from recbole_exp3rt.config.settings import Settings
+from recbole_exp3rt.corpus import Corpus
 from recbole_exp3rt.data.split import load_split
 from recbole_exp3rt.display.cases import show_explanations, show_extractions, show_pair
 from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.model.rater import Rater
 from recbole_exp3rt.quick_start.quick_start import main, run
-from recbole_exp3rt.recommender import Recommender
-from recbole_exp3rt.records import Review
+from recbole_exp3rt.recommender import Recommender, by_bias
+from recbole_exp3rt.records import Description, Review
 from recbole_exp3rt.stages.pipeline import Models, Pipeline
 
 ORACLE = {"use_gpu": False, "student": "oracle", "store_path": "recommender.sqlite"}
@@ -173,6 +174,94 @@ def test_without_a_data_set(tmp_path, known):
     assert 1 <= rating <= 10
     with pytest.raises(UsageError, match="setting studnet is none"):
         Recommender.from_reviews(reviews, rating_scale=(1, 10), studnet="oracle")
+
+
+FRAME = pd.DataFrame(
+    [
+        (7, "kettle", 5, "I loved it. It is quick.", "2021-01-02", "Kettle of tin"),
+        (7, "spoon", 2, "Too small.", "2021-01-03", "Spoon"),
+        (8, "spoon", 4, "I loved the colour.", "2021-01-04", None),
+        (8, "fork", 5, float("nan"), "2021-01-05", "Fork"),
+        (9, "fork", None, "No stars from me.", "2021-01-06", "Fork"),
+        (9, "knife", 1, "It is blunt.", "2021-01-07", "Knife"),
+    ],
+    columns=["customer_id", "product_id", "stars", "review_text", "date", "product_name"],
+)
+OWN = {"student": "oracle", "item_word": "product"}
+NAMED = {
+    "user": "customer_id", "item": "product_id", "rating": "stars", "text": "review_text",
+    "time": "date", "title": "none", "helpful": "none",
+}  # fmt: skip
+
+
+def test_a_data_frame_of_reviews_is_read_with_guessed_or_named_columns(tmp_path):
+    own = OWN | {"store_path": str(tmp_path / "own.sqlite")}
+    with pytest.warns(UserWarning) as said:
+        guessed = Recommender.from_reviews(FRAME, **own)
+    texts = [str(one.message) for one in said]
+    assert "guessed user='customer_id', item='product_id'" in texts[0]
+    assert "rating_scale=[1, 5]" in texts[0] and "dropped 1: unrated" in texts
+    corpus = guessed.rater.pipeline.corpus
+    first, second = corpus.user_reviews("7")
+    assert first == Review("7", "kettle", 5, "I loved it. It is quick.", timestamp=1609545600)
+    assert corpus.user_reviews("8")[1].text == "" and corpus.has("9", "knife")
+    assert corpus.description("kettle").lines == (("Title", "Kettle of tin"),)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        named = Recommender.from_reviews(FRAME.dropna(), rating_scale=(1, 5), **NAMED, **own)
+    assert named.rater.pipeline.corpus.user_reviews("7") == [first, second]
+    cuisine = FRAME.assign(cuisine="Thai").drop(columns="product_name")
+    with pytest.warns(UserWarning):
+        lines = Recommender.from_reviews(cuisine, **own).rater.pipeline.corpus.description("fork")
+    assert lines.title == "fork" and ("Categories", "Thai") in lines.lines
+    listed = Recommender.from_reviews([first, second], rating_scale=(1, 5), **own)
+    assert listed.rater.pipeline.corpus.user_reviews("7") == [first, second]
+
+
+FRAME_MISTAKES = [
+    (FRAME.rename(columns={"customer_id": "who"}), {}, "lacks a column for user; .*who, product"),
+    (FRAME, {"user": "customer"}, r"column customer \(user=…\) \(did you mean customer_id"),
+    (FRAME.assign(stars=3), {}, r"scale is not obvious.*give rating_scale=\(1, 5\)"),
+    (FRAME.assign(stars="good"), {}, "column stars holds 'good'.*no ratings.*rating=…"),
+    (FRAME, {"rating_scale": (1, 3)}, "rating 5.0 is no number of 1–3"),
+    ([Review("7", "spoon", 2)], {"user": "customer_id"}, "user= names a column"),
+    ([Review("7", "spoon", 2)], {}, "rating_scale is missing"),
+]
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("reviews", "arguments", "message"), FRAME_MISTAKES)
+def test_what_is_no_frame_of_reviews_is_told_with_its_columns(reviews, arguments, message):
+    with pytest.raises(UsageError, match=message) as error:
+        Recommender.from_reviews(reviews, **arguments, **OWN)
+    assert "--" not in str(error.value), "Python has arguments, no options"
+
+
+def test_the_best_items_that_a_user_has_not_reviewed(known):
+    recommender, _ = known
+    user = "viewer003"
+    corpus = recommender.rater.pipeline.corpus
+    seen = {review.item for review in corpus.user_reviews(user)}
+    unseen = [item for item in corpus.by_item if item not in seen]
+    (full,) = recommender.rerank({user: [i for i in by_bias(corpus) if i not in seen]}).values()
+    assert recommender.recommend(user, 5, candidates=[*seen, *unseen]) == full[:5]
+    recommended = recommender.recommend(user, 3, depth=8)
+    assert len(recommended) == 3 and not seen & {item for item, _ in recommended}
+    ratings = [rating for _, rating in recommended]
+    assert ratings == sorted(ratings, reverse=True)
+    first = [item for item in by_bias(corpus) if item not in seen][:8]
+    assert recommended == recommender.rerank({user: first})[user][:3], "asks about depth items"
+    with pytest.raises(UsageError, match="user nobody has no reviews here"):
+        recommender.recommend("nobody")
+    with pytest.raises(UsageError, match="k=0"):
+        recommender.recommend(user, 0)
+
+
+def test_items_are_tried_in_the_order_of_damped_means():
+    rows = [("many", 5)] * 9 + [("one", 5), ("bad", 1), ("mean", 4)]
+    reviews = [Review(f"u{n}", item, rating) for n, (item, rating) in enumerate(rows)]
+    described = {"new": Description("new")}
+    assert by_bias(Corpus(reviews, described)) == ["many", "one", "new", "mean", "bad"]
 
 
 class Alone:

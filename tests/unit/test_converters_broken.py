@@ -45,7 +45,7 @@ def read_amazon(tmp_path, *lines, end="\n"):
 def convert_amazon(tmp_path, *rows, options=()):
     (tmp_path / "r.jsonl").write_text("\n".join(map(json.dumps, rows)))
     files = ["--reviews", str(tmp_path / "r.jsonl"), "--output_path", str(tmp_path / "d")]
-    return main(["amazon-book", *files, "--k_core", "0", *options])
+    return main(["amazon-book", *files, "--k_core", "0", "--overwrite", *options])
 
 
 @pytest.mark.parametrize("row", [OLD | {"asin": 0}, NEW | {"parent_asin": 0}, NEW | {"user_id": 0}])

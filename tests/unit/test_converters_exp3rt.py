@@ -29,7 +29,7 @@ def topk(tmp_path):
 
 def convert(folder, out, part, *options):
     arguments = ["--input_path", str(folder), "--part", part, "--output_path", str(out)]
-    return main(["exp3rt", *arguments, *options])
+    return main(["exp3rt", *arguments, "--overwrite", *options])
 
 
 def test_topk_train_and_validation_are_the_authors_train(topk, tmp_path):

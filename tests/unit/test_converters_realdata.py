@@ -20,7 +20,8 @@ pytestmark = [
 @pytest.fixture
 def convert(tmp_path, capsys):
     def run(source, *options):
-        assert main([source, *map(str, options), "--output_path", str(tmp_path / source)]) == 0
+        output = ["--output_path", str(tmp_path / source), "--overwrite"]
+        assert main([source, *map(str, options), *output]) == 0
         return tmp_path / source, capsys.readouterr().out
 
     return run

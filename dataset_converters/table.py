@@ -1,0 +1,378 @@
+"""Any table of reviews: a file (CSV, TSV, JSON, parquet) or a data frame.
+
+Columns, dates and the rating scale are guessed where they are not named, and every guess is said.
+The common names and the presets stand in `table.yaml`.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from dataset_converters import base
+from dataset_converters.base import Dropped, convert
+from dataset_converters.columns import (
+    ROLES,
+    Columns,
+    choose,
+    common,
+    descriptions_of,
+    first_of,
+    item_word_of,
+    listed,
+    preset_of,
+)
+from dataset_converters.rows import Record, Table
+from dataset_converters.scale import Scale, with_scale
+from dataset_converters.values import (
+    MOST_UNREADABLE,
+    Dates,
+    guess_scale,
+    id_of,
+    is_missing,
+    rating_of,
+    text_of,
+)
+from recbole_exp3rt.errors import UsageError
+from recbole_exp3rt.records import Review
+from recbole_exp3rt.stages.untrusted import harmless
+from recbole_exp3rt.text import without_surrogates
+
+LOOKED_AT = 100_000  # rows that the guesses rest on
+_DATES = 10_000  # of their dates
+_LONGEST_WORD = 60  # characters of a word or a label in a prompt
+_ITEM_IDS = ("id", "key", "code")  # of an item file, after the names of the reviews
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the caller says of a table; what is left out comes from the preset or is guessed.
+
+    `columns` maps a role (user, item, rating, text, time, title, helpful) to a column, or `none`.
+    `rating_scale` is LOWEST HIGHEST [STEP]; `unrated` are ratings that stand for none;
+    `description` are texts `column=Label`; `items_id` is the id column of an item file.
+    """
+
+    columns: Mapping[str, str | None] = field(default_factory=dict)
+    preset: str | None = None
+    rating_scale: Sequence[float] | None = None
+    item_word: str | None = None
+    date_order: str | None = None
+    unrated: Sequence[str] = ()
+    description: Sequence[str] = ()
+    items_id: str | None = None
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How the rows of a table become reviews, and what was guessed of it."""
+
+    columns: Columns
+    dates: Dates | None  # None: there is no time
+    unrated: frozenset[str]
+    scale: Sequence[float]
+    scale_says: str
+    broken: int  # of the texts that were looked at: they hold characters that are not UTF-8
+
+    @classmethod
+    def of(
+        cls,
+        names: Sequence[str],
+        rows: Callable[[], Iterable[Record | Dropped]],
+        options: Options,
+        where: str,
+    ) -> Reading:
+        """The columns, dates and the scale of a table with these column names.
+
+        Raises: UsageError for a column that is not there, or values that are no ratings or dates.
+        """
+        preset = preset_of(options.preset)
+        columns = choose(names, options.columns, preset.get("columns"), where)
+        unrated = frozenset([*options.unrated, *preset.get("unrated", ())])
+        scale = options.rating_scale or preset.get("rating_scale")
+        says = "" if options.rating_scale else f" (preset {options.preset})"
+        time = columns.get("time")
+        try:
+            ratings, times, broken = _sample(rows(), columns, unrated)
+            if not scale:
+                scale, says = guess_scale(ratings, columns.of["rating"]), " (guessed)"
+            dates = Dates.guess(times, time, options.date_order) if time else None
+        except UsageError as error:
+            raise UsageError(f"{error}; the columns of {where} are {listed(names)}") from None
+        return cls(columns, dates, unrated, scale, f"{Scale.read(scale)}{says}", broken)
+
+    def review(self, row: Mapping[str, Any]) -> Review | Dropped:
+        """One row as a review."""
+        values = {role: row.get(column) for role, column in self.columns.of.items()}
+        values = {role: None if is_missing(value) else value for role, value in values.items()}
+        rating = _rating(values["rating"], self.unrated)
+        if isinstance(rating, Dropped):
+            return rating
+        helpful = values.get("helpful")
+        return base.review_of(
+            user=id_of(values["user"]) if values["user"] is not None else "",
+            item=id_of(values["item"]) if values["item"] is not None else "",
+            rating=rating,
+            time=self.dates.seconds(values["time"]) if self.dates else 0.0,
+            title=values.get("title"),
+            text=values.get("text"),
+            helpful=helpful[0] if isinstance(helpful, list) and helpful else helpful,
+        )
+
+    def says(self) -> list[str]:
+        """One line a role: its column, and what was guessed."""
+        about = {"rating": f", {self.scale_says}"}
+        if self.broken:
+            about["text"] = (
+                f", {self.broken:,} texts hold characters that are not UTF-8; save it as UTF-8"
+            )
+        if self.dates:
+            about["time"] = f", {self.dates.says}"
+        else:
+            about["time"] = ": the split is at random for each user, not by time"
+        return [f"  {role}: {self.columns.says(role)}{about.get(role, '')}" for role in ROLES]
+
+
+def _rating(value: object, unrated: AbstractSet[str]) -> float | Dropped:
+    if is_missing(value) or (unrated and text_of(value) in unrated):
+        return Dropped("unrated")
+    rating = rating_of(value)
+    return Dropped("rating that is no number") if rating is None else rating
+
+
+def _sample(
+    rows: Iterable[Record | Dropped], columns: Columns, unrated: AbstractSet[str]
+) -> tuple[Counter[float], list[object], int]:
+    """Of the first rows the ratings, some times, and how many texts are broken.
+
+    Raises: UsageError if few of the ratings can be read.
+    """
+    broken = 0
+    ratings: Counter[float] = Counter()
+    times: list[object] = []
+    bad: list[object] = []
+    for row in islice((row for row in rows if isinstance(row, dict)), LOOKED_AT):
+        broken += "\ufffd" in str(row.get(columns.of.get("text", "")))
+        value = row.get(columns.of["rating"])
+        rating = _rating(value, unrated)
+        if not isinstance(rating, Dropped):
+            ratings[rating] += 1
+        elif rating.reason != "unrated":
+            bad.append(value)
+        time = row.get(columns.of.get("time", ""))
+        if len(times) < _DATES and not is_missing(time):
+            times.append(time)
+    if len(bad) > MOST_UNREADABLE * (len(bad) + ratings.total()) or not ratings:
+        shown = ", ".join(f"{value!r:.30}" for value in bad[:3]) or "no values"
+        raise UsageError(
+            f"column {columns.of['rating']} holds {shown}: no ratings; name another one with "
+            "--rating"
+        )
+    return ratings, times, broken
+
+
+class TableSource:
+    """Reviews of one table, with the descriptions of another one or of its own columns.
+
+    Raises: UsageError for a file or a column that is not there.
+    """
+
+    def __init__(self, reviews: Path, items: Path | None, options: Options) -> None:
+        self.table = Table(reviews)
+        self.reading = Reading.of(self.table.columns, self.table.rows, options, f"{reviews}")
+        self.items_table = Table(items, "items") if items else self.table
+        names, item = self.items_table.columns, self.reading.columns.of["item"]
+        self.item_id = _item_id(names, item, options.items_id, f"{items}") if items else item
+        others = [name for name in names if name != self.item_id]
+        if not items:
+            others = [name for name in others if name not in self.reading.columns.of.values()]
+        known = preset_of(options.preset).get("descriptions", {})
+        found = others if not options.description else names
+        self.labels = descriptions_of(
+            found, options.description, known, not items, f"{items or reviews}"
+        )
+        if not options.description:
+            self.labels = _titled(self.labels, self.item_id)
+        for label in self.labels.values():
+            _word(label, "description")
+        self.fields = dict(zip(_slugs(self.labels), self.labels, strict=True))
+        self.described: set[str] = set()  # items of which something was found
+
+    def reviews(self) -> Iterator[Review | Dropped]:
+        """Every row of the table."""
+        for row in self.table.rows():
+            yield row if isinstance(row, Dropped) else self.reading.review(row)
+
+    def items(self, wanted: AbstractSet[str]) -> Iterator[tuple[str, Mapping[str, str]] | Dropped]:
+        """The descriptions of the wanted items."""
+        own = self.items_table is self.table
+        for row in self.items_table.rows() if self.labels else ():
+            if isinstance(row, Dropped):
+                if not own:
+                    yield row
+                continue
+            item = str(id_of(row.get(self.item_id)) or "").strip()
+            if item in wanted:
+                values = {field: text_of(row.get(name)) for field, name in self.fields.items()}
+                if any(values.values()) and not (own and item in self.described):
+                    self.described.add(item)
+                    yield item, values
+
+
+def _item_id(names: Sequence[str], item: str, told: str | None, where: str) -> str:
+    """The id column of an item file."""
+    found = told if told in names else None
+    if told is None:
+        found = (
+            item if item in names else first_of([*common()["columns"]["item"], *_ITEM_IDS], names)
+        )
+    if found is None:
+        raise UsageError(
+            f"{where} lacks {told or f'the item id ({item})'}; its columns are {', '.join(names)}; "
+            "name it with --items_id COLUMN"
+        )
+    return found
+
+
+def _titled(labels: Mapping[str, str], item: str) -> dict[str, str]:
+    """The title comes first: an item without one goes by its id."""
+    if labels and "Title" not in labels.values():
+        return {item: "Title", **labels}
+    return dict(labels)
+
+
+def _slugs(names: Iterable[str]) -> list[str]:
+    """Names of columns as an atomic file can have them, each once."""
+    found: dict[str, None] = {}
+    for number, name in enumerate(names, start=1):
+        slug = re.sub(r"\W+", "_", name.lower()).strip("_") or "column"
+        found[f"{slug}_{number}" if slug in found or slug == "item_id" else slug] = None
+    return list(found)
+
+
+def _word(text: str, option: str) -> str:
+    """A word of the prompts. Raises: UsageError for one that is long or looks like a prompt."""
+    if not text.isprintable() or len(text) > _LONGEST_WORD or harmless(text) != text:
+        raise UsageError(f"{option}={text!r:.80} is no word or two for the prompts; change it")
+    return text
+
+
+def convert_table(
+    reviews: Path,
+    items: Path | None,
+    options: Options,
+    output_path: Path | None = None,
+    k_core: int = 5,
+) -> str:
+    """Write a table of reviews as a data set; return what was read, and the next command to type.
+
+    Raises: UsageError for what cannot be read, or has to be said by the caller.
+    """
+    output_path = output_path or default_output(reviews)
+    source = TableSource(reviews, items, options)
+    preset, reading = preset_of(options.preset), source.reading
+    guess = item_word_of(reading.columns.of["item"])
+    word = _word(
+        without_surrogates(options.item_word or preset.get("item_word") or guess or "item"),
+        "item_word",
+    )
+    properties = with_scale(common()["properties"], reading.scale)
+    properties["item_word"] = word
+    if source.labels:
+        properties["description_fields"] = dict(
+            zip(source.fields, source.labels.values(), strict=True)
+        )
+    if reading.dates is None:
+        properties["eval_args"] = {**properties["eval_args"], "order": "RO"}
+        properties["load_col"] = {"inter": ["user_id", "item_id", "rating", "helpful"]}
+    report = convert(source, output_path, properties, k_core)
+    told = options.item_word or preset.get("item_word")
+    lines = [f"{reviews}: {source.table.form}", *reading.says()]
+    lines.append(f"  item word: {word}" + ("" if told else " (guessed; --item_word WORD)"))
+    if source.labels:
+        listed = ", ".join(f"{name}={label}" for name, label in source.labels.items())
+        of = f"{items}, by {source.item_id}" if items else "the same table"
+        guessed = "" if options.description or options.preset else " (guessed)"
+        lines.append(f"  descriptions: {listed}{guessed} of {of}; {len(source.described):,} items")
+    return "\n".join([*lines, report, "", "Next:", next_command(output_path)])
+
+
+def default_output(reviews: Path) -> Path:
+    """`dataset/<name of the file without endings>`."""
+    stem = reviews.name.removesuffix(".gz")
+    stem = re.sub(r"[^\w-]+", "_", Path(stem).stem).strip("_")
+    return Path("dataset") / (stem or "reviews")
+
+
+def next_command(output_path: Path) -> str:
+    """The command that runs on the data set."""
+    folder = output_path.resolve()
+    usual = folder.parent == Path("dataset").resolve()
+    where = "" if usual else f" --data_path={shlex.quote(str(output_path.parent))}"
+    return f"exp3rt run --dataset={shlex.quote(folder.name)}{where}"
+
+
+def reviews_of(
+    frame: pd.DataFrame, options: Options
+) -> tuple[list[Review], dict[str, dict[str, str]], Sequence[float], list[str]]:
+    """The reviews of a data frame, the descriptions in its columns, the scale, what is to be said.
+
+    Raises: UsageError as `Reading.of` does, or if no row can be read.
+    """
+    names = [str(name) for name in frame.columns]
+    if len(set(names)) < len(names):
+        raise UsageError(f"the data frame has columns of one name: {', '.join(names)}")
+    columns = {name: frame.iloc[:, at].tolist() for at, name in enumerate(names)}
+    rows = [dict(zip(names, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+    where = "the data frame"
+    try:
+        reading = Reading.of(names, lambda: rows, options, where)
+        own = [name for name in names if name not in reading.columns.of.values()]
+        labels = descriptions_of(own, options.description, {}, True, where)
+        labels = _titled(labels, reading.columns.of["item"])
+    except UsageError as error:
+        raise UsageError(_in_python(str(error))) from None
+    dropped: Counter[str] = Counter()
+    reviews = []
+    descriptions: dict[str, dict[str, str]] = {}
+    for row in rows:
+        review = reading.review(row)
+        if isinstance(review, Dropped):
+            dropped[review.reason] += 1
+        elif not review.user.strip() or not review.item.strip():
+            dropped["no user or no item"] += 1
+        else:
+            reviews.append(review)
+            lines = {label: text_of(row[name]) for name, label in labels.items()}
+            descriptions.setdefault(review.item, lines)
+    if not reviews:
+        raise UsageError(
+            "; ".join(["the data frame has no readable row", *base.drop_lines(dropped)])
+        )
+    said = [f"{role}={reading.columns.of[role]!r}" for role in ROLES if _guessed(reading, role)]
+    said += [f"rating_scale={list(reading.scale)}"] if not options.rating_scale else []
+    doubt = reading.dates.says if reading.dates and "guess" in reading.dates.says else ""
+    notes = [f"guessed {', '.join(said)}; name them to be sure"] if said else []
+    notes += [f"time: {_in_python(doubt)}"] if doubt else []
+    notes += [line.strip() for line in base.drop_lines(dropped)]
+    return reviews, descriptions, reading.scale, notes
+
+
+def _guessed(reading: Reading, role: str) -> bool:
+    return role in reading.columns.guessed and role in reading.columns.of
+
+
+def _in_python(text: str) -> str:
+    """A message that names options, as it names arguments in Python."""
+    text = re.sub(r"--(\w+) (day|month|none|COLUMN)\b", r"\1='\2'", text)
+    text = re.sub(r"--rating_scale .*?, such as.*", "rating_scale=(1, 5), or with a step", text)
+    return re.sub(r"--(\w+)", r"\1=…", text)
