@@ -13,7 +13,8 @@ PACKAGE = ROOT / "recbole_exp3rt"
 # From the plain core up. A module imports from its own layer or from those before it. A room
 # stands in one layer; its modules that belong to another are named.
 LAYERS = [
-    {"errors", "paths", "records", "scale", "text", "display.terminal", "llm.server.urls"},
+    {"errors", "paths", "records", "scale", "text", "llm.server.urls"},
+    {"display.terminal", "display.steps"},
     {"corpus", "prompts", "llm.base", "llm.card", "display.notes"},
     {"sample", "llm"},
     {"stages", "sample.measure"},
@@ -25,7 +26,6 @@ LAYERS = [
     {"config.native"},
     {"recommender"},
     {"display"},
-    {"quick_start.experiment"},
     {"distill.annotate.run", "distill.train.run"},
     {"distill.teach"},
     {"quick_start", "cli"},
