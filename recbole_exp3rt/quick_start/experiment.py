@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict
+from pathlib import Path
 
 from rich.console import Console
 
@@ -16,6 +17,7 @@ from recbole_exp3rt.display.progress import ConsoleProgress
 from recbole_exp3rt.display.run import show_data, show_end, show_models, show_table
 from recbole_exp3rt.display.steps import say
 from recbole_exp3rt.errors import UsageError
+from recbole_exp3rt.evaluator.origin import adapters, machine, name_of, origin, plain_values
 from recbole_exp3rt.evaluator.results import Results
 from recbole_exp3rt.llm.card import check_unseen
 from recbole_exp3rt.llm.server.urls import masked
@@ -24,11 +26,14 @@ from recbole_exp3rt.model.rater import Rater, make_rater
 from recbole_exp3rt.quick_start.context import Context
 from recbole_exp3rt.quick_start.fits import Fits
 from recbole_exp3rt.quick_start.outputs import Task, check_places, write_exports
+from recbole_exp3rt.quick_start.planner import Planner
+from recbole_exp3rt.quick_start.rates import Rates
 from recbole_exp3rt.quick_start.rating_task import RatingTask
 from recbole_exp3rt.quick_start.reranking_task import RerankingTask
 from recbole_exp3rt.rerank.generators import check_models, is_file
 from recbole_exp3rt.rerank.rerank import relevant_rows
 from recbole_exp3rt.stages.counts import NothingRated
+from recbole_exp3rt.trainer.fit_cache import FitCache
 
 TASKS = {"rating": RatingTask, "rerank": RerankingTask}
 
@@ -58,10 +63,18 @@ class Experiment:
         if config.kind == "rating":
             split.ratings("train")
         learned = split.merged() if run.refit else split
+        self.rates = Rates(
+            Path(settings.store_path if settings else "rates").with_name("rates.json"),
+            name_of(machine(str(config["device"]))),
+            ConsoleProgress(console),
+        )
+        rater = self._rater(settings, split, learned, notes)
         about = {
             "model": config.model,
             "refit": run.refit,
             "settings": masked(config.given()),
+            "effective_settings": masked(plain_values(config.final_config_dict)),
+            **origin(str(config["device"])),
             "notes": notes,
         }
         self.context = Context(
@@ -71,24 +84,36 @@ class Experiment:
             settings,
             split,
             learned,
-            rater=self._rater(settings, split, learned, notes),
+            rater=rater,
             fits=Fits(
-                config, split, console, refit=run.refit, keep=run.save_checkpoints, notes=notes
+                config,
+                split,
+                console,
+                FitCache(run.fit_cache),
+                refit=run.refit,
+                keep=run.save_checkpoints,
+                notes=notes,
             ),
             results=Results(config.dataset, split.digest, run.seed, about=about),
             notes=notes,
             generators=generators,
         )
         self.tasks: list[Task] = [TASKS[task](self.context) for task in tasks]
+        self.planner = Planner(self.context, self.tasks, self.rates)
+        self.context.before_questions = self.planner.before_questions
 
     def run(self) -> Results:
         """All tasks, then the result file, the explanations and the exports.
 
+        A dry run prints its plan; its results have no rows.
         Raises: NothingRated at the end, when what else was found is shown and written.
         """
         context = self.context
         show_data(self.console, self.config.dataset, context.split)
         show_models(self.console, context.rater, context.settings)
+        if context.run.dry_run:
+            self.planner.say_all()
+            return context.results
         if "rerank" in [task.name for task in self.tasks]:
             for spec in filter(is_file, context.generators):  # a bad file is found before any work
                 context.fits.generator(spec)
@@ -98,6 +123,7 @@ class Experiment:
                 self._do(task)
         except NothingRated as error:
             nothing = error
+        self.rates.keep()
         self._write_results()
         if context.rater and context.settings:
             explained = [pair for task in self.tasks for pair in task.explained]
@@ -127,11 +153,14 @@ class Experiment:
     def _write_results(self) -> None:
         """The result file, before anything else can fail."""
         context = self.context
+        context.results.about["duration_seconds"] = round(time.monotonic() - self.start, 1)
         if context.rater:
             pipeline = context.rater.pipeline
             context.results.about |= {
                 "steps": context.rater.who(),
                 "stages": asdict(pipeline.settings),
+                "prompts_digest": pipeline.prompts.digest,
+                "adapters": adapters(context.rater.who()),
                 "coverage_of_steps": {name: n.coverage for name, n in pipeline.counts.items()},
             }
         if result_file := context.run.result_file:
@@ -149,7 +178,9 @@ class Experiment:
         steps = (settings.preference_model, settings.profile_model, settings.rating_model)
         for student in (*steps, settings.adapter):
             check_unseen(student, test)
-        return make_rater(settings, corpus, ConsoleProgress(self.console))
+        rater = make_rater(settings, corpus, self.rates)
+        self.rates.rater = rater
+        return rater
 
 
 def _generators(config: Config, run: RunSettings) -> tuple[str, ...]:

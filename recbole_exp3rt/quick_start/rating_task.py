@@ -30,9 +30,7 @@ class RatingTask:
     def __init__(self, context: Context) -> None:
         self.context = context
         split, run = context.split, context.run
-        self.test_rows: NDArray[np.int64] = sample_rows(
-            split.size("test"), run.eval_pairs, run.seed
-        )
+        self.test_rows = sample_rows(split.size("test"), run.eval_pairs, run.seed)
         self.total = split.size("test")
         pairs = split.pairs("test")
         self.pairs = [pairs[row] for row in self.test_rows]
