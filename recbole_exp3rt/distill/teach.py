@@ -68,6 +68,9 @@ def teach(config: Config, console: Console) -> None:
         console.print(f"Training data: {escape(str(own.folder))}, as it is")
     else:
         annotate_config(config, console)
+    if config["dry_run"] and not trained:
+        console.print("The student would be trained; its questions are planned as the base's")
+        return
     if trained:
         _check_trained(wanted, set(folders.values()))
         console.print(f"Student: {escape(str(student))}, as it is")

@@ -144,6 +144,7 @@ def make_rater(
                     "dtype": settings.dtype,
                     "quantization": settings.quantization,
                     "enable_thinking": settings.http.enable_thinking,
+                    "lazy": True,  # with every answer in the store, no weights are needed
                 }
                 llm = load(name, **machine, **options)
             models[name] = CachedLLM(llm, store)
