@@ -13,7 +13,7 @@ from dataset_converters.exp3rt import AlignedSource, convert_topk
 from dataset_converters.imdb import ImdbSource
 from dataset_converters.profiles import convert_profiles
 from dataset_converters.sample import make_sample
-from dataset_converters.write import check_output, load_properties
+from dataset_converters.write import load_properties
 from recbole_exp3rt.display.terminal import plain
 from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.text import whole
@@ -32,7 +32,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> str:
     output, k_core = options.output_path, options.k_core
-    check_output(output, options.overwrite)
     if options.source == "sample":
         return make_sample(output, k_core)
     told = options.item_word, options.rating_scale
@@ -75,9 +74,6 @@ def _parser() -> argparse.ArgumentParser:
     sample = sources.add_parser("sample", help="the synthetic sample")
     for source in (imdb, amazon, exp3rt, sample):
         source.add_argument("--output_path", type=Path, required=True, help="the data set's folder")
-        source.add_argument(
-            "--overwrite", action="store_true", help="replace a data set that is there already"
-        )
         default = 0 if source is exp3rt else 5
         source.add_argument(
             "--k_core", type=_count, default=default, help=f"0 for none (default {default})"

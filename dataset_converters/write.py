@@ -49,20 +49,6 @@ def data_set_name(output_path: Path) -> str:
     return name
 
 
-def check_output(output_path: Path, overwrite: bool) -> None:
-    """Check, before any work, that no data set is replaced unless `overwrite` allows it.
-
-    Raises: UsageError with the first file that is there already.
-    """
-    name = data_set_name(output_path)
-    for ending in WRITTEN:
-        if (output_path / f"{name}.{ending}").exists() and not overwrite:
-            raise UsageError(
-                f"output_path={output_path} holds {name}.{ending} already; name another folder, or "
-                "add --overwrite"
-            )
-
-
 def write_dataset(
     output_path: Path,
     parts: Mapping[str, pd.DataFrame],
