@@ -64,20 +64,27 @@ class Context:
         return self.fits.model(name)
 
     def rate_with(self, name: str) -> Callable[[Pairs], Sequence[float | None]]:
-        """A function from pairs of raw tokens to the ratings of a model; None: unreadable."""
+        """A function from pairs of raw tokens to the ratings of a model; None: unreadable.
+
+        The model is fitted now, as RecBole evaluates without gradients.
+        """
         if self.rater and name == self.config.model:
             rater = self.rater
             return lambda pairs: [p.expected if p else None for p in rater.rate(pairs)]
-        return lambda pairs: rate_pairs(self.fitted(name), self.split, pairs)
+        fitted, split = self.fitted(name), self.split
+        return lambda pairs: rate_pairs(fitted, split, pairs)
 
-    def rate_calibrated(self, pairs: Pairs) -> Sequence[float | None]:
-        """Calibrated ratings of pairs of raw tokens; None where the model has no rating."""
-        raw, bias = (
-            np.array(self.rate_with(name)(pairs), dtype=np.float64)
-            for name in (self.config.model, "Bias")
-        )
-        ratings = self.calibrated(raw, bias)
-        return [None if np.isnan(rating) else float(rating) for rating in ratings]
+    def rate_calibrated(self) -> Callable[[Pairs], Sequence[float | None]]:
+        """As `rate_with` the run's own model, calibrated; the calibration is fitted now."""
+        rates = [self.rate_with(name) for name in (self.config.model, "Bias")]
+        _ = self.calibration
+
+        def rate(pairs: Pairs) -> Sequence[float | None]:
+            raw, bias = (np.array(rate(pairs), dtype=np.float64) for rate in rates)
+            ratings = self.calibrated(raw, bias)
+            return [None if np.isnan(rating) else float(rating) for rating in ratings]
+
+        return rate
 
     def calibrated(self, ratings: Array, bias: Array) -> Array:
         """`ratings` [n] calibrated with those of Bias [n]; NaN stays NaN."""

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 from recbole_exp3rt.data.slices import sample_users
 from recbole_exp3rt.display.notes import noting
 from recbole_exp3rt.display.steps import say
 from recbole_exp3rt.evaluator.results import Row
 from recbole_exp3rt.quick_start.context import Context
 from recbole_exp3rt.rerank.rerank import (
+    Rate,
     RatingReranker,
     Reranked,
-    Reranker,
     evaluate_ranking,
     relevant_rows,
 )
 from recbole_exp3rt.trainer.fitting import Fitted
+
+MakeRate = Callable[[], Rate]  # fits what it needs, then rates
 
 
 class RerankingTask:
@@ -58,22 +63,21 @@ class RerankingTask:
     def _asks(self, name: str) -> bool:
         return self.context.rater is not None and f"+ {self.context.config.model}" in name
 
-    def _rerankers(self, generator: Fitted) -> dict[str, Reranker | None]:
-        """Name of a row -> what reranks the candidates; None: the generator's own order."""
+    def _rerankers(self, generator: Fitted) -> dict[str, MakeRate | None]:
+        """Name of a row -> what makes its ratings; None: the generator's own order."""
         context = self.context
         model = context.config.model
-        rerankers: dict[str, Reranker | None] = {generator.name: None}
+        rerankers: dict[str, MakeRate | None] = {generator.name: None}
         if context.config.kind == "rating":
             for name in dict.fromkeys(["Bias", model]):
-                reranker = RatingReranker(context.rate_with(name))
-                rerankers[f"{generator.name} + {name}"] = reranker
+                rerankers[f"{generator.name} + {name}"] = partial(context.rate_with, name)
         # affine has no row here: an increasing line changes no order
         if context.settings and context.settings.calibration == "blend":
             name = f"{generator.name} + {context.calibrated_name}"
-            rerankers[name] = RatingReranker(context.rate_calibrated)
+            rerankers[name] = context.rate_calibrated
         return rerankers
 
-    def _row(self, name: str, generator: Fitted, reranker: Reranker | None) -> Row:
+    def _row(self, name: str, generator: Fitted, make: MakeRate | None) -> Row:
         context, asks = self.context, self._asks(name)
         say(context.console, f"Ranking for {len(self.users):,} test users with {name} …")
         with context.meter.measure() as cost, noting(context.console, context.notes):
@@ -83,7 +87,7 @@ class RerankingTask:
                 context.config,
                 context.split,
                 generator,
-                reranker,
+                RatingReranker(make()) if make else None,
                 self.users,
                 context.run.relevant_from,
             )
