@@ -45,7 +45,7 @@ def planned(said: str) -> dict[str, int]:
         if step in ("preferences", "profiles", "rating") and colon:
             _, _, open_calls = rest.partition("to ask: ")
             asked[step] = (
-                int(estimate.split(": ")[1].split()[0].replace(",", "")) if open_calls else 0
+                int(open_calls.split(": ")[1].split()[0].replace(",", "")) if open_calls else 0
             )
     return asked
 
