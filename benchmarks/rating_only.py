@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from ready_profiles import DRAW, HELD, SETS, Place, annotate
-from recbole_exp3rt.evaluator.calibrate import calibrate
+from recbole_exp3rt.evaluator.calibration import calibrate
 
 from recbole_exp3rt.config.settings import Settings
 from recbole_exp3rt.data.slices import sample_rows

@@ -26,6 +26,7 @@ class ConsoleProgress:
     def __call__(
         self, answers: Iterable[tuple[int, Answer]], total: int, title: str
     ) -> Iterator[tuple[int, Answer]]:
+        """Pass on the `answers` of the step `title`, of which `total` are expected."""
         log(f"{title}: {total:,} …")
         if self.console.is_terminal and not self.console.is_dumb_terminal:
             yield from self._bar(answers, total, title)

@@ -29,6 +29,7 @@ class Rater:
     models: dict[str, CachedLLM] = field(default_factory=dict)
 
     def rate(self, pairs: Pairs) -> list[RatingPrediction | None]:
+        """A prediction for each pair; None where no answer could be read: [n_pairs]."""
         return self.pipeline.rate(pairs)
 
     def over(self, corpus: Corpus) -> Rater:

@@ -35,7 +35,10 @@ from recbole_exp3rt.rerank.rerank import relevant_rows
 from recbole_exp3rt.stages.counts import NothingRated
 from recbole_exp3rt.trainer.fit_cache import FitCache
 
-TASKS = {"rating": RatingTask, "rerank": RerankingTask}
+TASKS: dict[str, type[RatingTask] | type[RerankingTask]] = {
+    "rating": RatingTask,
+    "rerank": RerankingTask,
+}
 
 
 class Experiment:

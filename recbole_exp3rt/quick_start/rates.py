@@ -37,6 +37,7 @@ class Rates:
     def __call__(
         self, answers: Iterable[tuple[int, Answer]], total: int, title: str
     ) -> Iterator[tuple[int, Answer]]:
+        """Pass on the `answers` of the step `title`, and note calls and seconds."""
         start, before = time.monotonic(), self.rater.calls if self.rater else 0
         yield from self.inner(answers, total, title)
         calls = self.rater.calls - before if self.rater else 0

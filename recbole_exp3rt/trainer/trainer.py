@@ -42,6 +42,7 @@ class CheckpointMixin:
         }
 
     def load_best(self) -> None:
+        """Put the weights of the best epoch into the model."""
         if self.best is not None:
             model = self.model  # type: ignore[attr-defined]
             model.load_state_dict(self.best["state_dict"])
