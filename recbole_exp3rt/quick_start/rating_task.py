@@ -54,6 +54,7 @@ class RatingTask:
                 self._add(model, lambda: self._predict(model))
             except NothingRated as error:
                 nothing, names = error, [CONSTANT, "Bias"]
+                self.explained = []
         for name in names:
             if name == CONSTANT:
                 self._add(name, lambda: constant_ratings(context.learned, self.test_rows))
