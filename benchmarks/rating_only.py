@@ -24,7 +24,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from ready_profiles import DRAW, HELD, SETS, Place, annotate
-from recbole_exp3rt.evaluator.calibrate import calibrate
 
 from recbole_exp3rt.config.settings import Settings
 from recbole_exp3rt.data.slices import sample_rows
@@ -33,6 +32,7 @@ from recbole_exp3rt.distill.annotate.examples import Example
 from recbole_exp3rt.distill.train.base import TrainableModel
 from recbole_exp3rt.distill.train.encode import encode
 from recbole_exp3rt.distill.train.presets import TrainSettings, make_settings, read_value
+from recbole_exp3rt.evaluator.calibration import calibrate
 from recbole_exp3rt.evaluator.ratings import constant_ratings, filled, predict_ratings
 from recbole_exp3rt.evaluator.significance import rmse_difference
 from recbole_exp3rt.llm.card import CARD, check_unseen

@@ -43,7 +43,7 @@ class Recommender:
     """Rates, explains and reranks pairs of raw tokens.
 
     Any thread may ask: questions are answered one after another, each once. What it knows never
-    changes; `with_reviews` gives another recommender. Models are loaded when it is made.
+    changes; `with_reviews` gives another recommender. Weights are loaded for the first question.
     """
 
     def __init__(self, rater: Rater) -> None:

@@ -66,6 +66,10 @@ class RunSettings:
     export_format: str
     export_safe_cells: bool
     explanations: int
+    overwrite: bool
+    dry_run: bool
+    log_file: str | None
+    fit_cache: str | None
     seed: int
 
     @classmethod
@@ -90,6 +94,10 @@ class RunSettings:
             export_format=read.one_of("export_format", EXPORTS),
             export_safe_cells=read.flag("export_safe_cells"),
             explanations=read.whole("explanations", least=0),
+            overwrite=read.flag("overwrite"),
+            dry_run=read.flag("dry_run"),
+            log_file=read.text_or_none("log_file"),
+            fit_cache=read.text_or_none("fit_cache"),
             seed=read.whole("seed", least=0, most=2**32 - 1),  # the range of numpy's seeds
         )
         if run.rerank_depth < max(run.topk):

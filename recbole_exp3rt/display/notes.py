@@ -1,4 +1,4 @@
-"""What is printed of warnings: those for the user as notes, those of libraries not at all."""
+"""Warnings of a run: those for the user become notes, those of libraries are left out."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from contextlib import contextmanager
 
 from rich.console import Console
 
-from recbole_exp3rt.display.terminal import escape
+from recbole_exp3rt.display.steps import say
 
 
 @contextmanager
 def noting(console: Console, notes: list[str] | None = None) -> Iterator[None]:
-    """Prints what is warned of meanwhile as notes, but for those in `notes`, which it joins."""
+    """Print each warning of the work inside `with` once, as a note; add it to `notes`."""
     known = [] if notes is None else notes
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always", UserWarning)
@@ -24,12 +24,12 @@ def noting(console: Console, notes: list[str] | None = None) -> Iterator[None]:
         if text in known:
             continue
         known.append(text)
-        console.print(f"note: {escape(text)}", soft_wrap=True)
+        say(console, f"note: {text}")
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """No deprecations and chatter that RecBole's user can do nothing about."""
+    """Leave out deprecations and messages that a user can do nothing about."""
     logging.getLogger().setLevel(logging.WARNING)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)

@@ -9,15 +9,16 @@ from datetime import timedelta
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from recbole_exp3rt.display.terminal import escape, plain
+from recbole_exp3rt.display.steps import log, say
+from recbole_exp3rt.display.terminal import plain
 from recbole_exp3rt.llm.base import Answer
 
 EVERY = 15.0  # seconds between two lines where there is no terminal
-FEW = 20  # a share of one in as many tells how long the rest takes
+FEW = 20  # the time left is told once a twentieth of the answers is there
 
 
 class ConsoleProgress:
-    """Wraps the answers of a step as they arrive; see `stages.run.Progress`."""
+    """Shows the answers of a step as they arrive; see `stages.pipeline.Progress`."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
@@ -25,6 +26,8 @@ class ConsoleProgress:
     def __call__(
         self, answers: Iterable[tuple[int, Answer]], total: int, title: str
     ) -> Iterator[tuple[int, Answer]]:
+        """Pass on the `answers` of the step `title`, of which `total` are expected."""
+        log(f"{title}: {total:,} …")
         if self.console.is_terminal and not self.console.is_dumb_terminal:
             yield from self._bar(answers, total, title)
         else:
@@ -40,6 +43,7 @@ class ConsoleProgress:
             for answer in answers:
                 bar.advance(task)
                 yield answer
+        log(f"{title}: done")
 
     def _lines(
         self, answers: Iterable[tuple[int, Answer]], total: int, title: str
@@ -50,13 +54,13 @@ class ConsoleProgress:
             now = time.monotonic()
             before = done - 1
             if before and now - said >= EVERY:
-                # Answers come in bursts: the pace is that of the bursts before this one. A few
-                # that came first tell no pace: all prompts of their batch were read by then.
+                # Answers come in bursts: the rate is that of the bursts before this one. The
+                # first few tell no rate: all prompts of their batch were read by then.
                 left = timedelta(seconds=round((last - start) / before * (total - before)))
                 about = f", about {left} left" if FEW * before >= total else ""
-                self.console.print(f"{escape(title)}: {before:,} of {total:,}{about}")
+                say(self.console, f"{title}: {before:,} of {total:,}{about}")
                 said = now
             yield answer
             last = now
         took = timedelta(seconds=round(time.monotonic() - start))
-        self.console.print(f"{escape(title)}: {done:,} of {total:,} in {took}")
+        say(self.console, f"{title}: {done:,} of {total:,} in {took}")

@@ -16,6 +16,7 @@ SMOKE = 100  # fewer pairs or users than this show that a run works, not how wel
 
 
 def smoke(rows: Sequence[Row]) -> str:
+    """A mark for tables of fewer than `SMOKE` pairs or users."""
     return " — smoke run" if rows and min(row.n for row in rows) < SMOKE else ""
 
 

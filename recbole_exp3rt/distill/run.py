@@ -71,6 +71,9 @@ def distill(config: Config, console: Console) -> None:
         console.print(f"Training data: {escape(str(own.folder))}, from an earlier run")
     else:
         annotate_config(config, console)
+    if config["dry_run"] and not trained:
+        console.print("The student would be trained; its questions are planned as the base's")
+        return
     if trained:
         _check_trained(wanted, set(folders.values()))
         console.print(f"Student: {escape(str(student))}, from an earlier run")

@@ -1,7 +1,7 @@
-"""Ratings corrected by what validation showed: a line through them, or a mix with Bias.
+"""Calibration: ratings corrected on validation, by a line or by a mix with Bias.
 
-Plain arrays. What it does not know: where predictions come from; it must never be given test
-ratings.
+`fit_calibration` is least squares on plain arrays; `calibrate` asks the models about validation
+pairs and fits on their answers. Test ratings are never used.
 """
 
 from __future__ import annotations

@@ -19,6 +19,7 @@ from recbole_exp3rt.scale import RatingScale
 from recbole_exp3rt.stages.choice import Choice
 
 Pair = tuple[str, str]
+PROFILES = "profiles.jsonl"
 _FORMULA = re.compile(r"(?![+-]?\d+(?:\.\d+)?\Z)[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
 Predictions = Mapping[Pair, RatingPrediction | None]
 WRITERS: Mapping[str, Callable[[pd.DataFrame, Path], None]] = {
@@ -145,5 +146,5 @@ def write_profiles(profiles: Mapping[Choice, Profile], corpus: Corpus, folder: P
             "average": average(profile.key),
         }
         lines.append(json.dumps(record, ensure_ascii=False))
-    write_atomic(folder / "profiles.jsonl", "\n".join(lines) + "\n" if lines else "")
-    return folder / "profiles.jsonl"
+    write_atomic(folder / PROFILES, "\n".join(lines) + "\n" if lines else "")
+    return folder / PROFILES

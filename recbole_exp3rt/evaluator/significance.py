@@ -25,6 +25,7 @@ class Interval:
 
     @property
     def excludes_zero(self) -> bool:
+        """Whether the whole interval is on one side of 0."""
         return self.low > 0 or self.high < 0
 
     def __str__(self) -> str:

@@ -31,6 +31,7 @@ class Rater:
     models: dict[str, CachedLLM] = field(default_factory=dict)
 
     def rate(self, pairs: Pairs) -> list[RatingPrediction | None]:
+        """A prediction for each pair; None where no answer could be read: [n_pairs]."""
         return self.pipeline.rate(pairs)
 
     def over(self, corpus: Corpus) -> Rater:
@@ -146,6 +147,7 @@ def make_rater(
                     "dtype": settings.dtype,
                     "quantization": settings.quantization,
                     "enable_thinking": settings.http.enable_thinking,
+                    "lazy": True,  # with every answer in the store, no weights are needed
                 }
                 llm = load(name, **machine, **options)
             models[name] = CachedLLM(llm, store)

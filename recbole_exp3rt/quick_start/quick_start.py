@@ -15,6 +15,7 @@ from rich.console import Console
 
 from recbole_exp3rt.config.load import load_config
 from recbole_exp3rt.display.notes import quiet
+from recbole_exp3rt.display.steps import log, logged
 from recbole_exp3rt.display.terminal import console as make_console
 
 
@@ -44,11 +45,14 @@ def run(
     console = console or Console(quiet=True)
     with quiet():
         config = load_config(model, dataset, config_files, config_dict, console, arguments)
-        if config["train"]:
-            from recbole_exp3rt.distill.run import distill
+        with logged(config["log_file"], console):
+            log(f"run of {config.model} on {config.dataset}: {config.given()}")
+            if config["train"]:
+                from recbole_exp3rt.distill.run import distill
 
-            distill(config, console)
-        results = Experiment(config, console).run()
+                distill(config, console)
+            results = Experiment(config, console).run()
+            log("done")
     seconds = time.monotonic() - start
     console.print(f"Done in {seconds:.0f} s.")
     return results

@@ -97,7 +97,9 @@ def test_after_kill_9_a_run_goes_on_and_pays_for_nothing_twice(home, whole, caps
     assert annotate.main(arguments) == 0
     assert calls(capsys.readouterr().out) == total - kept
     assert contents(home / "killed") == contents(whole)
-    assert annotate.main(arguments) == 0
+    assert annotate.main(arguments) == 2
+    assert "add --overwrite" in capsys.readouterr().err
+    assert annotate.main([*arguments, "--overwrite=True"]) == 0
     assert calls(capsys.readouterr().out) == 0
     assert contents(home / "killed") == contents(whole)
     assert not list(home.glob(".killed*"))

@@ -147,7 +147,7 @@ def test_other_metrics_than_the_usual_have_their_columns(
     home, monkeypatch, capsys, arguments, columns
 ):
     monkeypatch.chdir(home)
-    quick = ["--use_gpu=False", "--epochs=1", "--result_file=metrics.json"]
+    quick = ["--use_gpu=False", "--epochs=1", "--result_file=metrics.json", "--overwrite=True"]
     assert main([*quick, *arguments, "--search=~"]) == 0
     said = capsys.readouterr().out
     for row in json.loads((home / "metrics.json").read_text())["rows"]:
@@ -161,9 +161,9 @@ def test_a_kept_checkpoint_is_a_generator_of_the_next_run(home, monkeypatch, cap
     assert main([*quick, "--save_checkpoints=True"]) == 0
     (path,) = (word for word in capsys.readouterr().out.split() if word.endswith(".pth"))
     fitted = json.loads((home / "r.json").read_text())["rows"][0]
-    rerank = ["--model=Bias", "--task=rerank", f"--generator={path}", "--result_file=r.json"]
+    rerank = ["--model=Bias", "--task=rerank", f"--generator={path}", "--result_file=s.json"]
     assert main(["--use_gpu=False", *rerank]) == 0
-    again = json.loads((home / "r.json").read_text())["rows"][0]
+    again = json.loads((home / "s.json").read_text())["rows"][0]
     assert again["metrics"] == fitted["metrics"] and again["name"] == path.rpartition("/")[2]
 
 

@@ -20,11 +20,13 @@ from recbole_exp3rt.data.split import Part, Split, load_split
 from recbole_exp3rt.data.train_corpus import corpus_of
 from recbole_exp3rt.display.notes import noting, quiet
 from recbole_exp3rt.display.progress import ConsoleProgress
+from recbole_exp3rt.display.steps import log, logged
 from recbole_exp3rt.display.terminal import escape
 from recbole_exp3rt.distill.annotate.annotator import Annotated, Annotator, TaskCount
 from recbole_exp3rt.distill.annotate.options import AnnotateSettings
 from recbole_exp3rt.distill.annotate.plan import Calls, plan
 from recbole_exp3rt.distill.annotate.training_data import (
+    CARD,
     DataCard,
     check_folder,
     counts_of,
@@ -56,14 +58,16 @@ def annotate(
     console: Console | None = None,
     arguments: Sequence[str] | None = None,
 ) -> Path:
-    """Annotate `dataset` and return the folder of training data.
+    """Annotate `dataset` and return the folder of training data; a dry run prints its plan alone.
 
     Raises: UsageError, LLMError with a message of one line; no half-written file is left.
     """
     console = console or Console(quiet=True)
     with quiet():
         config = load_config("EXP3RT", dataset, config_files, config_dict, console, arguments)
-        return annotate_config(config, console)
+        with logged(config["log_file"], console):
+            log(f"annotate {config.dataset}: {config.given()}")
+            return annotate_config(config, console)
 
 
 def annotate_config(config: Config, console: Console) -> Path:
@@ -73,6 +77,11 @@ def annotate_config(config: Config, console: Console) -> Path:
         config, config.dataset, use_reasoning=settings.stages.use_reasoning
     )
     check_folder(own.folder)
+    if (own.folder / CARD).is_file() and not config["overwrite"]:
+        raise UsageError(
+            f"annotate_dir={own.folder} holds training data already; name another folder, or add "
+            "--overwrite"
+        )
     prompts = load_prompts(settings.prompt_dir)
     with noting(console):
         split = load_split(config)
@@ -100,6 +109,8 @@ def annotate_config(config: Config, console: Console) -> Path:
     for limit in settings.stages.limits():
         console.print(f"  {limit}")
     print_plan(console, plan(annotator, teacher), own.teacher, settings.prices, settings.ledger)
+    if config["dry_run"]:
+        return own.folder
     try:
         made = annotator.run()
     except LLMError:
@@ -141,6 +152,7 @@ def load_teacher(settings: Settings, own: AnnotateSettings) -> CachedLLM:
             "batch_tokens": settings.batch_tokens,
             "threads": settings.threads,
             "enable_thinking": settings.http.enable_thinking,
+            "lazy": True,
         }
         llm = load_llm(own.teacher, **machine)
     return CachedLLM(llm, Store(settings.store_path))

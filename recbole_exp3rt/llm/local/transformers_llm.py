@@ -7,9 +7,10 @@ Loads a model and tells its answers from another's; how requests go through it s
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from logging import ERROR, getLogger
 from pathlib import Path
 from pickle import UnpicklingError
@@ -17,7 +18,13 @@ from typing import Any
 from warnings import catch_warnings, filterwarnings
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    GenerationConfig,
+)
 from transformers.utils import logging
 from transformers.utils.hub import cached_file
 
@@ -50,13 +57,18 @@ MODEL_FILES = {".json", ".jinja", ".safetensors", ".bin", ".model"}
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A model ready to answer, and what tells its answers from another's."""
+    """A model by its small files: what tells its answers from another's, how it is loaded.
 
-    model: Any
+    `weights` reads the weights, puts the adapter on them and makes the model ready.
+    """
+
+    config: Any
+    generation_config: Any
     tokenizer: Any
     identity: str
     memory: MemoryPlan
     rows: int
+    weights: Callable[[], Any]
 
 
 def load_model(
@@ -69,7 +81,7 @@ def load_model(
     batch_tokens: int | None = None,
     max_rows: int | None = None,
 ) -> Loaded:
-    """The model of a name (`smollm2`), a folder or a hub id.
+    """The model of a name (`smollm2`), a folder or a hub id, without its weights.
 
     `batch_tokens` and `max_rows` are what one batch may hold; fewer tokens if memory is short.
     `dtype` is float32 or bfloat16; None: bfloat16 on a GPU, else float32. `quantization` is None
@@ -114,23 +126,38 @@ def load_model(
         )
         plan = check_fits(name_or_path, plan, quantization=quantization, device=device)
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
-        model = AutoModelForCausalLM.from_pretrained(
-            source, attn_implementation=SHARED, trust_remote_code=False, **options
-        )
-        if quantization is None:
-            model.to(torch.device(device))  # type: ignore[arg-type]
+        generation = _generation_config(source, settings)
         identity = f"{revision_of(name_or_path, config.parent)}+{dtype}"
     if quantization:
         identity += f"+{quantization}"
     if adapter is not None:
-        model = with_adapter(model, Path(adapter), merge=quantization is None)
         identity += f"+{Path(adapter).name}@{folder_digest(Path(adapter))}"
-    model.eval()  # type: ignore[no-untyped-call]
-    if device == "cpu":
-        pack(model)
-        return_freed_memory()
-        keep_freed_memory()
-    return Loaded(model, tokenizer, identity, plan, rows)
+
+    def weights() -> Any:
+        with loading(name_or_path):
+            model = AutoModelForCausalLM.from_pretrained(
+                source, attn_implementation=SHARED, trust_remote_code=False, **options
+            )
+            if quantization is None:
+                model.to(torch.device(device))  # type: ignore[arg-type]
+        if adapter is not None:
+            model = with_adapter(model, Path(adapter), merge=quantization is None)
+        model.eval()  # type: ignore[no-untyped-call]
+        if device == "cpu":
+            pack(model)
+            return_freed_memory()
+            keep_freed_memory()
+        return model
+
+    return Loaded(settings, generation, tokenizer, identity, plan, rows, weights)
+
+
+def _generation_config(source: str, settings: Any) -> Any:
+    """How a model's answers end, as transformers takes it: from its file, else from its config."""
+    try:
+        return GenerationConfig.from_pretrained(source)
+    except OSError:
+        return GenerationConfig.from_model_config(settings)
 
 
 def source_of(name: str) -> str:
@@ -262,10 +289,12 @@ class TransformersLLM:
     `batch_tokens` bounds rows x (longest prompt + new tokens) of a batch, `max_rows` its rows;
     both default by device. `max_context` bounds a prompt and its answer; None: what the model
     was made for. `threads` sets torch's threads for the whole process; None leaves them.
-    `enable_thinking` goes to the chat template unless it is None.
+    `enable_thinking` goes to the chat template unless it is None. With `lazy`, the weights are
+    loaded when the first question is asked; the identity is known before.
     A batch's memory running out halves it; what is too long for the model alone is a Failure.
 
-    Raises: LLMError if the model cannot be loaded, or is no chat model.
+    Raises: LLMError if the model cannot be loaded, or is no chat model; of weights and adapter,
+    with `lazy`, when the first question is asked.
     """
 
     def __init__(
@@ -281,6 +310,7 @@ class TransformersLLM:
         max_context: int | None = None,
         threads: int | None = None,
         enable_thinking: bool | None = None,
+        lazy: bool = False,
     ) -> None:
         if threads is not None:
             torch.set_num_threads(threads)
@@ -293,23 +323,36 @@ class TransformersLLM:
             batch_tokens=batch_tokens,
             max_rows=max_rows,
         )
-        self.model = loaded.model
+        self._loaded = loaded
         self.identity = loaded.identity + thinking(enable_thinking)
-        self.chat = Chat(
-            loaded.tokenizer, loaded.model.generation_config, self.identity, enable_thinking
-        )
+        self.chat = Chat(loaded.tokenizer, loaded.generation_config, self.identity, enable_thinking)
         if self.chat.answering:  # earlier versions forced an answer inside of the thought
             self.identity += "+answering"
         self.memory = loaded.memory
         self.batch_tokens = loaded.memory.tokens
-        self.engine = Engine(
-            self.model, self.chat, self.identity, tokens=self.batch_tokens, max_rows=loaded.rows
-        )
-        config = self.model.config.get_text_config()
+        config = loaded.config.get_text_config()
         made_for = getattr(config, "max_position_embeddings", None) or 2**31
         # Within its window a sliding layer sees everything, as the engine does.
         made_for = min(made_for, getattr(config, "sliding_window", None) or made_for)
         self.max_context = min(max_context or made_for, made_for)
+        if not lazy:
+            _ = self.engine
+
+    @cached_property
+    def model(self) -> Any:
+        """The model with its weights. Raises: LLMError if they cannot be loaded."""
+        return self._loaded.weights()
+
+    @cached_property
+    def engine(self) -> Engine:
+        """What answers requests with the model."""
+        return Engine(
+            self.model,
+            self.chat,
+            self.identity,
+            tokens=self.batch_tokens,
+            max_rows=self._loaded.rows,
+        )
 
     def count_tokens(self, text: str) -> int:
         """Tokens of `text`, without special tokens."""

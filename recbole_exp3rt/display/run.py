@@ -1,0 +1,65 @@
+"""What a run prints at its start and its end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from recbole_exp3rt.config.settings import Settings
+from recbole_exp3rt.display.cases import show_explanations, show_extractions, show_unreadable
+from recbole_exp3rt.display.steps import say
+from recbole_exp3rt.display.tables import show_ranking, show_ratings
+from recbole_exp3rt.evaluator.results import Row
+from recbole_exp3rt.model.rater import Rater, notes
+
+if TYPE_CHECKING:
+    from recbole_exp3rt.data.split import Split
+
+SHOW = {"rating": show_ratings, "rerank": show_ranking}
+
+
+def show_data(console: Console, dataset: str, split: Split) -> None:
+    """The data set, its sizes and the digest of its split."""
+    sizes = ", ".join(f"{split.size(part):,} {part}" for part in ("train", "valid", "test"))
+    say(
+        console,
+        f"{dataset}: {len(split.user_tokens) - 1:,} users, {len(split.item_tokens) - 1:,} items; "
+        f"{sizes}; split {split.digest[:12]}",
+    )
+
+
+def show_models(console: Console, rater: Rater | None, settings: Settings | None) -> None:
+    """Which model does each step, the memory it needs, and what limits it."""
+    if rater is None or settings is None:
+        return
+    lines = [f"{step} by {model}" for step, model in rater.who().items()]
+    lines += [f"memory of {name}: {plan}" for name, plan in rater.memory.items()]
+    lines += settings.stages.limits()
+    lines += [f"note: {note}" for note in notes(settings, rater.pipeline.prompts.digest)]
+    for line in lines:
+        say(console, f"  {line}")
+
+
+def show_table(console: Console, task: str, rows: Sequence[Row], total: int) -> None:
+    """The table of a task; `total` test pairs or users could have been looked at."""
+    SHOW[task](console, rows, total)
+
+
+def show_end(
+    console: Console,
+    rater: Rater,
+    settings: Settings,
+    split: Split,
+    rated: Sequence[tuple[str, str]],
+    explanations: int,
+) -> None:
+    """What could not be read, what was paid, extractions side by side, explanations of pairs."""
+    show_unreadable(console, rater)
+    if rater.spent.calls:
+        say(console, f"Paid by this run: {rater.spent} ({settings.ledger})")
+        for remark in rater.remarks:
+            say(console, remark)
+    show_extractions(console, rater, settings, rated)
+    show_explanations(console, rater, split, rated, explanations)

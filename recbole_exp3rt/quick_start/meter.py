@@ -1,0 +1,45 @@
+"""What a piece of work costs: calls and tokens of the language models, missing labels, seconds."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from recbole_exp3rt.model.rater import Rater
+
+
+@dataclass
+class Cost:
+    """`calls` and `tokens` of language models, labels without a known probability, `seconds`."""
+
+    calls: int = 0
+    tokens: int = 0
+    missing_labels: int = 0
+    seconds: float = 0.0
+
+
+class Meter:
+    """Measures what is asked of the models of a rater; without one, seconds alone."""
+
+    def __init__(self, rater: Rater | None) -> None:
+        self.rater = rater
+
+    @contextmanager
+    def measure(self) -> Iterator[Cost]:
+        """The cost of the work inside `with`; it is complete when the block ends."""
+        cost, start = Cost(), time.monotonic()
+        before = self._counts()
+        try:
+            yield cost
+        finally:
+            now = self._counts()
+            cost.calls, cost.tokens, cost.missing_labels = (
+                after - was for after, was in zip(now, before, strict=True)
+            )
+            cost.seconds = time.monotonic() - start
+
+    def _counts(self) -> tuple[int, int, int]:
+        rater = self.rater
+        return (rater.calls, rater.tokens, rater.missing_labels) if rater else (0, 0, 0)

@@ -1,0 +1,196 @@
+"""The plan of a run, before anything is asked: calls, tokens, dollars, minutes.
+
+The steps run as they will, but on the answers of the store alone: what has no answer there is
+what is to be asked. Tokens of a question that is not known yet, as it holds answers that are not
+there, are guessed from the instructions and the usual length of answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from recbole_exp3rt.llm.base import Answer, Failure, Request, text_of
+from recbole_exp3rt.llm.cached import CachedLLM
+from recbole_exp3rt.llm.cost.estimate import Estimate
+from recbole_exp3rt.llm.cost.prices import Prices
+from recbole_exp3rt.llm.names import is_served
+from recbole_exp3rt.model.rater import Rater
+from recbole_exp3rt.quick_start.rates import Rates
+from recbole_exp3rt.stages.choice import Choice
+from recbole_exp3rt.stages.pipeline import Models, Pipeline
+
+Pairs = Sequence[tuple[str, str]]
+# Tokens of usual answers: preferences of a review, a profile (paper: fewer than 150), reasoning
+# of about five sentences.
+USUAL = {"preferences": 80, "profiles": 150, "rating": 160}
+
+
+@dataclass(frozen=True)
+class StepPlan:
+    """Of one step: the model, how many answers the store has, and the open calls.
+
+    `estimate` holds their number, tokens and dollars; `seconds` is None where no rate of the model
+    was measured on this machine.
+    """
+
+    step: str
+    identity: str
+    stored: int
+    estimate: Estimate
+    served: bool
+    seconds: float | None = None
+
+    @property
+    def to_ask(self) -> int:
+        """Calls without an answer in the store."""
+        return self.estimate.calls
+
+    def __str__(self) -> str:
+        known = f"{self.step}: {self.stored:,} answers are in the store"
+        return f"{known}; to ask: {self.estimate}" if self.to_ask else known
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The plan of all steps; `bound` says why it may be more than what will be asked."""
+
+    steps: tuple[StepPlan, ...]
+    bound: str = ""
+
+    @property
+    def open_calls(self) -> int:
+        """Calls without an answer in the store."""
+        return sum(step.to_ask for step in self.steps)
+
+    @property
+    def is_paid(self) -> bool:
+        """Whether a model on a server is to be asked."""
+        return any(step.served and step.to_ask for step in self.steps)
+
+    @property
+    def seconds(self) -> float | None:
+        """Time of all open calls on this machine; None where a rate is missing."""
+        open_steps = [step.seconds for step in self.steps if step.to_ask]
+        return None if None in open_steps else sum(filter(None, open_steps))
+
+    def lines(self) -> list[str]:
+        """The plan in words."""
+        seconds = self.seconds
+        if not self.open_calls:
+            time = "nothing is to be asked"
+        elif seconds is None:
+            time = "time: not known, no rate of these models was measured on this machine yet"
+        elif seconds < 90:
+            time = f"time: about {seconds:.0f} s on this machine"
+        else:
+            time = f"time: about {seconds / 60:,.0f} minutes on this machine"
+        about = f" ({self.bound})" if self.bound else ""
+        return [f"Plan{about}:", *(f"  {step}" for step in self.steps), f"  {time}"]
+
+
+class StoredOnly:
+    """Answers out of the store of a model; what is not there is a failure, and is noted."""
+
+    def __init__(self, llm: CachedLLM) -> None:
+        self.llm = llm
+        self.asked = 0
+        self.missing: list[Request] = []
+
+    @property
+    def identity(self) -> str:
+        """The identity of the model."""
+        return self.llm.identity
+
+    @property
+    def readout(self) -> str:
+        """How the model's labels are read."""
+        return self.llm.readout
+
+    def count_tokens(self, text: str) -> int:
+        """Tokens of `text` in the model."""
+        return self.llm.count_tokens(text)
+
+    def generate(self, requests: Sequence[Request]) -> Iterator[tuple[int, Answer]]:
+        """The stored answers; a `Failure` for any other request."""
+        keys = [request.key(self.identity) for request in requests]
+        known = self.llm.store.get_many(list(dict.fromkeys(keys)))
+        self.asked += len(set(keys))
+        self.missing += {
+            k: r for k, r in zip(keys, requests, strict=True) if k not in known
+        }.values()
+        for position, key in enumerate(keys):
+            yield position, known.get(key, Failure("not in the store"))
+
+
+class _Rehearsal(Pipeline):
+    """A pipeline whose failures are questions that are still to be asked."""
+
+    @property
+    def lacking(self) -> list[Choice]:
+        """The choices of reviews whose profiles are not there."""
+        return list(self._failed_profiles)
+
+    def rehearse(self, pairs: Pairs) -> tuple[int, int]:
+        """Ask the store for all that `pairs` need: profiles and ratings that are not there."""
+        self._rate(pairs)
+        rated = self.predictions
+        return len(self._failed_profiles), sum(
+            p not in rated or p in self._incomplete_ratings for p in pairs
+        )
+
+
+def plan_pairs(
+    rater: Rater, names: Sequence[str], pairs: Pairs, prices: Prices, rates: Rates, bound: str = ""
+) -> Plan:
+    """The plan of rating `pairs` of raw tokens.
+
+    `names` are the models of the settings for preferences, profiles and rating: prices go by them.
+    """
+    own = rater.pipeline
+    models = (own.models.preference, own.models.profile, own.models.rating)
+    stand_ins = [StoredOnly(model) for model in models if isinstance(model, CachedLLM)]
+    pipeline = _Rehearsal(own.corpus, Models(*stand_ins), own.prompts, own.settings)
+    profiles, ratings = pipeline.rehearse(list(dict.fromkeys(pairs)))
+    to_ask = (len(stand_ins[0].missing), profiles, ratings)
+    guess = _usual_prompts(own, pipeline)
+    most = {
+        "preferences": own.settings.preference_new_tokens,
+        "profiles": own.settings.profile_new_tokens,
+        "rating": own.settings.max_new_tokens if own.settings.use_reasoning else 0,
+    }
+    steps = []
+    for step, model, count, name in zip(USUAL, stand_ins, to_ask, names, strict=True):
+        known = sum(model.count_tokens(text_of(r.messages)) for r in model.missing)
+        prompt = round(known + guess[step] * max(0, count - len(model.missing)))
+        estimate = prices.estimate(count, prompt, min(USUAL[step], most[step]) * count, name)
+        stored = model.asked - len(model.missing)
+        steps.append(StepPlan(step, model.identity, stored, estimate, is_served(name)))
+    return timed(Plan(tuple(steps), bound), rates)
+
+
+def timed(plan: Plan, rates: Rates) -> Plan:
+    """`plan` with the seconds of each step by the rates of this machine."""
+    steps = []
+    for step in plan.steps:
+        rate = rates.seconds(step.step, step.identity)
+        seconds = None if rate is None else rate * step.to_ask
+        steps.append(replace(step, seconds=seconds))
+    return replace(plan, steps=tuple(steps))
+
+
+def _usual_prompts(own: Pipeline, rehearsed: _Rehearsal) -> dict[str, float]:
+    """Step -> prompt tokens of a question that holds answers which are not there yet."""
+    settings, prompts = own.settings, own.prompts
+    rating = prompts.rating if settings.use_reasoning else prompts.rating_direct
+    sizes = [len(choice.reviews) for choice in rehearsed.lacking]
+    reviews = sum(sizes) / max(len(sizes), 1)
+    profile = own.models.profile.count_tokens(prompts.user_profile.frame)
+    return {
+        "preferences": 0.0,  # all of them are known
+        "profiles": min(settings.max_prompt_tokens, profile + USUAL["preferences"] * reviews),
+        "rating": min(
+            settings.max_prompt_tokens,
+            own.models.rating.count_tokens(rating.frame) + 2 * USUAL["profiles"],
+        ),
+    }

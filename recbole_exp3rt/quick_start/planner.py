@@ -1,0 +1,156 @@
+"""When a run says its plan: in a dry run, and before paid or long work."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+
+from recbole_exp3rt.data.slices import sample_rows
+from recbole_exp3rt.display.steps import say
+from recbole_exp3rt.llm.cost.prices import Prices
+from recbole_exp3rt.quick_start.context import Context
+from recbole_exp3rt.quick_start.outputs import Task
+from recbole_exp3rt.quick_start.plan import Plan, plan_pairs, timed
+from recbole_exp3rt.quick_start.rates import Rates
+from recbole_exp3rt.quick_start.rating_task import RatingTask
+from recbole_exp3rt.quick_start.reranking_task import RerankingTask
+from recbole_exp3rt.rerank.evaluation import evaluate_ranking
+from recbole_exp3rt.rerank.generators import is_file
+from recbole_exp3rt.rerank.reranker import Candidates
+from recbole_exp3rt.stages.counts import NothingRated
+
+LONG = 60.0  # seconds of work on this machine that are worth a plan
+FEW = 50  # open calls that are answered sooner than measured
+SAMPLE = 8  # pairs that are rated to measure a rate
+
+
+class Planner:
+    """Plans the questions of the tasks of a run."""
+
+    def __init__(self, context: Context, tasks: Sequence[Task], rates: Rates) -> None:
+        self.context = context
+        self.tasks = tasks
+        self.rates = rates
+        self._said = False
+
+    def say_all(self) -> None:
+        """Print the plan of a dry run: the models to fit, then the questions."""
+        context = self.context
+        for name in self._fitted_models():
+            kept = context.fits.is_kept(name)
+            say(context.console, f"To fit: {name}{', which is in the cache' if kept else ''}")
+        if context.rater:
+            self._say(self._plan(self._pairs()))
+        else:
+            say(context.console, "Plan: no language model is asked")
+
+    def before_questions(self) -> None:
+        """Print the plan once, where questions cost money or more than a minute.
+
+        Where no rate of a local model is known, a few pairs are rated first to measure it.
+        """
+        context = self.context
+        if self._said or context.rater is None:
+            return
+        self._said = True
+        pairs = self._pairs()
+        plan = self._plan(pairs)
+        if not plan.is_paid and plan.seconds is None:
+            if plan.open_calls < FEW:
+                return
+            with suppress(NothingRated):  # the task itself will say so
+                context.rater.rate(pairs[:SAMPLE])
+            plan = timed(plan, self.rates)
+        if plan.is_paid or (plan.seconds or 0.0) > LONG:
+            self._say(plan)
+
+    def _say(self, plan: Plan) -> None:
+        for line in plan.lines():
+            say(self.context.console, line)
+
+    def _plan(self, pairs: list[tuple[str, str]]) -> Plan:
+        context = self.context
+        assert context.rater is not None and context.settings is not None
+        settings = context.settings
+        names = (settings.preference_model, settings.profile_model, settings.rating_model)
+        unknown = [
+            spec
+            for spec in context.generators
+            if any(isinstance(task, RerankingTask) for task in self.tasks)
+            and not self._candidates_known(spec)
+        ]
+        bound = ""
+        if unknown:
+            bound = (
+                f"the candidates of {', '.join(unknown)} are not known before it is fitted: "
+                "the most reviewed items are counted in their place"
+            )
+        prices = Prices.load(settings.prices)
+        return plan_pairs(context.rater, names, pairs, prices, self.rates, bound)
+
+    def _pairs(self) -> list[tuple[str, str]]:
+        """All pairs that the tasks will rate, those of the rating task first."""
+        context = self.context
+        pairs: list[tuple[str, str]] = []
+        for task in self.tasks:
+            if isinstance(task, RatingTask):
+                pairs += task.pairs
+            else:
+                for spec in context.generators:
+                    pairs += self._candidates(spec, task.users)
+        settings, split = context.settings, context.split
+        if settings and settings.calibration != "none":
+            rows = sample_rows(split.size("valid"), settings.calibration_pairs, context.run.seed)
+            valid = split.pairs("valid")
+            pairs += [valid[row] for row in rows]
+        return list(dict.fromkeys(pairs))
+
+    def _candidates_known(self, spec: str) -> bool:
+        return is_file(spec) or self.context.fits.is_kept(spec)
+
+    def _candidates(self, spec: str, users: Sequence[str]) -> list[tuple[str, str]]:
+        """The pairs that will be reranked; as many with the most reviewed items if unknown."""
+        context = self.context
+        if self._candidates_known(spec):
+            listed = _Listed()
+            generator = context.fits.generator(spec)
+            run = context.run
+            evaluate_ranking(
+                context.config, context.split, generator, listed, users, run.relevant_from
+            )
+            return [(one.user, item) for one in listed.lists for item in one.items]
+        counts: dict[str, int] = {}
+        seen: set[tuple[str, str]] = set()
+        for user, item in [*context.split.pairs("train"), *context.split.pairs("valid")]:
+            counts[item] = counts.get(item, 0) + 1
+            seen.add((user, item))
+        popular = sorted(counts, key=lambda item: -counts[item])
+        depth = context.run.rerank_depth
+        return [
+            pair
+            for user in users
+            for pair in [(user, item) for item in popular if (user, item) not in seen][:depth]
+        ]
+
+    def _fitted_models(self) -> list[str]:
+        context, names = self.context, []
+        for task in self.tasks:
+            if isinstance(task, RatingTask):
+                names += ["Bias", *context.run.baselines]
+                names += [] if context.rater else [context.config.model]
+            else:
+                names += [spec for spec in context.generators if not is_file(spec)]
+                names += ["Bias"] if context.config.kind == "rating" else []
+        return list(dict.fromkeys(names))
+
+
+class _Listed:
+    """A reranker without an opinion that remembers the candidates."""
+
+    def __init__(self) -> None:
+        self.lists: list[Candidates] = []
+
+    def rerank(self, lists: Sequence[Candidates]) -> Sequence[Sequence[float | None]]:
+        """No score for any candidate."""
+        self.lists += lists
+        return [[None] * len(one.items) for one in lists]
