@@ -39,8 +39,6 @@ def run(
     Raises: UsageError, LLMError with one line for the user; nothing half-written is left.
     """
     start = time.monotonic()
-    from recbole_exp3rt.quick_start.experiment import Experiment
-
     console = console or Console(quiet=True)
     with quiet():
         config = load_config(model, dataset, config_files, config_dict, console, arguments)
@@ -48,6 +46,8 @@ def run(
             from recbole_exp3rt.distill.teach import teach
 
             teach(config, console)
+        from recbole_exp3rt.quick_start.experiment import Experiment
+
         results = Experiment(config, console).run()
     seconds = time.monotonic() - start
     console.print(f"Done in {seconds:.0f} s.")
@@ -65,10 +65,10 @@ def show(
     arguments: Sequence[str] | None = None,
 ) -> None:
     """Print what the language model saw and said for a pair. Raises: UsageError, LLMError."""
-    from recbole_exp3rt.display.cases import show_pair
-    from recbole_exp3rt.recommender import Recommender
-
     console = console or make_console()
     with quiet():
         config = load_config("EXP3RT", dataset, config_files, config_dict, console, arguments)
+        from recbole_exp3rt.display.cases import show_pair
+        from recbole_exp3rt.recommender import Recommender
+
         show_pair(console, Recommender.from_config(config), user, item)

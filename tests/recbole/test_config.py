@@ -221,7 +221,7 @@ def test_settings_files_that_cannot_be_read(make_world, tmp_path):
 
 @pytest.mark.parametrize("argument", ["-m", "--epochs", "epochs=3", "--=3"])
 def test_arguments_have_one_form(argument):
-    with pytest.raises(UsageError, match="not of the form --key=value|has no value"):
+    with pytest.raises(UsageError, match=r"not of the form --key=value|has no value"):
         parse_arguments([argument])
 
 
