@@ -19,9 +19,12 @@ from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.text import whole
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Convert; print the statistics. Returns 0, or 2 with one line on stderr for a bad input."""
-    options = _parser().parse_args(argv)
+def main(argv: Sequence[str] | None = None, prog: str = "exp3rt-convert") -> int:
+    """Convert; print the statistics. Returns 0, or 2 with one line on stderr for a bad input.
+
+    `prog` is the name of the program in its usage.
+    """
+    options = _parser(prog).parse_args(argv)
     try:
         print(plain(whole(_run(options))))
     except UsageError as error:
@@ -51,9 +54,9 @@ def _run(options: argparse.Namespace) -> str:
     return convert(AmazonSource(options.reviews, options.meta), output, properties, k_core)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(prog: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="exp3rt-convert", description="Raw reviews in, RecBole atomic files out."
+        prog=prog, description="Raw reviews in, RecBole atomic files out."
     )
     sources = parser.add_subparsers(dest="source", required=True, metavar="SOURCE")
 

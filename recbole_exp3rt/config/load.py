@@ -26,15 +26,30 @@ def load_config(
 
     What can be checked is checked before RecBole and torch are imported. Raises: UsageError.
     """
-    given = (model, dataset, list(config_files), dict(config_dict or {}), arguments)
+    check_settings(model, dataset, config_files, config_dict, console, arguments)
+    from recbole_exp3rt.config.configurator import Config
+
+    return Config(model, dataset, list(config_files), dict(config_dict or {}), arguments)
+
+
+def check_settings(
+    model: str | None,
+    dataset: str | None,
+    config_files: Sequence[str],
+    config_dict: Mapping[str, Any] | None,
+    console: Console,
+    arguments: Sequence[str] | None,
+    *,
+    annotates: bool = False,
+) -> None:
+    """Check without RecBole and torch; make the data set if it comes with the package.
+
+    Raises: UsageError.
+    """
     try:
-        precheck(*given)
+        precheck(model, dataset, config_files, config_dict, arguments, annotates=annotates)
     except MissingDataset as missing:
         if missing.name not in BUILT_IN:
             raise
         console.print(escape(f"Making the synthetic data set {missing.name} in {missing.folder}"))
         import_module(BUILT_IN[missing.name]).make_sample(missing.folder)
-        precheck(*given)
-    from recbole_exp3rt.config.configurator import Config
-
-    return Config(*given)

@@ -72,3 +72,27 @@ def show(
         from recbole_exp3rt.recommender import Recommender
 
         show_pair(console, Recommender.from_config(config), user, item)
+
+
+def show_from(
+    result_file: str,
+    user: str,
+    item: str,
+    *,
+    config_files: Sequence[str] = (),
+    given: Mapping[str, Any] | None = None,
+    console: Console | None = None,
+) -> None:
+    """As `show`, by the settings of the run that wrote `result_file`; what is given here wins.
+
+    Raises: UsageError, LLMError.
+    """
+    from recbole_exp3rt.config.precheck import given_settings
+
+    console = console or make_console()
+    settings = given_settings(config_files, given, None)
+    with quiet():
+        from recbole_exp3rt.display.cases import show_pair
+        from recbole_exp3rt.recommender import Recommender
+
+        show_pair(console, Recommender.from_run(result_file, **settings), user, item)
