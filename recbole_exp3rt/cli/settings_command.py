@@ -68,7 +68,7 @@ class SettingsCommand(click.Command):
         """Keys of settings after `--`, values after a key."""
         settings = {one.key: one for group in self._groups(ctx) for one in group.settings}
         key, start, begun = _asked(incomplete)
-        if key and not (key in settings and settings[key].is_flag and not start):
+        if key:
             values = self.values[key]() if key in self.values else ()
             values = values or (settings[key].choices if key in settings else ())
             return [CompletionItem(start + one) for one in values if one.startswith(begun)]

@@ -106,7 +106,7 @@ def groups_of_run(model: str = "EXP3RT") -> list[Group]:
     A default of the model takes the place of the run's; RecBole's most used settings come last.
     """
     own = groups_of(f"model/{model}") or _of_recbole(model)
-    given = {one.key: one for group in (*_measured(model), *own) for one in group.settings}
+    given = {one.key: one for group in own for one in group.settings} | _measured(model)
     groups: list[Group] = []
     listed: set[str] = set()
     for group in groups_of("overall"):
@@ -148,14 +148,16 @@ def _of_recbole(model: str) -> tuple[Group, ...]:
     return (Group(model, tuple(settings), "RecBole's own model."),) if settings else ()
 
 
-def _measured(model: str) -> tuple[Group, ...]:
-    """How models of this kind are measured, which is not RecBole's way."""
+def _measured(model: str) -> dict[str, Described]:
+    """The metrics of models of this kind, which are not RecBole's usual ones."""
     from recbole_exp3rt.config.known import kind_by_name
 
     try:
-        return groups_of(kind_by_name(model))
+        groups = groups_of(kind_by_name(model))
     except UsageError:
-        return ()
+        return {}
+    settings = {one.key: one for group in groups for one in group.settings}
+    return {key: settings[key] for key in ("metrics", "valid_metric") if key in settings}
 
 
 def _most_used() -> list[Described]:

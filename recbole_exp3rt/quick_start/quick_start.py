@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -16,6 +17,7 @@ from rich.console import Console
 from recbole_exp3rt.config.load import load_config
 from recbole_exp3rt.display.notes import quiet
 from recbole_exp3rt.display.terminal import console as make_console
+from recbole_exp3rt.errors import UsageError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -91,6 +93,8 @@ def show_from(
 
     console = console or make_console()
     settings = given_settings(config_files, given, None)
+    if not Path(result_file).is_file():
+        raise UsageError(f"no file {result_file}; name the result_file of a run")
     with quiet():
         from recbole_exp3rt.display.cases import show_pair
         from recbole_exp3rt.recommender import Recommender
