@@ -8,30 +8,32 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 import threading
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
 from pathlib import Path
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, TypeGuard, overload
 
-import pandas as pd
-
-from recbole_exp3rt.config.configurator import Config
+from recbole_exp3rt.config.checked import Config
 from recbole_exp3rt.config.dataset_file import FORMS
 from recbole_exp3rt.config.known import default_values, model_keys
+from recbole_exp3rt.config.precheck import check_language_models
 from recbole_exp3rt.config.settings import PLACES, Settings
 from recbole_exp3rt.corpus import Corpus
-from recbole_exp3rt.data.split import load_split
-from recbole_exp3rt.data.train_corpus import corpus_of
-from recbole_exp3rt.errors import UsageError
+from recbole_exp3rt.errors import UsageError, nearest
 from recbole_exp3rt.llm.base import Message
 from recbole_exp3rt.model.rater import Rater, make_rater
 from recbole_exp3rt.records import Description, Profile, RatingPrediction, Review
-from recbole_exp3rt.rerank.rerank import RatingReranker, Reranker, new_order
 from recbole_exp3rt.scale import RatingScale, between_levels
 from recbole_exp3rt.stages.pipeline import Pipeline
+
+if TYPE_CHECKING:  # imported where they are used: a wrong setting is named without torch
+    import pandas as pd
+
+    from recbole_exp3rt.rerank.rerank import Reranker
 
 PAIR = ("user_id", "item_id")
 Ranked = list[tuple[str, float | None]]  # items with their predicted ratings, best first
@@ -69,6 +71,9 @@ class Recommender:
 
         Raises: UsageError, LLMError in one line.
         """
+        from recbole_exp3rt.data.split import load_split
+        from recbole_exp3rt.data.train_corpus import corpus_of
+
         split = load_split(config)
         learned = split.merged() if config["refit"] else split
         settings = Settings.from_config(config)
@@ -97,6 +102,8 @@ class Recommender:
         if not isinstance(dataset, str) or dataset == ".." or Path(dataset).name != dataset:
             raise UsageError(f"{result_file}: {dataset!r} is no name of a data set")
         config = Config(model, dataset, config_dict={**own, **settings})
+        from recbole_exp3rt.data.split import load_split
+
         digest = load_split(config).digest
         if digest != kept:
             raise UsageError(
@@ -122,9 +129,12 @@ class Recommender:
         counts. Raises: UsageError for what is no review, no description or outside the scale.
         """
         given = {"rating_scale": rating_scale, **settings}
-        if unknown := [key for key in given if key not in default_values("EXP3RT")]:
-            raise UsageError(f"setting {unknown[0]} is none of EXP3RT's")
-        values = Settings.from_config({**default_values("EXP3RT"), **given})
+        usual = default_values("EXP3RT")
+        if unknown := [key for key in given if key not in usual]:
+            hint = nearest(unknown[0], usual)
+            raise UsageError(f"setting {unknown[0]} is none of EXP3RT's{hint}")
+        check_language_models({**usual, **given})
+        values = Settings.from_config({**usual, **given})
         corpus = Corpus(_reviews(reviews, values.stages.scale), _descriptions(descriptions))
         return cls(make_rater(values, corpus))
 
@@ -162,7 +172,7 @@ class Recommender:
         `modal` (both in rating units) and `rationale`.
         Raises: UsageError for a user or item that it does not know.
         """
-        if not isinstance(pairs, pd.DataFrame):
+        if not _is_frame(pairs):
             return self._rate(pairs)
         said = self._rate(_pairs_of(pairs))
         return pairs.assign(
@@ -205,8 +215,10 @@ class Recommender:
         a readable answer come last. A data frame with user_id and item_id, in that order, comes
         back sorted, with `predicted` and `rank` (1 is best).
         """
-        if isinstance(candidates, pd.DataFrame):
+        if _is_frame(candidates):
             return self._rerank_frame(candidates)
+        from recbole_exp3rt.rerank.rerank import new_order
+
         listed = {user: list(items) for user, items in candidates.items()}
         ratings = iter(self.ratings([(user, item) for user in listed for item in listed[user]]))
         ranked: dict[str, Ranked] = {}
@@ -218,6 +230,8 @@ class Recommender:
     @property
     def reranker(self) -> Reranker:
         """For `make_reranking_trainer`: RecBole's own evaluation, with these ratings."""
+        from recbole_exp3rt.rerank.rerank import RatingReranker
+
         return RatingReranker(self.ratings)
 
     def ratings(self, pairs: Iterable[tuple[str, str]]) -> list[float | None]:
@@ -237,6 +251,10 @@ class Recommender:
             return self.rater.rate(pairs)
 
     def _rerank_frame(self, frame: pd.DataFrame) -> pd.DataFrame:
+        import pandas as pd
+
+        from recbole_exp3rt.rerank.rerank import new_order
+
         ratings = self.ratings(_pairs_of(frame))
         rated = frame.assign(predicted=[float("nan") if r is None else r for r in ratings])
         parts = []
@@ -263,6 +281,12 @@ def _of_a_run(given: Mapping[str, Any], settings: Mapping[str, Any], file: str) 
             raise UsageError(f"{file}: {key}={value!r:.80} is not {FORMS[key][1]}")
     reads = {*FORMS, *model_keys("EXP3RT"), "seed", "reproducibility", "refit"} - PLACES
     return {key: value for key, value in given.items() if key in reads}
+
+
+def _is_frame(given: object) -> TypeGuard[pd.DataFrame]:
+    """Whether it is a data frame; without pandas nothing is."""
+    pandas = sys.modules.get("pandas")
+    return pandas is not None and isinstance(given, pandas.DataFrame)
 
 
 def _pairs_of(frame: pd.DataFrame) -> list[tuple[str, str]]:

@@ -104,7 +104,7 @@ def precheck(
     for spec in run.generators:
         check_generator(spec)
     if name == "EXP3RT":
-        _check_language_models(final, annotates)
+        check_language_models(final, annotates)
     if missing:
         raise missing
     return final
@@ -229,7 +229,8 @@ def check_language_model(name: str, key: str, http: HTTPOptions) -> None:
         raise UsageError(f"{key}={name} is no model{hint}")
 
 
-def _check_language_models(final: Mapping[str, Any], annotates: bool) -> None:
+def check_language_models(final: Mapping[str, Any], annotates: bool = False) -> None:
+    """As `check_language_model`, for all that the steps of EXP3RT, or its teacher, need."""
     settings = Settings.from_config(final)
     if annotates:
         teacher = str(final["teacher"])
@@ -237,7 +238,7 @@ def _check_language_models(final: Mapping[str, Any], annotates: bool) -> None:
             check_language_model(teacher, "teacher", settings.http)
         return
     for key in ("preference_model", "profile_model", "rating_model"):
-        taken = key if final[key] is not None else "student"
+        taken = key if final.get(key) is not None else "student"
         check_language_model(getattr(settings, key), taken, settings.http)
 
 
