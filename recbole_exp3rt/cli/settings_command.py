@@ -62,7 +62,8 @@ class SettingsCommand(click.Command):
                 formatter.write_dl([(f"--{s.key}={s.default}", s.meaning) for s in group.settings])
 
     def _groups(self, ctx: click.Context) -> Iterable[Group]:
-        return self.groups(_value_of(("-m", "--model"), ctx.meta.get(ARGUMENTS, ())) or "EXP3RT")
+        words = [word for word in ctx.meta.get(ARGUMENTS, ()) if word != "="]  # of bash
+        return self.groups(_value_of(("-m", "--model"), words) or "EXP3RT")
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         """Keys of settings after `--`, values after a key."""
