@@ -16,7 +16,7 @@ from pathlib import Path
 from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.paths import properties_dir
 
-_SETTING = re.compile(r"(?P<key>\w+):\s*(?P<default>[^#]*?)\s*(?:#\s*(?P<meaning>.*))?$")
+_SETTING = re.compile(r"(?P<key>[\w-]+):\s*(?P<default>[^#]*?)\s*(?:#\s*(?P<meaning>.*))?$")
 _ASIDE = re.compile(r"\([^)]*\)")
 _WORD = re.compile(r"[\w.:-]+")
 _TYPE = re.compile(r"^\([^)]*\) ?")

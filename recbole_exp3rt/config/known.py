@@ -35,7 +35,7 @@ UNLISTED = {
     "xgb_early_stopping_rounds",
 }
 NO_SETTINGS = ("url.yaml", "kg_url.yaml", "prices.yaml", "train.yaml")  # yaml files of other things
-_KEY = re.compile(r"^([A-Za-z_]\w*)\s*:", re.MULTILINE)
+_KEY = re.compile(r"^([A-Za-z_][\w-]*)\s*:", re.MULTILINE)
 
 
 @cache

@@ -49,8 +49,8 @@ CHECKPOINTS = (".pth", ".pt")
 TABLES = {".tsv": "\t", ".txt": "\t", ".csv": ","}
 # Packages that a model or a setting needs, and how they are installed.
 PACKAGES = {
-    "XGBoost": {"xgboost": "xgboost"},
-    "LightGBM": {"lightgbm": "lightgbm"},
+    "xgboost": {"xgboost": "xgboost"},
+    "lightgbm": {"lightgbm": "lightgbm"},
     "log_wandb": {"wandb": "wandb"},
     "train": {"trl": "recbole-exp3rt[train]", "accelerate": "recbole-exp3rt[train]"},
 }

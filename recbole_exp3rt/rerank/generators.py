@@ -14,17 +14,21 @@ import torch
 from recbole.model.abstract_recommender import GeneralRecommender
 from recbole.utils import InputType, ModelType
 
-from recbole_exp3rt.config.configurator import Config, kind_of
+from recbole_exp3rt.config.configurator import Config
 from recbole_exp3rt.config.known import model_keys, recbole_models
-from recbole_exp3rt.config.registry import MODELS, find_model
+from recbole_exp3rt.config.precheck import (
+    CHECKPOINTS,
+    TABLES,
+    check_baselines,
+    check_generator,
+    is_file,
+)
+from recbole_exp3rt.config.registry import MODELS
 from recbole_exp3rt.config.settings import read_names
 from recbole_exp3rt.data.split import Split, check_tokens, rebuild_split
-from recbole_exp3rt.errors import UsageError, nearest
+from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.trainer.fitting import Fitted, Progress, blaming_settings, build_model, fit
 from recbole_exp3rt.trainer.trainer import make_trainer, read_checkpoint
-
-CHECKPOINTS = (".pth", ".pt")
-TABLES = {".tsv": "\t", ".txt": "\t", ".csv": ","}
 
 
 def load_generator(
@@ -41,33 +45,8 @@ def load_generator(
         return load_checkpoint(path, config, split)
     if path.suffix in TABLES:
         return load_candidates(path, config, split)
-    check_ranker(spec)
+    check_generator(spec)
     return fit(spec, config, split, refit=bool(config["refit"]), progress=progress)
-
-
-def is_file(spec: str) -> bool:
-    """Whether `spec` names a checkpoint or a candidates file, by its ending."""
-    return Path(spec).suffix in (*CHECKPOINTS, *TABLES)
-
-
-def check_ranker(spec: str) -> None:
-    """Raises: UsageError if `spec` is no model that can be fitted to rank all items."""
-    if spec not in MODELS and spec not in recbole_models():
-        hint = nearest(spec, [*MODELS, *recbole_models()])
-        if "," in spec:
-            hint = f"; several are written as [{spec}]"
-        raise UsageError(
-            f"generator={spec} is no model{hint}, no checkpoint (.pth) and no candidates file "
-            "(.tsv, .csv)"
-        )
-    model_class = find_model(spec)
-    if kind_of(spec, model_class) != "ranking":
-        raise UsageError(f"generator={spec} does not rank; take LightGCN, BPR or another that does")
-    if getattr(model_class, "type", None) not in (ModelType.GENERAL, ModelType.TRADITIONAL):
-        raise UsageError(
-            f"generator={spec} needs sequences or a knowledge graph, which this run has not; "
-            "give its candidates as a file (.tsv)"
-        )
 
 
 def check_models(config: Config, generators: Sequence[str]) -> None:
@@ -77,15 +56,9 @@ def check_models(config: Config, generators: Sequence[str]) -> None:
     fitted to rank, and settings that do not fit them.
     """
     baselines = read_names("baselines", config["baselines"])
-    rating = [name for name, entry in MODELS.items() if entry.kind == "rating"]
-    for name in baselines:
-        if name not in rating:
-            raise UsageError(f"baselines: {name} predicts no ratings; known are {rating}")
-        if name == "EXP3RT" != config.model:
-            raise UsageError("baselines: EXP3RT is no baseline; run it as --model=EXP3RT")
+    check_baselines(baselines, config.model)
     for spec in generators:
-        if not is_file(spec):
-            check_ranker(spec)
+        check_generator(spec)
     models = [spec for spec in generators if not is_file(spec)] + list(baselines)
     for name in dict.fromkeys([*models, *(["Bias"] if config.kind == "rating" else [])]):
         config.for_model(name)

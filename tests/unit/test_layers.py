@@ -17,7 +17,7 @@ LAYERS = [
     {"corpus", "prompts", "llm.base", "llm.card", "display.notes"},
     {"sample", "llm"},
     {"stages", "sample.measure"},
-    {"config.settings", "config.described", "config.arguments", "model.rater"},
+    {"config.settings", "config.arguments", "model.rater"},
     {"distill"},
     {"config", "data", "model", "trainer.trainer"},
     {"trainer"},
