@@ -8,6 +8,7 @@ from recbole_exp3rt.cli.common import exit_code, make_console
 from recbole_exp3rt.cli.settings_command import (
     VALUES,
     SettingsCommand,
+    check_exp3rt,
     dataset_option,
     files_option,
 )
@@ -33,6 +34,7 @@ def _groups(model: str) -> list[Group]:
 @click.pass_context
 def command(ctx: click.Context, dataset: str | None, config_files: list[str]) -> None:
     """Annotate a data set."""
+    check_exp3rt(ctx, "annotate makes data for EXP3RT")
     console = make_console()
 
     def work() -> None:

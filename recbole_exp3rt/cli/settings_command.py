@@ -108,6 +108,13 @@ class Named(click.Option):
         return ctx.command.shell_complete(ctx, incomplete)
 
 
+def check_exp3rt(ctx: click.Context, does: str) -> None:
+    """Raises: click.UsageError if another model is named for a command of EXP3RT alone."""
+    model = _value_of(("-m", "--model"), ctx.meta.get(ARGUMENTS, ()))
+    if model not in (None, "EXP3RT"):
+        raise click.UsageError(f"--model={model}: {does}; leave --model out")
+
+
 def dataset_option(function: Any) -> Any:
     """`--dataset NAME`."""
     text = "A folder below data_path. [default: sample]"

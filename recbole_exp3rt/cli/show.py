@@ -8,6 +8,7 @@ from recbole_exp3rt.cli.common import exit_code, make_console
 from recbole_exp3rt.cli.settings_command import (
     VALUES,
     SettingsCommand,
+    check_exp3rt,
     dataset_option,
     files_option,
 )
@@ -47,6 +48,7 @@ def command(
     config_files: list[str],
 ) -> None:
     """Show one pair."""
+    check_exp3rt(ctx, "show prints what EXP3RT saw")
     console = make_console()
     if result and dataset:
         raise click.UsageError("--from names the data set of its run; leave --dataset out")

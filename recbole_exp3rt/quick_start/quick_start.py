@@ -21,10 +21,14 @@ from recbole_exp3rt.errors import UsageError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """`exp3rt run` with these arguments, or with those of the process: the exit code."""
+    """`exp3rt` with these arguments, or with those of the process; `run` where no command is named.
+
+    Returns the exit code.
+    """
     from recbole_exp3rt.cli.main import main as cli
 
-    return cli(["run", *(sys.argv[1:] if arguments is None else arguments)])
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    return cli(given if given and not given[0].startswith("-") else ["run", *given])
 
 
 def run(

@@ -88,6 +88,31 @@ def test_a_typo_is_named_before_torch_is_imported(arguments, remedy, place):
     assert seconds < SECOND
 
 
+MODULES = [
+    ("recbole_exp3rt", ["run", "--epoch=3"], "did you mean epochs?"),
+    ("recbole_exp3rt", ["--epoch=3"], "did you mean epochs?"),
+    ("recbole_exp3rt.annotate", ["--dataset=sampel"], "did you mean sample?"),
+    ("recbole_exp3rt.train", ["--data=x"], "--output=FOLDER"),
+    ("recbole_exp3rt.train", ["merge", "x"], "Missing argument 'OUT'"),
+]
+
+
+@pytest.mark.parametrize(("module", "arguments", "remedy"), MODULES)
+def test_so_it_is_with_python_m(module, arguments, remedy, place):
+    code = f"import runpy; sys.argv = {['', *arguments]}; "
+    code += f"runpy.run_module({module!r}, run_name='__main__')"
+    status, out, said, seconds, imported = python(code, place)
+    assert (status, out, imported) == (2, "", "imported: []") and seconds < SECOND
+    assert said.startswith("error: ") and remedy in said
+
+
+def test_the_script_of_recboles_people_stays(place):
+    script = "import runpy; sys.argv = ['', '--model=MF', '--dataset=nope']; "
+    script += f"runpy.run_path({str(ROOT / 'run_recbole.py')!r}, run_name='__main__')"
+    status, _, said, _, imported = python(script, place)
+    assert status == 2 and "data set nope does not exist" in said and imported == "imported: []"
+
+
 IN_PYTHON = [
     ('from recbole_exp3rt import run; run("EXP3R", "sample")', "did you mean EXP3RT?"),
     ('from recbole_exp3rt import Config; Config("MF", "sampel")', "did you mean sample?"),
