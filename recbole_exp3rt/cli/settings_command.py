@@ -90,7 +90,7 @@ class Named(click.Option):
     """
 
     def __init__(self, *args: Any, several: bool = False, **kwargs: Any) -> None:
-        super().__init__(*args, multiple=True, callback=self._read, **kwargs)
+        super().__init__(*args, **{**kwargs, "multiple": True, "callback": self._read})
         self.several = several
 
     def _read(self, ctx: click.Context, param: click.Parameter, given: tuple[str, ...]) -> Any:

@@ -5,13 +5,13 @@ It stands for `config.configurator.Config` and makes objects of that class.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from recbole_exp3rt.config.precheck import precheck
 
 
 def _config_class() -> Any:
-    from recbole_exp3rt.config.configurator import Config
+    from recbole_exp3rt.config.configurator import Config as Config
 
     return Config
 
@@ -49,5 +49,9 @@ class _CheckedFirst(type):
         return getattr(_config_class(), name)
 
 
-class Config(metaclass=_CheckedFirst):
-    """All settings of a run; see `config.configurator.Config`."""
+if TYPE_CHECKING:
+    from recbole_exp3rt.config.configurator import Config as Config
+else:
+
+    class Config(metaclass=_CheckedFirst):
+        """All settings of a run; see `config.configurator.Config`."""

@@ -30,7 +30,6 @@ from recbole.config import Config as RecBoleConfig  # noqa: E402
 from recbole.utils import ModelType  # noqa: E402
 
 from recbole_exp3rt.config.checks import (  # noqa: E402
-    Kind,
     check_dataset,
     check_eval_args,
     check_keys,
@@ -43,7 +42,7 @@ from recbole_exp3rt.config.checks import (  # noqa: E402
     metrics_of,
 )
 from recbole_exp3rt.config.dataset_file import read_dataset_file  # noqa: E402
-from recbole_exp3rt.config.known import model_values, shaping_keys  # noqa: E402
+from recbole_exp3rt.config.known import Kind, model_values, shaping_keys  # noqa: E402
 from recbole_exp3rt.config.layers import (  # noqa: E402
     lay_over,
     one_line,

@@ -21,7 +21,15 @@ _ASIDE = re.compile(r"\([^)]*\)")
 _WORD = re.compile(r"[\w.:-]+")
 _TYPE = re.compile(r"^\([^)]*\) ?")
 # Of RecBole's overall.yaml, in the order of the help
-MOST_USED = ("data_path", "seed", "use_gpu", "gpu_id", "checkpoint_dir", "metrics", "valid_metric")
+MOST_USED: tuple[str, ...] = (
+    "data_path",
+    "seed",
+    "use_gpu",
+    "gpu_id",
+    "checkpoint_dir",
+    "metrics",
+    "valid_metric",
+)
 MOST_USED += ("epochs", "learning_rate", "train_batch_size", "eval_batch_size", "stopping_step")
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from recbole_exp3rt.config.configurator import Config
+from recbole_exp3rt.config.precheck import is_file
 from recbole_exp3rt.config.settings import RunSettings, Settings, read_scale
 from recbole_exp3rt.data.slices import sample_rows, sample_users, user_slices
 from recbole_exp3rt.data.split import load_split
@@ -37,7 +38,7 @@ from recbole_exp3rt.llm.server.urls import masked
 from recbole_exp3rt.model.exp3rt import EXP3RT
 from recbole_exp3rt.model.rater import Rater, make_rater, notes
 from recbole_exp3rt.paths import check_writable
-from recbole_exp3rt.rerank.generators import check_models, is_file, load_generator
+from recbole_exp3rt.rerank.generators import check_models, load_generator
 from recbole_exp3rt.rerank.rerank import (
     RatingReranker,
     Reranked,
