@@ -24,9 +24,12 @@ from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.text import without_surrogates
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Convert; print the statistics. Returns 0, or 2 with one line on stderr for a bad input."""
-    options = _parser().parse_args(argv)
+def main(argv: Sequence[str] | None = None, prog: str = "exp3rt-convert") -> int:
+    """Convert; print the statistics. Returns 0, or 2 with one line on stderr for a bad input.
+
+    `prog` is the name of the program in its usage.
+    """
+    options = _parser(prog).parse_args(argv)
     try:
         print(plain(without_surrogates(_run(options))))
     except UsageError as error:
@@ -111,9 +114,9 @@ def _add_table(sources: Any) -> argparse.ArgumentParser:
     return table
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(prog: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="exp3rt-convert", description="Raw reviews in, RecBole atomic files out."
+        prog=prog, description="Raw reviews in, RecBole atomic files out."
     )
     sources = parser.add_subparsers(dest="source", required=True, metavar="SOURCE")
 

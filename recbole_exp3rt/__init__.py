@@ -11,7 +11,7 @@ __version__ = "0.1.0"
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "config.configurator": ["Config"],
+        "config.checked": ["Config"],
         "config.native": ["register"],
         "errors": ["UsageError"],
         "quick_start.quick_start": ["run"],

@@ -1,12 +1,18 @@
-"""`python -m recbole_exp3rt.annotate`: the same as `exp3rt annotate`."""
+"""`python -m recbole_exp3rt.annotate`: the same as `exp3rt annotate`; `annotate` for Python."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
 
+import lazy_loader
+
 from recbole_exp3rt.cli.main import main as cli
-from recbole_exp3rt.distill.annotate.run import annotate as annotate
+
+# On first use: it needs RecBole and torch.
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    "recbole_exp3rt", submod_attrs={"distill.annotate.run": ["annotate"]}
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -8,31 +8,33 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 import threading
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from numbers import Real
 from pathlib import Path
-from typing import Any, overload
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any, TypeGuard, overload
 
 from dataset_converters.columns import ROLES
 from dataset_converters.table import Options, reviews_of
-from recbole_exp3rt.config.configurator import Config
+from recbole_exp3rt.config.checked import Config
 from recbole_exp3rt.config.dataset_file import FORMS
 from recbole_exp3rt.config.known import default_values, model_keys
+from recbole_exp3rt.config.precheck import check_language_models
 from recbole_exp3rt.config.settings import PLACES, Settings
 from recbole_exp3rt.corpus import Corpus
-from recbole_exp3rt.data.split import load_split
-from recbole_exp3rt.data.train_corpus import corpus_of
 from recbole_exp3rt.display.explanation import Explanation
-from recbole_exp3rt.errors import UsageError
+from recbole_exp3rt.errors import UsageError, nearest
 from recbole_exp3rt.model.rater import Rater, make_rater
 from recbole_exp3rt.records import Description, RatingPrediction, Review
-from recbole_exp3rt.rerank.reranker import RatingReranker, Reranker, new_order
 from recbole_exp3rt.scale import RatingScale, between_levels
 from recbole_exp3rt.stages.pipeline import Pipeline
+
+if TYPE_CHECKING:  # imported where they are used: a wrong setting is named without torch
+    import pandas as pd
+
+    from recbole_exp3rt.rerank.reranker import Reranker
 
 DAMPING = 5  # ratings of the mean that each item is given beside its own
 PAIR = ("user_id", "item_id")
@@ -58,6 +60,9 @@ class Recommender:
 
         Raises: UsageError, LLMError in one line.
         """
+        from recbole_exp3rt.data.split import load_split
+        from recbole_exp3rt.data.train_corpus import corpus_of
+
         split = load_split(config)
         learned = split.merged() if config["refit"] else split
         settings = Settings.from_config(config)
@@ -86,6 +91,8 @@ class Recommender:
         if not isinstance(dataset, str) or dataset == ".." or Path(dataset).name != dataset:
             raise UsageError(f"{result_file}: {dataset!r} is no name of a data set")
         config = Config(model, dataset, config_dict={**own, **settings})
+        from recbole_exp3rt.data.split import load_split
+
         digest = load_split(config).digest
         if digest != kept:
             raise UsageError(
@@ -130,9 +137,12 @@ class Recommender:
         if rating_scale is None:
             raise UsageError("rating_scale is missing; give (lowest, highest), such as (1, 5)")
         given = {"rating_scale": rating_scale, **settings}
-        if unknown := [key for key in given if key not in default_values("EXP3RT")]:
-            raise UsageError(f"setting {unknown[0]} is none of EXP3RT's")
-        values = Settings.from_config({**default_values("EXP3RT"), **given})
+        usual = default_values("EXP3RT")
+        if unknown := [key for key in given if key not in usual]:
+            hint = nearest(unknown[0], usual)
+            raise UsageError(f"setting {unknown[0]} is none of EXP3RT's{hint}")
+        check_language_models({**usual, **given})
+        values = Settings.from_config({**usual, **given})
         corpus = Corpus(_reviews(reviews, values.stages.scale), _descriptions(descriptions))
         return cls(make_rater(values, corpus))
 
@@ -170,7 +180,7 @@ class Recommender:
         `modal` (both in rating units) and `rationale`.
         Raises: UsageError for a user or item that it does not know.
         """
-        if not isinstance(pairs, pd.DataFrame):
+        if not _is_frame(pairs):
             return self._rate(pairs)
         said = self._rate(_pairs_of(pairs))
         return pairs.assign(
@@ -214,8 +224,10 @@ class Recommender:
         a readable answer come last. A data frame with user_id and item_id, in that order, comes
         back sorted, with `predicted` and `rank` (1 is best).
         """
-        if isinstance(candidates, pd.DataFrame):
+        if _is_frame(candidates):
             return self._rerank_frame(candidates)
+        from recbole_exp3rt.rerank.reranker import new_order
+
         listed = {user: list(items) for user, items in candidates.items()}
         ratings = iter(self.ratings([(user, item) for user in listed for item in listed[user]]))
         ranked: dict[str, Ranked] = {}
@@ -254,6 +266,8 @@ class Recommender:
     @property
     def reranker(self) -> Reranker:
         """For `make_reranking_trainer`: RecBole's own evaluation, with these ratings."""
+        from recbole_exp3rt.rerank.reranker import RatingReranker
+
         return RatingReranker(self.ratings)
 
     def ratings(self, pairs: Iterable[tuple[str, str]]) -> list[float | None]:
@@ -273,6 +287,10 @@ class Recommender:
             return self.rater.rate(pairs)
 
     def _rerank_frame(self, frame: pd.DataFrame) -> pd.DataFrame:
+        import pandas as pd
+
+        from recbole_exp3rt.rerank.reranker import new_order
+
         ratings = self.ratings(_pairs_of(frame))
         rated = frame.assign(predicted=[float("nan") if r is None else r for r in ratings])
         parts = []
@@ -325,12 +343,18 @@ def _of_a_run(given: Mapping[str, Any], settings: Mapping[str, Any], file: str) 
         if key in PLACES:
             raise UsageError(
                 f"{file} names {key}={value!r}, and may be of others; where it is as it should be, "
-                f"say so: from_run(…, {key}={value!r})"
+                f"say so: from_run(…, {key}={value!r}), or --{key}={value}"
             )
         if key in FORMS and key != "eval_args" and not FORMS[key][0](value):
             raise UsageError(f"{file}: {key}={value!r:.80} is not {FORMS[key][1]}")
     reads = {*FORMS, *model_keys("EXP3RT"), "seed", "reproducibility", "refit"} - PLACES
     return {key: value for key, value in given.items() if key in reads}
+
+
+def _is_frame(given: object) -> TypeGuard[pd.DataFrame]:
+    """Whether it is a data frame; without pandas nothing is."""
+    pandas = sys.modules.get("pandas")
+    return pandas is not None and isinstance(given, pandas.DataFrame)
 
 
 def _pairs_of(frame: pd.DataFrame) -> list[tuple[str, str]]:

@@ -15,11 +15,8 @@ from rich.console import Console
 
 from recbole_exp3rt.display.terminal import plain, standard
 from recbole_exp3rt.errors import UsageError
-from recbole_exp3rt.llm.base import LLMError
-from recbole_exp3rt.llm.cost.budget import BudgetReached
 from recbole_exp3rt.llm.server.urls import masked
 from recbole_exp3rt.paths import FULL
-from recbole_exp3rt.stages.counts import NothingRated
 
 # Of an OSError: what is no fault of the program
 MACHINE = (*FULL, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EMFILE, errno.ENOMEM)
@@ -50,28 +47,40 @@ def exit_code(work: Callable[[], None]) -> int:
 def _coded(work: Callable[[], None]) -> int:
     try:
         work()
-    except BudgetReached as reached:
-        print(plain(f"stopped: {reached}"), file=sys.stderr)
-        return 3
-    except NothingRated as nothing:
-        print(plain(masked(f"stopped: {' '.join(str(nothing).split())}")), file=sys.stderr)
-        return 4
-    except (UsageError, LLMError) as error:
-        print(plain(masked(f"error: {' '.join(str(error).split())}")), file=sys.stderr)
-        return 2
     except KeyboardInterrupt as stop:
         print("stopped; the same command goes on with the answers so far", file=sys.stderr)
         return 128 + getattr(stop, "signal", signal.SIGINT)
-    except OSError as error:
-        if error.errno not in MACHINE:
+    except Exception as error:
+        code, line = _said(error)
+        if not code:
             raise
-        where = f" ({error.filename})" if error.filename else ""
-        print(plain(f"error: {error.strerror}{where}"), file=sys.stderr)
-        return 2
-    except MemoryError as error:
-        print(f"error: out of memory ({error}); free some, or give less data", file=sys.stderr)
-        return 2
+        print(plain(line), file=sys.stderr)
+        return code
     return 0
+
+
+def _said(error: Exception) -> tuple[int, str]:
+    """The exit code and the line of what is no fault of the program; 0 for anything else.
+
+    Their classes are imported here: an error is rare, and the imports take as long as a help.
+    """
+    from recbole_exp3rt.llm.base import LLMError
+    from recbole_exp3rt.llm.cost.budget import BudgetReached
+    from recbole_exp3rt.stages.counts import NothingRated
+
+    text = " ".join(str(error).split())
+    if isinstance(error, BudgetReached):
+        return 3, f"stopped: {error}"
+    if isinstance(error, NothingRated):
+        return 4, masked(f"stopped: {text}")
+    if isinstance(error, (UsageError, LLMError)):
+        return 2, masked(f"error: {text}")
+    if isinstance(error, OSError) and error.errno in MACHINE:
+        where = f" ({error.filename})" if error.filename else ""
+        return 2, f"error: {error.strerror}{where}"
+    if isinstance(error, MemoryError):
+        return 2, f"error: out of memory ({error}); free some, or give less data"
+    return 0, ""
 
 
 def make_console() -> Console:

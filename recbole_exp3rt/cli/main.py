@@ -17,7 +17,28 @@ from recbole_exp3rt.display.terminal import plain
 from recbole_exp3rt.errors import nearest
 from recbole_exp3rt.llm.local import waiting
 
-COMMANDS = ("run", "show", "convert", "annotate", "train", "merge", "completion")
+# In the order of the help: what a new user needs first
+COMMANDS = ("run", "show", "convert", "annotate", "train", "merge", "doctor", "completion")
+HELP = """A language model reads reviews inside RecBole: it rates, reranks and explains.
+
+\b
+exp3rt run                                 try it on the synthetic sample
+exp3rt run --model=MF --dataset=NAME       any model, any data set
+exp3rt show --user=ID --item=ID            what the model saw and said for a pair
+exp3rt doctor                              what is installed, what the machine has
+
+`exp3rt --model=…` without a command is `exp3rt run --model=…`."""
+EPILOG = """`exp3rt COMMAND --help` lists every setting of a command.
+
+\b
+Exit codes:
+  0    done
+  1    exp3rt doctor found something missing
+  2    something given cannot be used; one line says what, and the remedy
+  3    the budget is reached
+  4    no rating could be read
+  130  stopped by Ctrl-C (143 by SIGTERM); the same command goes on
+"""
 
 
 class Commands(click.Group):
@@ -33,8 +54,9 @@ class Commands(click.Group):
         return command
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        args = args or ["--help"]
         own = {option for param in self.get_params(ctx) for option in param.opts}
-        if args and args[0].startswith("-") and args[0] not in own:
+        if args[0].startswith("-") and args[0] not in own:
             args = ["run", *args]
         return super().parse_args(ctx, args)
 
@@ -49,8 +71,9 @@ class Commands(click.Group):
 @click.group(
     cls=Commands,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="A language model reads reviews inside RecBole: it rates, reranks and explains.",
-    epilog="`exp3rt COMMAND --help` lists every setting of a command.",
+    help=HELP,
+    epilog=EPILOG,
+    subcommand_metavar="COMMAND [--SETTING=VALUE …]",
 )
 @click.version_option(__version__, prog_name="exp3rt")
 def cli() -> None:
@@ -60,8 +83,7 @@ def cli() -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line: its exit code.
 
-    0: done; 2: what the user gave cannot be, in one line; 3: the budget is reached; 4: no rating
-    could be read; 130: stopped.
+    See `EPILOG` for what each code means.
     """
     waiting.choose()
     try:

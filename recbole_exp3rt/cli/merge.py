@@ -8,7 +8,11 @@ from recbole_exp3rt.cli.common import exit_code
 from recbole_exp3rt.display.terminal import say
 
 
-@click.command(help="Write base model and ADAPTER as one plain model to the new folder OUT.")
+@click.command(
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Write base model and ADAPTER as one plain model to the new folder OUT.",
+    short_help="Merge an adapter into its base model.",
+)
 @click.argument("adapter")
 @click.argument("out")
 @click.pass_context

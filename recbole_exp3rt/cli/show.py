@@ -5,35 +5,63 @@ from __future__ import annotations
 import click
 
 from recbole_exp3rt.cli.common import exit_code, make_console
-from recbole_exp3rt.cli.settings_command import SettingsCommand
-from recbole_exp3rt.config.described import groups_of_run
+from recbole_exp3rt.cli.settings_command import (
+    VALUES,
+    SettingsCommand,
+    check_exp3rt,
+    dataset_option,
+    files_option,
+)
+from recbole_exp3rt.config.arguments import parse_arguments
+from recbole_exp3rt.config.described import Group, flags, groups_of_run, groups_titled
+
+TITLES = ("Models", "Servers", "Money", "Steps (paper, sections 3.2 to 3.5)", "Machine and store")
+HELP = """Print all that the language model saw and said for one user and one item.
+
+With --from it is asked as in the run that wrote this result file; paths and servers of that run,
+such as --store_path or --base_url, have to be given again."""
+
+
+def _groups(model: str) -> list[Group]:
+    return groups_titled([*TITLES, "Data", "RecBole's most used settings"])
 
 
 @click.command(
     cls=SettingsCommand,
-    groups=groups_of_run,
-    help="Print all that the language model saw and said for one user and one item.",
+    groups=_groups,
+    values=VALUES,
+    help=HELP,
+    short_help="Show one pair: prompt, reasoning, rating.",
 )
-@click.option("--user", required=True, help="Raw user id.")
-@click.option("--item", required=True, help="Raw item id.")
-@click.option("-d", "--dataset", metavar="NAME", help="A folder below data_path. [default: sample]")
-@click.option(
-    "--config_files",
-    default="",
-    metavar="FILES",
-    help='YAML files: "a.yaml b.yaml"; later ones win.',
-)
+@click.option("--user", required=True, metavar="ID", help="The user, as the data set names it.")
+@click.option("--item", required=True, metavar="ID", help="The item, as the data set names it.")
+@click.option("--from", "result", metavar="FILE", help="The result file of a run.")
+@dataset_option
+@files_option
 @click.pass_context
 def command(
-    ctx: click.Context, user: str, item: str, dataset: str | None, config_files: str
+    ctx: click.Context,
+    user: str,
+    item: str,
+    result: str | None,
+    dataset: str | None,
+    config_files: list[str],
 ) -> None:
     """Show one pair."""
+    check_exp3rt(ctx, "show prints what EXP3RT saw")
     console = make_console()
+    if result and dataset:
+        raise click.UsageError("--from names the data set of its run; leave --dataset out")
 
     def work() -> None:
-        from recbole_exp3rt.quick_start.quick_start import show
+        from recbole_exp3rt.quick_start.quick_start import show, show_from
 
-        files = config_files.split()
-        show(dataset, user, item, config_files=files, console=console, arguments=ctx.args)
+        if result:
+            given = parse_arguments(ctx.args, flags(groups_of_run()))
+            show_from(result, user, item, config_files=config_files, given=given, console=console)
+        else:
+            show(
+                dataset, user, item, config_files=config_files, console=console, arguments=ctx.args
+            )
 
     ctx.exit(exit_code(work))

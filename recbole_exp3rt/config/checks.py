@@ -1,4 +1,4 @@
-"""Settings that cannot be, named before any work: key, value, remedy."""
+"""Settings that cannot be, named before any work: key, value, remedy. Needs no torch."""
 
 from __future__ import annotations
 
@@ -6,29 +6,23 @@ import math
 import re
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from recbole_exp3rt.config import compat
-from recbole_exp3rt.errors import UsageError, nearest
-
-compat.apply()
-
-from recbole.evaluator import metric_types  # noqa: E402
-from recbole.utils import EvaluatorType  # noqa: E402
-
-from recbole_exp3rt.config.known import (  # noqa: E402
+from recbole_exp3rt.config.known import (
     LENGTH,
     TRAINING,
+    Kind,
+    all_models,
     default_values,
     keys_of_models,
     known_keys,
     model_keys,
+    ranking_metrics,
     recbole_models,
 )
-from recbole_exp3rt.config.registry import MODELS  # noqa: E402
-from recbole_exp3rt.config.settings import read_names  # noqa: E402
-
-Kind = Literal["rating", "ranking", "other"]
+from recbole_exp3rt.config.registry import MODELS
+from recbole_exp3rt.config.settings import read_names
+from recbole_exp3rt.errors import UsageError, nearest
 
 RATING_METRICS = ("rmse", "mae")
 WITHOUT_DEPTH = ("gauc",)  # one figure of a whole ranking, whatever topk
@@ -62,7 +56,7 @@ def check_keys(values: Mapping[str, Any], where: str = "") -> None:
     for name in values:
         model, dot, key = str(name).rpartition(".")
         if dot and model not in MODELS and model not in recbole_models():
-            hint = nearest(model, [*MODELS, *recbole_models()])
+            hint = nearest(model, all_models())
             raise UsageError(f"{where}setting {name}: {model} is no model{hint}")
         if key not in known_keys():
             raise UsageError(
@@ -204,7 +198,7 @@ def _measures(metric: str, kind: Kind) -> bool:
     name = metric.lower()
     if kind == "rating":
         return name in RATING_METRICS
-    return kind == "other" or metric_types.get(name) == EvaluatorType.RANKING
+    return kind == "other" or ranking_metrics().get(name, False)
 
 
 def check_metrics(
@@ -227,8 +221,8 @@ def check_metrics(
     valid = str(final["valid_metric"])
     for key, metric in [*(("metrics", m) for m in metrics), ("valid_metric", valid)]:
         name = metric.partition("@")[0] if key == "valid_metric" else metric
-        if name.lower() not in metric_types:
-            raise UsageError(f"{key}: {name!r} is none{nearest(name, metric_types)}")
+        if name.lower() not in ranking_metrics():
+            raise UsageError(f"{key}: {name!r} is no metric{nearest(name, ranking_metrics())}")
         if key in given and not any(_measures(name, one) for one in kinds):
             fitting = " or ".join(FITTING[one] for one in kinds)
             raise UsageError(f"{key}: {name!r} does not measure this run; take {fitting}")
@@ -249,7 +243,7 @@ def _valid_metric(valid: str, metrics: Sequence[str], cuts: Sequence[int], chose
         if chosen:
             raise UsageError(f"valid_metric={valid} is not among metrics={list(metrics)}")
         name = metrics[0]
-    plain = name.lower() in WITHOUT_DEPTH or metric_types[name.lower()] != EvaluatorType.RANKING
+    plain = name.lower() in WITHOUT_DEPTH or not ranking_metrics()[name.lower()]
     deepest = name if plain else f"{name}@{max(cuts)}"
     if valid == name if plain else depth.isdigit() and int(depth) in cuts:
         return name if plain else f"{name}@{depth}"
@@ -291,9 +285,10 @@ def check_dataset(final: Mapping[str, Any]) -> None:
             f"data set {name} has no {folder / absent[0]}{setting}; check the name, or convert it "
             f"with {remedy}"
         )
+    hint = nearest(name, (path.name for path in folder.parent.glob("*/") if path.is_dir()))
     raise MissingDataset(
         folder,
         name,
-        f"data set {name} does not exist: no {folder / absent[0]}; convert it with {remedy} or "
-        "give --data_path=FOLDER",
+        f"data set {name} does not exist{hint}: no {folder / absent[0]}; convert it with {remedy} "
+        "or give --data_path=FOLDER",
     )

@@ -16,19 +16,16 @@ it for another model of the run.
 
 from __future__ import annotations
 
-import ast
 import codecs
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from recbole_exp3rt.config import compat
 from recbole_exp3rt.config.arguments import parse_arguments
 from recbole_exp3rt.config.described import flags, groups_of_run
-from recbole_exp3rt.errors import UsageError, nearest
+from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.paths import properties_dir
 
 compat.apply()
@@ -37,7 +34,6 @@ from recbole.config import Config as RecBoleConfig  # noqa: E402
 from recbole.utils import ModelType  # noqa: E402
 
 from recbole_exp3rt.config.checks import (  # noqa: E402
-    Kind,
     check_dataset,
     check_eval_args,
     check_keys,
@@ -50,11 +46,18 @@ from recbole_exp3rt.config.checks import (  # noqa: E402
     metrics_of,
 )
 from recbole_exp3rt.config.dataset_file import read_dataset_file  # noqa: E402
-from recbole_exp3rt.config.known import model_values, recbole_models, shaping_keys  # noqa: E402
+from recbole_exp3rt.config.known import Kind, model_values, shaping_keys  # noqa: E402
+from recbole_exp3rt.config.layers import (  # noqa: E402
+    merge_layer,
+    one_line,
+    read_layer,
+    read_layers,
+    read_values,
+)
+from recbole_exp3rt.config.precheck import check_model, named  # noqa: E402
 from recbole_exp3rt.config.registry import MODELS, find_model  # noqa: E402
 
 METRICS = ("metrics", "valid_metric")
-DEFAULTS = {"model": "EXP3RT", "dataset": "sample"}  # only for a command line
 IDENTITY = ("model", "dataset", "config_files")
 # Settings of one kind of model, which are not passed on to models of the other kind.
 OF_KIND = ("train_neg_sample_args", "LABEL_FIELD", "threshold")
@@ -81,16 +84,10 @@ class Config(RecBoleConfig):  # type: ignore[misc]
             super().__init__(model, dataset, config_file_list, dict(config_dict or {}))
         except UsageError:
             raise
-        except yaml.YAMLError as error:
-            raise UsageError(f"a settings file is not YAML: {_one_line(error)}") from error
-        except FileNotFoundError as error:
-            raise UsageError(f"no settings file {error.filename}; check config_files") from error
-        except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(f"a settings file cannot be read: {_one_line(error)}") from error
         except KeyError as error:
-            raise UsageError(_one_line(error.args[0])) from error
+            raise UsageError(one_line(error.args[0])) from error
         except (ValueError, TypeError, NotImplementedError, RuntimeError, AttributeError) as error:
-            raise UsageError(f"{_one_line(error)}; check the settings") from error
+            raise UsageError(f"{one_line(error)}; check the settings") from error
 
     @property
     def kind(self) -> Kind:
@@ -129,14 +126,11 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         compat.apply()
 
     def _convert_config_dict(self, config_dict: dict[str, Any]) -> dict[str, Any]:
-        """Convert texts that are Python literals. RecBole would run them as code."""
-        return {key: _value(value) for key, value in config_dict.items()}
+        """Texts that spell a Python value become it; RecBole would run them as code."""
+        return read_values(config_dict)
 
     def _load_config_files(self, file_list: Sequence[str] | None) -> dict[str, Any]:
-        values: dict[str, Any] = {}
-        for file in file_list or ():
-            merge_layer(values, read_layer(file, self.yaml_loader))
-        return values
+        return read_layers(file_list or ())
 
     def _load_cmd_line(self) -> dict[str, Any]:
         given = parse_arguments(self.arguments or (), flags(groups_of_run("EXP3RT")))
@@ -151,26 +145,12 @@ class Config(RecBoleConfig):  # type: ignore[misc]
     def _get_model_and_dataset(
         self, model: str | type | None, dataset: str | None
     ) -> tuple[str, type, str]:
-        default = {} if self.arguments is None else DEFAULTS
-        model = model or self.external_config_dict.get("model", default.get("model"))
-        dataset = dataset or self.external_config_dict.get("dataset", default.get("dataset"))
-        if model is None:
-            raise UsageError("no model; name one, such as --model=EXP3RT")
-        if dataset is None:
-            raise UsageError("no data set; name one, such as --dataset=sample")
-        if isinstance(model, type):
-            return model.__name__, model, str(dataset)
-        name = str(model)
-        if name not in MODELS and name not in recbole_models():
-            hint = nearest(name, [*MODELS, *recbole_models()])
-            raise UsageError(f"model={name} is not a model of this package or of RecBole{hint}")
-        model_class = find_model(name)
-        if getattr(model_class, "type", None) in (ModelType.SEQUENTIAL, ModelType.KNOWLEDGE):
-            raise UsageError(
-                f"model={name} needs sequences or a knowledge graph, which a run does not "
-                "have; use LightGCN, BPR or another general model"
-            )
-        return name, model_class, str(dataset)
+        external, line = self.external_config_dict, self.arguments is not None
+        name, dataset = named(model, dataset, external, on_command_line=line)
+        if isinstance(name, type):
+            return name.__name__, name, dataset
+        check_model(name)
+        return name, find_model(name), dataset
 
     def _load_internal_config_dict(self, model: str, model_class: type, dataset: str) -> None:
         super()._load_internal_config_dict(model, model_class, dataset)
@@ -253,42 +233,3 @@ def columns_read(values: Mapping[str, Any], kind: Kind) -> dict[str, Any]:
         if codecs.lookup(encoding).name == "utf-8":
             encoding = "utf-8-sig"
     return read | {"encoding": encoding}
-
-
-def _value(text: Any) -> Any:
-    """The value of a text that is a Python literal or a YAML constant; else `text`."""
-    if not isinstance(text, str):
-        return text
-    words = {"true": True, "false": False, "none": None, "~": None, "null": None}
-    if text.lower() in words:
-        return words[text.lower()]
-    try:
-        value = ast.literal_eval(text)
-    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-        return text
-    plain = (str, int, float, list, tuple, dict)
-    return value if isinstance(value, plain) else text
-
-
-def merge_layer(target: dict[str, Any], layer: Mapping[str, Any]) -> None:
-    """Update `target` with the settings of `layer`; `eval_args` is merged key by key."""
-    for key, value in layer.items():
-        below = target.get(key)
-        if key == "eval_args" and isinstance(value, Mapping) and isinstance(below, Mapping):
-            value = {**below, **value}
-        target[key] = value
-
-
-def read_layer(path: str | Path, loader: Any) -> dict[str, Any]:
-    """Read the settings of a YAML file. Raises: UsageError if it contains something else."""
-    with open(path, encoding="utf-8") as file:
-        values = yaml.load(file, Loader=loader)  # from a file, so errors name it
-    if values is None:
-        return {}
-    if not isinstance(values, dict):
-        raise UsageError(f"{path} does not contain settings of the form key: value")
-    return values
-
-
-def _one_line(error: object) -> str:
-    return " ".join(str(error).split()).rstrip(".;")

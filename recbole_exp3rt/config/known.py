@@ -1,21 +1,31 @@
-"""What can be named in a run: the settings and models of RecBole, and our settings.
+"""What can be named in a run: the settings, models and metrics of RecBole, and our settings.
 
-Read from RecBole's and our own yaml files, so that a list never grows stale.
+Read from the files of RecBole and of ours, so that a list never grows stale; neither RecBole nor
+torch is imported for it.
 """
 
 from __future__ import annotations
 
-import pkgutil
-from collections.abc import Mapping
+import ast
+import re
+from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
+from recbole_exp3rt.config.layers import Loader
+from recbole_exp3rt.config.registry import MODELS
+from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.paths import properties_dir
 
+Kind = Literal["rating", "ranking", "other"]
+RECBOLE = "pip install --no-deps recbole==1.2.1"
+
+# Data sets that come with the package: name -> the module that makes it where it is missing.
+BUILT_IN = {"sample": "dataset_converters.sample"}
 # Read in RecBole's code, but in none of its yaml files.
 UNLISTED = {
     *("model", "dataset", "config_files", "encoding", "double_tower"),
@@ -24,54 +34,81 @@ UNLISTED = {
     *("has_residual", "hidden_dimension", "eta", "contrast", "sim", "norm", "tail_ratio"),
     "xgb_early_stopping_rounds",
 }
+NO_SETTINGS = ("url.yaml", "kg_url.yaml", "prices.yaml", "train.yaml")  # yaml files of other things
+_KEY = re.compile(r"^([A-Za-z_][\w-]*)\s*:", re.MULTILINE)
 
 
-def _recbole() -> Path:
+@cache
+def recbole_dir() -> Path:
+    """The folder of RecBole. Raises: UsageError, with the command, if it is not installed."""
     spec = find_spec("recbole")
     if spec is None or spec.origin is None:
-        raise ModuleNotFoundError("recbole is not installed; pip install recbole==1.2.1")
+        raise UsageError(f"RecBole is not installed; install it with `{RECBOLE}`")
     return Path(spec.origin).parent
 
 
-def _recbole_properties() -> Path:
-    return _recbole() / "properties"
+def recbole_properties() -> Path:
+    """The folder of RecBole's yaml files."""
+    return recbole_dir() / "properties"
+
+
+@cache
+def top_keys(file: Path) -> frozenset[str]:
+    """The keys at the top of a yaml file, found without a yaml parser, which takes long."""
+    return frozenset(_KEY.findall(file.read_text(encoding="utf-8")))
 
 
 @cache
 def known_keys() -> frozenset[str]:
     """Every setting that RecBole or this package reads."""
-    from recbole.utils import argument_list
-
     keys = set(UNLISTED)
-    for name in ("general", "training", "evaluation", "dataset"):
-        keys.update(getattr(argument_list, f"{name}_arguments"))
-    folders = (_recbole_properties(), properties_dir())
-    for file in (path for folder in folders for path in folder.rglob("*.yaml")):
-        if file.name not in ("url.yaml", "kg_url.yaml", "prices.yaml", "train.yaml"):
-            keys.update(yaml.safe_load(file.read_text(encoding="utf-8")) or ())
+    keys.update(*_argument_lists().values())
+    for folder in (recbole_properties(), properties_dir()):
+        for file in folder.rglob("*.yaml"):
+            if file.name not in NO_SETTINGS:
+                keys |= top_keys(file)
     return frozenset(keys)
+
+
+def _argument_lists() -> dict[str, list[str]]:
+    """The lists of RecBole's `utils/argument_list.py`."""
+    tree = ast.parse((recbole_dir() / "utils" / "argument_list.py").read_text(encoding="utf-8"))
+    return {
+        node.targets[0].id: ast.literal_eval(node.value)
+        for node in tree.body
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
+    }
+
+
+# --- models
 
 
 @cache
 def model_values(model: str) -> Mapping[str, Any]:
     """The settings in the yaml files of `model`, ours over RecBole's."""
     values: dict[str, Any] = {}
-    for folder in (_recbole_properties(), properties_dir()):
-        file = folder / "model" / f"{model}.yaml"
-        if file.is_file():
-            values.update(yaml.safe_load(file.read_text(encoding="utf-8")) or {})
+    for file in _model_files(model):
+        values.update(yaml.load(file.read_text(encoding="utf-8"), Loader) or {})
     return values
+
+
+def _model_files(model: str) -> list[Path]:
+    folders = (recbole_properties(), properties_dir())
+    files = (folder / "model" / f"{model}.yaml" for folder in folders)
+    return [file for file in files if file.is_file()]
 
 
 def default_values(model: str) -> dict[str, Any]:
     """Our settings and their defaults as `model` has them, without a data set."""
-    overall = yaml.safe_load((properties_dir() / "overall.yaml").read_text(encoding="utf-8"))
+    overall = yaml.load((properties_dir() / "overall.yaml").read_text(encoding="utf-8"), Loader)
     return {**overall, **model_values(model)}
 
 
+@cache
 def model_keys(model: str) -> frozenset[str]:
     """The settings that shape `model`: those of its yaml files, without the search."""
-    return frozenset(model_values(model).keys() - {"search"})
+    keys: set[str] = set()
+    return frozenset(keys.union(*map(top_keys, _model_files(model))) - {"search"})
 
 
 # Every trained model of a run has these; a run may shorten all of them at once.
@@ -89,22 +126,75 @@ def keys_of_models() -> frozenset[str]:
     """Every setting that shapes some model and means nothing to a run as a whole."""
     files = (
         path
-        for folder in (_recbole_properties(), properties_dir())
+        for folder in (recbole_properties(), properties_dir())
         for path in (folder / "model").glob("*.yaml")
     )
     shaped = set(TRAINING).union(*(model_keys(path.stem) for path in files))
-    whole = yaml.safe_load((properties_dir() / "overall.yaml").read_text(encoding="utf-8"))
-    return frozenset(shaped - LENGTH - UNLISTED - set(whole))
+    whole = top_keys(properties_dir() / "overall.yaml")
+    return frozenset(shaped - LENGTH - UNLISTED - whole)
 
 
 @cache
+def _families() -> dict[str, str]:
+    """Each of RecBole's own models -> the folder it stands in, such as `general`."""
+    root = recbole_dir()
+    modules = {
+        file.stem: file.parent.name.removesuffix("_recommender")
+        for file in (root / "model").glob("*_recommender/*.py")
+    }
+    names = sorted(path.stem for path in (root / "properties" / "model").glob("*.yaml"))
+    return {name: modules[name.lower()] for name in names if name.lower() in modules}
+
+
 def recbole_models() -> tuple[str, ...]:
     """Names of RecBole's own models, by its properties and module files."""
-    root = _recbole()
-    modules = {
-        module.name
-        for folder in (root / "model").glob("*_recommender")
-        for module in pkgutil.iter_modules([str(folder)])
-    }
-    names = (path.stem for path in (root / "properties" / "model").glob("*.yaml"))
-    return tuple(sorted(name for name in names if name.lower() in modules))
+    return tuple(_families())
+
+
+def all_models() -> list[str]:
+    """Names of our models, then of RecBole's others."""
+    return list(dict.fromkeys([*MODELS, *recbole_models()]))
+
+
+def needs_more(model: str) -> bool:
+    """Whether a model of RecBole's needs sequences or a knowledge graph."""
+    family = None if model in MODELS else _families().get(model)
+    return family in ("sequential", "knowledge_aware")
+
+
+def kind_by_name(model: str) -> Kind:
+    """What a model is measured by: given ratings, full-sort ranking, or as RecBole says."""
+    if model in MODELS:
+        return MODELS[model].kind
+    return "other" if _families().get(model) in ("context_aware", "exlib") else "ranking"
+
+
+# --- metrics
+
+
+@cache
+def ranking_metrics() -> Mapping[str, bool]:
+    """RecBole's metrics, in small letters -> whether they measure a ranking.
+
+    A metric says so itself or through the class that it extends.
+    """
+    classes: dict[str, ast.ClassDef] = {}
+    metrics: list[str] = []
+    for name in ("base_metric", "metrics"):
+        file = recbole_dir() / "evaluator" / f"{name}.py"
+        found = _classes(ast.parse(file.read_text(encoding="utf-8")).body)
+        classes |= found
+        metrics = list(found)  # of the last file
+    return {name.lower(): _is_ranking(name, classes) for name in metrics}
+
+
+def _classes(nodes: Iterable[ast.stmt]) -> dict[str, ast.ClassDef]:
+    return {node.name: node for node in nodes if isinstance(node, ast.ClassDef)}
+
+
+def _is_ranking(name: str, classes: Mapping[str, ast.ClassDef]) -> bool:
+    for node in classes[name].body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "metric_type":
+            return ast.unparse(node.value).endswith(".RANKING")
+    bases = (base.id for base in classes[name].bases if isinstance(base, ast.Name))
+    return any(_is_ranking(base, classes) for base in bases if base in classes)

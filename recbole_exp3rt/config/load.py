@@ -8,10 +8,10 @@ from typing import Any
 
 from rich.console import Console
 
+from recbole_exp3rt.config.checks import MissingDataset
+from recbole_exp3rt.config.known import BUILT_IN
+from recbole_exp3rt.config.precheck import precheck
 from recbole_exp3rt.display.terminal import escape
-
-# Data sets that come with the package: name -> the module that makes it where it is missing.
-BUILT_IN = {"sample": "dataset_converters.sample"}
 
 
 def load_config(
@@ -22,16 +22,34 @@ def load_config(
     console: Console,
     arguments: Sequence[str] | None,
 ) -> Any:
-    """The settings; a data set that comes with the package is made where it is missing."""
-    from recbole_exp3rt.config.checks import MissingDataset
+    """The settings; a data set that comes with the package is made where it is missing.
+
+    What can be checked is checked before RecBole and torch are imported. Raises: UsageError.
+    """
+    check_settings(model, dataset, config_files, config_dict, console, arguments)
     from recbole_exp3rt.config.configurator import Config
 
-    given = (model, dataset, list(config_files), dict(config_dict or {}), arguments)
+    return Config(model, dataset, list(config_files), dict(config_dict or {}), arguments)
+
+
+def check_settings(
+    model: str | None,
+    dataset: str | None,
+    config_files: Sequence[str],
+    config_dict: Mapping[str, Any] | None,
+    console: Console,
+    arguments: Sequence[str] | None,
+    *,
+    annotates: bool = False,
+) -> None:
+    """Check without RecBole and torch; make the data set if it comes with the package.
+
+    Raises: UsageError.
+    """
     try:
-        return Config(*given)
+        precheck(model, dataset, config_files, config_dict, arguments, annotates=annotates)
     except MissingDataset as missing:
         if missing.name not in BUILT_IN:
             raise
         console.print(escape(f"Making the synthetic data set {missing.name} in {missing.folder}"))
         import_module(BUILT_IN[missing.name]).make_sample(missing.folder)
-    return Config(*given)

@@ -22,14 +22,9 @@ from recbole.config import Config as RecBoleConfig  # noqa: E402
 from recbole.trainer import TraditionalTrainer  # noqa: E402
 
 from recbole_exp3rt.config.checks import check_measured  # noqa: E402
-from recbole_exp3rt.config.configurator import (  # noqa: E402
-    Config,
-    columns_read,
-    kind_of,
-    merge_layer,
-    read_layer,
-)
+from recbole_exp3rt.config.configurator import Config, columns_read, kind_of  # noqa: E402
 from recbole_exp3rt.config.dataset_file import read_dataset_file  # noqa: E402
+from recbole_exp3rt.config.layers import merge_layer, read_layer  # noqa: E402
 from recbole_exp3rt.config.registry import MODELS, find_model  # noqa: E402
 from recbole_exp3rt.config.settings import read_scale  # noqa: E402
 from recbole_exp3rt.errors import UsageError  # noqa: E402

@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from recbole_exp3rt.config.configurator import Config
+from recbole_exp3rt.config.precheck import is_file
 from recbole_exp3rt.config.settings import RunSettings, Settings, read_scale
 from recbole_exp3rt.data.split import Split, load_split
 from recbole_exp3rt.data.train_corpus import corpus_of
@@ -31,7 +32,7 @@ from recbole_exp3rt.quick_start.rates import Rates
 from recbole_exp3rt.quick_start.rating_task import RatingTask
 from recbole_exp3rt.quick_start.reranking_task import RerankingTask
 from recbole_exp3rt.rerank.evaluation import relevant_rows
-from recbole_exp3rt.rerank.generators import check_models, is_file
+from recbole_exp3rt.rerank.generators import check_models
 from recbole_exp3rt.stages.counts import NothingRated
 from recbole_exp3rt.trainer.fit_cache import FitCache
 

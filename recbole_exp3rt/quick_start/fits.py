@@ -7,11 +7,12 @@ import time
 from rich.console import Console
 
 from recbole_exp3rt.config.configurator import Config
+from recbole_exp3rt.config.precheck import is_file
 from recbole_exp3rt.data.split import Split
 from recbole_exp3rt.display.notes import noting
 from recbole_exp3rt.display.steps import say, step
 from recbole_exp3rt.errors import UsageError
-from recbole_exp3rt.rerank.generators import is_file, load_generator
+from recbole_exp3rt.rerank.generators import load_generator
 from recbole_exp3rt.trainer.fit_cache import FitCache
 from recbole_exp3rt.trainer.fitting import Fitted
 

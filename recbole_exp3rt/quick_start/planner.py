@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 
+from recbole_exp3rt.config.precheck import is_file
 from recbole_exp3rt.data.slices import sample_rows
 from recbole_exp3rt.display.steps import say
 from recbole_exp3rt.llm.cost.prices import Prices
@@ -15,7 +16,6 @@ from recbole_exp3rt.quick_start.rates import Rates
 from recbole_exp3rt.quick_start.rating_task import RatingTask
 from recbole_exp3rt.quick_start.reranking_task import RerankingTask
 from recbole_exp3rt.rerank.evaluation import evaluate_ranking
-from recbole_exp3rt.rerank.generators import is_file
 from recbole_exp3rt.rerank.reranker import Candidates
 from recbole_exp3rt.stages.counts import NothingRated
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -17,13 +18,18 @@ from recbole_exp3rt.config.load import load_config
 from recbole_exp3rt.display.notes import quiet
 from recbole_exp3rt.display.steps import log, logged
 from recbole_exp3rt.display.terminal import console as make_console
+from recbole_exp3rt.errors import UsageError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """`exp3rt run` with these arguments, or with those of the process: the exit code."""
+    """`exp3rt` with these arguments, or with those of the process; `run` where no command is named.
+
+    Returns the exit code.
+    """
     from recbole_exp3rt.cli.main import main as cli
 
-    return cli(["run", *(sys.argv[1:] if arguments is None else arguments)])
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    return cli(given if given and not given[0].startswith("-") else ["run", *given])
 
 
 def run(
@@ -40,8 +46,6 @@ def run(
     Raises: UsageError, LLMError with one line for the user; nothing half-written is left.
     """
     start = time.monotonic()
-    from recbole_exp3rt.quick_start.experiment import Experiment
-
     console = console or Console(quiet=True)
     with quiet():
         config = load_config(model, dataset, config_files, config_dict, console, arguments)
@@ -51,6 +55,8 @@ def run(
                 from recbole_exp3rt.distill.run import distill
 
                 distill(config, console)
+            from recbole_exp3rt.quick_start.experiment import Experiment
+
             results = Experiment(config, console).run()
             log("done")
     seconds = time.monotonic() - start
@@ -69,10 +75,36 @@ def show(
     arguments: Sequence[str] | None = None,
 ) -> None:
     """Print what the language model saw and said for a pair. Raises: UsageError, LLMError."""
-    from recbole_exp3rt.display.cases import show_pair
-    from recbole_exp3rt.recommender import Recommender
-
     console = console or make_console()
     with quiet():
         config = load_config("EXP3RT", dataset, config_files, config_dict, console, arguments)
+        from recbole_exp3rt.display.cases import show_pair
+        from recbole_exp3rt.recommender import Recommender
+
         show_pair(console, Recommender.from_config(config), user, item)
+
+
+def show_from(
+    result_file: str,
+    user: str,
+    item: str,
+    *,
+    config_files: Sequence[str] = (),
+    given: Mapping[str, Any] | None = None,
+    console: Console | None = None,
+) -> None:
+    """As `show`, by the settings of the run that wrote `result_file`; what is given here wins.
+
+    Raises: UsageError, LLMError.
+    """
+    from recbole_exp3rt.config.precheck import given_settings
+
+    console = console or make_console()
+    settings = given_settings(config_files, given, None)
+    if not Path(result_file).is_file():
+        raise UsageError(f"no file {result_file}; name the result_file of a run")
+    with quiet():
+        from recbole_exp3rt.display.cases import show_pair
+        from recbole_exp3rt.recommender import Recommender
+
+        show_pair(console, Recommender.from_run(result_file, **settings), user, item)

@@ -15,7 +15,7 @@ MISTAKES = [
     (["--modle=EXP3RT"], "modle", "model"),
     (["--eval_pair=3"], "eval_pair", "did you mean eval_pairs"),
     (["--learning_rte=3"], "learning_rte", "did you mean learning_rate"),
-    (["--eval_pairs", "3"], "'--eval_pairs'", "--key=value"),
+    (["--eval_pairs"], "--eval_pairs has no value", "--eval_pairs=VALUE"),
     (["--model=EXPERT"], "model=EXPERT", "did you mean EXP3RT"),
     (["--eval_pairs=-1"], "eval_pairs=-1", "from 1 on"),
     (["--task=rerank", "--rerank_depth=5"], "rerank_depth=5", "max(topk)=20"),

@@ -412,3 +412,20 @@ def test_no_control_of_a_review_reaches_the_terminal(known):
     assert said.count("I loved the music.") >= 5 and "both models" in said
     assert {c for c in said if unicodedata.category(c) == "Cc"} == {"\n"} and "\u202e" not in said
     assert bad in str(wider.rater.pipeline.corpus.user_reviews(pair[0])[0].text), "kept as it is"
+
+
+def test_show_asks_as_a_run_did_and_wants_its_places_again(home, monkeypatch, capsys):
+    monkeypatch.chdir(home)
+    run = ["--student=oracle", "--use_gpu=False", "--task=rating", "--eval_pairs=1"]
+    run += ["--use_reasoning=False", "--baselines=[]", "--store_path=shown.sqlite"]
+    assert main([*run, "--result_file=shown.json"]) == 0
+    line = (home / "dataset/sample/sample.inter").read_text().splitlines()[1]
+    user, item = line.split("\t")[:2]
+    asked = ["show", f"--user={user}", f"--item={item}", "--from=shown.json"]
+    capsys.readouterr()
+    assert main(asked) == 2
+    assert "or --store_path=shown.sqlite" in capsys.readouterr().err
+    assert main([*asked, "--store_path", "shown.sqlite"]) == 0
+    said = capsys.readouterr().out
+    assert f"Profile of user {user}" in said and "Probability of each rating" in said
+    assert "Reasoning:" not in said, "the run asked for none"

@@ -87,9 +87,9 @@ def test_a_data_set_runs_no_code_sends_no_key_and_writes_no_file(
 
 def test_a_data_set_may_set_what_it_is_and_nothing_else(beside):
     """By name: every setting of RecBole's and ours that is not in the list is refused."""
-    from recbole_exp3rt.config.known import _recbole_properties
+    from recbole_exp3rt.config.known import recbole_properties
 
-    own = yaml.safe_load((_recbole_properties() / "dataset" / "sample.yaml").read_text())
+    own = yaml.safe_load((recbole_properties() / "dataset" / "sample.yaml").read_text())
     assert own.keys() <= FORMS.keys() <= known_keys()
     for key in sorted(known_keys() - FORMS.keys()):
         beside.write_text(yaml.safe_dump({key: 1}))

@@ -1,0 +1,272 @@
+"""All of a run that can be checked without torch, which takes seconds to import.
+
+`precheck` reads the settings in the order of `configurator.Config` and raises what that would
+raise: unknown settings, models, data sets, generators, baselines, values out of range, packages
+and keys that are missing. It returns the settings; RecBole makes its own of them afterwards.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from recbole_exp3rt.config.arguments import parse_arguments
+from recbole_exp3rt.config.checks import (
+    MissingDataset,
+    check_dataset,
+    check_keys,
+    check_measured,
+    check_metrics,
+    check_shaping,
+    check_values,
+    kinds_measured,
+)
+from recbole_exp3rt.config.dataset_file import read_dataset_file
+from recbole_exp3rt.config.described import flags, groups_of_run
+from recbole_exp3rt.config.known import (
+    BUILT_IN,
+    all_models,
+    kind_by_name,
+    model_values,
+    needs_more,
+    recbole_dir,
+    recbole_properties,
+)
+from recbole_exp3rt.config.layers import merge_layer, read_layer, read_layers, read_values
+from recbole_exp3rt.config.registry import MODELS
+from recbole_exp3rt.config.settings import RunSettings, Settings
+from recbole_exp3rt.errors import UsageError, nearest
+from recbole_exp3rt.llm.card import folder_of
+from recbole_exp3rt.llm.names import ORACLE, PRESETS, is_served
+from recbole_exp3rt.llm.server.openai_llm import HTTPOptions
+from recbole_exp3rt.paths import properties_dir
+
+USUAL = {"model": "EXP3RT", "dataset": "sample"}  # of a command line alone
+CHECKPOINTS = (".pth", ".pt")
+TABLES = {".tsv": "\t", ".txt": "\t", ".csv": ","}
+# Packages that a model or a setting needs, and how they are installed.
+PACKAGES = {
+    "xgboost": {"xgboost": "xgboost"},
+    "lightgbm": {"lightgbm": "lightgbm"},
+    "log_wandb": {"wandb": "wandb"},
+    "train": {"trl": "recbole-exp3rt[train]", "accelerate": "recbole-exp3rt[train]"},
+}
+
+
+def precheck(
+    model: str | type | None = None,
+    dataset: str | None = None,
+    config_files: Sequence[str] | None = None,
+    config_dict: Mapping[str, Any] | None = None,
+    arguments: Sequence[str] | None = None,
+    *,
+    annotates: bool = False,
+) -> dict[str, Any]:
+    """The settings of a run as they will be, checked.
+
+    With `annotates` the teacher is checked, who is asked nothing in a run.
+    Raises: UsageError in one line; MissingDataset if nothing of the data set is there.
+    """
+    external = given_settings(config_files, config_dict, arguments)
+    name, data = named(model, dataset, external, on_command_line=arguments is not None)
+    if isinstance(name, type):
+        return external  # a class of the caller's, which only RecBole can look into
+    check_model(name)
+    check_shaping(external, name)
+    external |= _of_model(external, name)
+    internal = _internal(name, data, external)
+    final = dict(internal)
+    merge_layer(final, external)
+    check_values(external, internal, name)
+    for key, value in external.items():  # those for other models
+        other, dot, own = key.rpartition(".")
+        if dot:
+            check_values({own: value}, model_values(other), other, prefix=f"{other}.")
+    if isinstance(final["topk"], int):
+        final["topk"] = [final["topk"]]
+    kind = kind_by_name(name)
+    check_metrics(final, internal, kinds_measured(kind, name, final["task"]), kind, external)
+    check_measured(final, kind, name)
+    final |= {"model": name, "dataset": data, "data_path": _data_path(final, data)}
+    missing = None
+    try:
+        check_dataset(final)
+    except MissingDataset as error:
+        if data not in BUILT_IN:
+            raise
+        missing = error  # it will be made, once all else is right
+    check_packages(final)
+    run = RunSettings.from_config(final)
+    check_baselines(run.baselines, name)
+    for spec in run.generators:
+        check_generator(spec)
+    if name == "EXP3RT":
+        check_language_models(final, annotates)
+    if missing:
+        raise missing
+    return final
+
+
+def given_settings(
+    config_files: Sequence[str] | None,
+    config_dict: Mapping[str, Any] | None,
+    arguments: Sequence[str] | None,
+) -> dict[str, Any]:
+    """What the user gave: files, then the dictionary, then the command line.
+
+    Raises: UsageError for an argument or a file that cannot be read, or a key nobody knows.
+    """
+    given = parse_arguments(arguments or (), flags(groups_of_run("EXP3RT")))
+    external: dict[str, Any] = {}
+    for layer in (read_layers(config_files or ()), read_values(config_dict or {})):
+        check_keys(layer)
+        merge_layer(external, layer)
+    check_keys(given)
+    merge_layer(external, read_values(given))
+    return external
+
+
+def named(
+    model: str | type | None,
+    dataset: str | None,
+    external: Mapping[str, Any],
+    *,
+    on_command_line: bool,
+) -> tuple[str | type, str]:
+    """The model and the data set of a run. Raises: UsageError if one is not named."""
+    usual = USUAL if on_command_line else {}
+    model = model or external.get("model", usual.get("model"))
+    dataset = dataset or external.get("dataset", usual.get("dataset"))
+    if model is None:
+        raise UsageError("no model; name one, such as --model=EXP3RT")
+    if dataset is None:
+        raise UsageError("no data set; name one, such as --dataset=sample")
+    return model if isinstance(model, type) else str(model), str(dataset)
+
+
+def check_model(name: str) -> None:
+    """Raises: UsageError for a name that is no model, or a model that a run cannot feed."""
+    if name not in all_models():
+        hint = nearest(name, all_models())
+        raise UsageError(f"model={name} is neither ours nor one of RecBole's{hint}")
+    if needs_more(name):
+        raise UsageError(
+            f"model={name} needs sequences or a knowledge graph, which a run has not; "
+            "take LightGCN, BPR or another general model"
+        )
+
+
+def is_file(spec: str) -> bool:
+    """Whether `spec` names a checkpoint or a candidates file, by its ending."""
+    return Path(spec).suffix in (*CHECKPOINTS, *TABLES)
+
+
+def check_generator(spec: str) -> None:
+    """Raises: UsageError if `spec` is neither a file nor a model that ranks all items."""
+    if is_file(spec):
+        if not Path(spec).is_file():
+            raise UsageError(f"generator={spec} does not exist; check the path")
+        return
+    if spec not in all_models():
+        hint = nearest(spec, all_models())
+        if "," in spec:
+            hint = f"; several are written as [{spec}]"
+        raise UsageError(
+            f"generator={spec} is no model{hint}, no checkpoint (.pth) and no candidates file "
+            "(.tsv, .csv)"
+        )
+    if needs_more(spec):
+        raise UsageError(
+            f"generator={spec} needs sequences or a knowledge graph, which this run has not; "
+            "give its candidates as a file (.tsv)"
+        )
+    if kind_by_name(spec) != "ranking":
+        raise UsageError(f"generator={spec} does not rank; take LightGCN, BPR or another that does")
+
+
+def check_baselines(names: Iterable[str], model: str) -> None:
+    """Raises: UsageError for a baseline that predicts no ratings."""
+    rating = [name for name, entry in MODELS.items() if entry.kind == "rating"]
+    for name in names:
+        if name not in rating:
+            hint = nearest(name, rating)
+            raise UsageError(f"baselines: {name} predicts no ratings{hint}; known are {rating}")
+        if name == "EXP3RT" != model:
+            raise UsageError("baselines: EXP3RT is no baseline; run it as --model=EXP3RT")
+
+
+def check_packages(final: Mapping[str, Any]) -> None:
+    """Raises: UsageError for a package that the model or a setting needs, with its command."""
+    for name, packages in PACKAGES.items():
+        if name != final["model"] and final.get(name) is not True:
+            continue
+        for package, install in packages.items():
+            if find_spec(package) is None:
+                raise UsageError(f"{name} needs {package}: pip install '{install}'")
+
+
+def check_language_model(name: str, key: str, http: HTTPOptions) -> None:
+    """Raises: UsageError for a model behind a server without a key or a URL, a path that is not
+    there, and a name that is nearly one of ours."""
+    if is_served(name):
+        if not http.base_url and not os.environ.get(http.api_key_env):
+            raise UsageError(
+                f"{name} needs a key: set the environment variable {http.api_key_env}, or "
+                "base_url to a server of your own"
+            )
+        if find_spec("openai") is None:
+            raise UsageError(f"{name} needs openai: pip install openai")
+        return
+    path = folder_of(name)
+    if name in (ORACLE, *PRESETS, "smollm2") or path.exists():
+        return
+    if path.is_absolute() or name.startswith((".", "~")):
+        raise UsageError(f"{key}={name} is no folder; name a folder, a hub id or openai:MODEL")
+    if "/" not in name and (hint := nearest(name, [ORACLE, *PRESETS, "smollm2", "sample-student"])):
+        raise UsageError(f"{key}={name} is no model{hint}")
+
+
+def check_language_models(final: Mapping[str, Any], annotates: bool = False) -> None:
+    """As `check_language_model`, for all that the steps of EXP3RT, or its teacher, need."""
+    settings = Settings.from_config(final)
+    if annotates:
+        teacher = str(final["teacher"])
+        if not teacher.startswith("store:"):
+            check_language_model(teacher, "teacher", settings.http)
+        return
+    for key in ("preference_model", "profile_model", "rating_model"):
+        taken = key if final.get(key) is not None else "student"
+        check_language_model(getattr(settings, key), taken, settings.http)
+
+
+def _of_model(external: Mapping[str, Any], model: str) -> dict[str, Any]:
+    """What is given as `<Model>.<setting>` for the run's own model, under its plain name."""
+    start = f"{model}."
+    return {key.removeprefix(start): external[key] for key in external if key.startswith(start)}
+
+
+def _internal(model: str, dataset: str, external: Mapping[str, Any]) -> dict[str, Any]:
+    """All layers below the user's: RecBole's, ours, those of model and data set."""
+    theirs, ours = recbole_properties(), properties_dir()
+    kind = kind_by_name(model)
+    files = [theirs / f"{name}.yaml" for name in ("overall", f"model/{model}", "dataset/sample")]
+    if kind == "other":
+        files.append(theirs / "quick_start_config" / "context-aware.yaml")
+    names = ("overall", kind, f"model/{model}", f"dataset/{dataset}", f"model/{model}-{dataset}")
+    files += [ours / f"{name}.yaml" for name in names]
+    values: dict[str, Any] = {}
+    for file in files:
+        if file.is_file():
+            merge_layer(values, read_layer(file))
+    data_path = Path(str(external.get("data_path", values["data_path"])))
+    merge_layer(values, read_dataset_file(data_path / dataset / f"{dataset}.yaml"))
+    return values
+
+
+def _data_path(final: Mapping[str, Any], dataset: str) -> str:
+    """The folder of the data set; RecBole brings one along, which wins."""
+    own = recbole_dir() / "dataset_example" / dataset
+    return str(own if own.is_dir() else Path(str(final["data_path"])) / dataset)
