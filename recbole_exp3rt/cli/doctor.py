@@ -9,17 +9,19 @@ import sys
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
-from rich.table import Table
 
 from recbole_exp3rt import __version__
 from recbole_exp3rt.cli.common import exit_code, make_console
 from recbole_exp3rt.cli.settings_command import VALUES, SettingsCommand
 from recbole_exp3rt.config.described import Group, groups_titled
-from recbole_exp3rt.config.settings import Settings
 from recbole_exp3rt.display.terminal import escape
+
+if TYPE_CHECKING:  # it takes longer to import than a help may
+    from recbole_exp3rt.config.settings import Settings
 
 HELP = """Print what is installed, what the machine has, and what is in the model cache.
 
@@ -94,6 +96,7 @@ def _settings(arguments: list[str]) -> Settings:
     """The settings of EXP3RT with those that are given; the scale plays no part here."""
     from recbole_exp3rt.config.known import default_values
     from recbole_exp3rt.config.precheck import given_settings
+    from recbole_exp3rt.config.settings import Settings
 
     given = given_settings(None, None, arguments)
     return Settings.from_config({**default_values("EXP3RT"), "rating_scale": [1, 5], **given})
@@ -101,6 +104,8 @@ def _settings(arguments: list[str]) -> Settings:
 
 def _show(console: Console, title: str, lines: Iterator[Line]) -> list[str]:
     """Print a part of the report; returns the names of what is missing."""
+    from rich.table import Table
+
     console.print(f"\n[bold]{title}[/bold]")
     bad = []
     table = Table.grid(padding=(0, 2, 0, 0))
