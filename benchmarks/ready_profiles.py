@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dataset_converters.__main__ import main as convert
-from recbole_exp3rt.annotate import rated_rows
 from recbole_exp3rt.config.configurator import Config
 from recbole_exp3rt.config.settings import Settings
 from recbole_exp3rt.data.split import Split, load_split
 from recbole_exp3rt.data.train_corpus import corpus_of
 from recbole_exp3rt.distill.annotate.examples import Example
+from recbole_exp3rt.distill.annotate.run import rated_rows
 from recbole_exp3rt.distill.annotate.training_data import Count, DataCard, write_training_data
 from recbole_exp3rt.distill.train.base import multiplies_bfloat16
 from recbole_exp3rt.llm.card import pair_digest
