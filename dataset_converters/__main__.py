@@ -9,19 +9,14 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from dataset_converters.amazon_book import AmazonSource
-from dataset_converters.base import convert
 from dataset_converters.columns import ROLES, common
-from dataset_converters.exp3rt import AlignedSource, convert_topk
-from dataset_converters.imdb import ImdbSource
-from dataset_converters.profiles import convert_profiles
-from dataset_converters.sample import make_sample
-from dataset_converters.table import Options, convert_table, default_output
-from dataset_converters.values import ORDERS
-from dataset_converters.write import data_set_files, load_properties
+from dataset_converters.values import DATE_ORDERS
+from recbole_exp3rt.cli.common import exit_code
 from recbole_exp3rt.display.terminal import plain
 from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.text import without_surrogates
+
+# pandas and the sources are imported where they are used: the help needs none of them
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "exp3rt-convert") -> int:
@@ -30,15 +25,19 @@ def main(argv: Sequence[str] | None = None, prog: str = "exp3rt-convert") -> int
     `prog` is the name of the program in its usage.
     """
     options = _parser(prog).parse_args(argv)
-    try:
-        print(plain(without_surrogates(_run(options))))
-    except UsageError as error:
-        print(plain(f"error: {error}"), file=sys.stderr)
-        return 2
-    return 0
+    return exit_code(lambda: print(plain(without_surrogates(_run(options)))))
 
 
 def _run(options: argparse.Namespace) -> str:
+    from dataset_converters.amazon_book import AmazonSource
+    from dataset_converters.base import convert
+    from dataset_converters.exp3rt import AlignedSource, convert_topk
+    from dataset_converters.imdb import ImdbSource
+    from dataset_converters.profiles import convert_profiles
+    from dataset_converters.sample import make_sample
+    from dataset_converters.table import convert_table, default_output
+    from dataset_converters.write import data_set_files, load_properties
+
     output, k_core = options.output_path, options.k_core
     if options.source == "table":
         output = output or default_output(options.table)
@@ -69,7 +68,10 @@ def _run(options: argparse.Namespace) -> str:
     return convert(AmazonSource(options.reviews, options.meta), output, properties, k_core)
 
 
-def _table_options(options: argparse.Namespace) -> Options:
+def _table_options(options: argparse.Namespace) -> Any:
+    """The `Options` of a table."""
+    from dataset_converters.table import Options
+
     names = [one.name for one in fields(Options) if one.name != "columns"]
     columns = {role: getattr(options, role) for role in ROLES}
     return Options(columns=columns, **{name: getattr(options, name) for name in names})
@@ -109,7 +111,9 @@ def _add_table(sources: Any) -> argparse.ArgumentParser:
         "--unrated", nargs="+", default=(), metavar="VALUE", help="ratings that mean: not rated"
     )
     table.add_argument(
-        "--date_order", choices=ORDERS, help="what comes first in 03/04/2021 (default: guessed)"
+        "--date_order",
+        choices=DATE_ORDERS,
+        help="what comes first in 03/04/2021 (default: guessed)",
     )
     return table
 

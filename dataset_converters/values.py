@@ -19,7 +19,7 @@ from dateutil import parser
 from dataset_converters.read import as_id, as_number, as_text
 from recbole_exp3rt.errors import UsageError
 
-ORDERS = ("day", "month")
+DATE_ORDERS = ("day", "month")
 MOST_UNREADABLE = 0.5  # of a column's values: above, it is another column
 
 _THUMBS = {

@@ -7,28 +7,29 @@ with their reviews and descriptions (`with_reviews`); nothing is trained again.
 from __future__ import annotations
 
 import json
-import math
-import sys
 import threading
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from numbers import Real
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeGuard, overload
+from typing import TYPE_CHECKING, Any, overload
 
 from dataset_converters.columns import ROLES
-from dataset_converters.table import Options, reviews_of
 from recbole_exp3rt.config.checked import Config
 from recbole_exp3rt.config.dataset_file import FORMS
 from recbole_exp3rt.config.known import default_values, model_keys
 from recbole_exp3rt.config.precheck import check_language_models
 from recbole_exp3rt.config.settings import PLACES, Settings
 from recbole_exp3rt.corpus import Corpus
+from recbole_exp3rt.data.own_reviews import (
+    checked_descriptions,
+    checked_reviews,
+    is_frame,
+    pairs_of,
+    reviews_of_frame,
+)
 from recbole_exp3rt.display.explanation import Explanation
 from recbole_exp3rt.errors import UsageError, nearest
 from recbole_exp3rt.model.rater import Rater, make_rater
-from recbole_exp3rt.records import Description, RatingPrediction, Review
-from recbole_exp3rt.scale import RatingScale, between_levels
+from recbole_exp3rt.records import RatingPrediction, Review
 from recbole_exp3rt.stages.pipeline import Pipeline
 
 if TYPE_CHECKING:  # imported where they are used: a wrong setting is named without torch
@@ -37,7 +38,6 @@ if TYPE_CHECKING:  # imported where they are used: a wrong setting is named with
     from recbole_exp3rt.rerank.reranker import Reranker
 
 DAMPING = 5  # ratings of the mean that each item is given beside its own
-PAIR = ("user_id", "item_id")
 Ranked = list[tuple[str, float | None]]  # items with their predicted ratings, best first
 
 
@@ -129,8 +129,8 @@ class Recommender:
         counts. Raises: UsageError for what is no review, no description or outside the scale.
         """
         columns = dict(zip(ROLES, (user, item, rating, text, time, title, helpful), strict=True))
-        if isinstance(reviews, pd.DataFrame):
-            reviews, own, rating_scale = _of_frame(reviews, columns, rating_scale)
+        if is_frame(reviews):
+            reviews, own, rating_scale = reviews_of_frame(reviews, columns, rating_scale)
             descriptions = own if descriptions is None else descriptions
         elif named := [role for role, column in columns.items() if column is not None]:
             raise UsageError(f"{named[0]}= names a column; these reviews are no data frame")
@@ -143,7 +143,9 @@ class Recommender:
             raise UsageError(f"setting {unknown[0]} is none of EXP3RT's{hint}")
         check_language_models({**usual, **given})
         values = Settings.from_config({**usual, **given})
-        corpus = Corpus(_reviews(reviews, values.stages.scale), _descriptions(descriptions))
+        corpus = Corpus(
+            checked_reviews(reviews, values.stages.scale), checked_descriptions(descriptions)
+        )
         return cls(make_rater(values, corpus))
 
     def with_reviews(
@@ -158,8 +160,8 @@ class Recommender:
         `from_reviews`. Raises: UsageError for what is no review, or outside the rating scale.
         """
         old = self.rater.pipeline
-        new = _reviews(reviews, old.settings.scale)
-        corpus = old.corpus.extended(new, _descriptions(descriptions))
+        new = checked_reviews(reviews, old.settings.scale)
+        corpus = old.corpus.extended(new, checked_descriptions(descriptions))
         pipeline = Pipeline(corpus, old.models, old.prompts, old.settings, old.progress)
         joined = Recommender(Rater(pipeline, self.rater.models))
         joined._lock = self._lock  # the models and the store are the same
@@ -180,9 +182,9 @@ class Recommender:
         `modal` (both in rating units) and `rationale`.
         Raises: UsageError for a user or item that it does not know.
         """
-        if not _is_frame(pairs):
+        if not is_frame(pairs):
             return self._rate(pairs)
-        said = self._rate(_pairs_of(pairs))
+        said = self._rate(pairs_of(pairs))
         return pairs.assign(
             predicted=[p.expected if p else float("nan") for p in said],
             modal=[p.modal if p else float("nan") for p in said],
@@ -224,7 +226,7 @@ class Recommender:
         a readable answer come last. A data frame with user_id and item_id, in that order, comes
         back sorted, with `predicted` and `rank` (1 is best).
         """
-        if _is_frame(candidates):
+        if is_frame(candidates):
             return self._rerank_frame(candidates)
         from recbole_exp3rt.rerank.reranker import new_order
 
@@ -291,7 +293,7 @@ class Recommender:
 
         from recbole_exp3rt.rerank.reranker import new_order
 
-        ratings = self.ratings(_pairs_of(frame))
+        ratings = self.ratings(pairs_of(frame))
         rated = frame.assign(predicted=[float("nan") if r is None else r for r in ratings])
         parts = []
         for _, part in rated.groupby("user_id", sort=False, observed=True):
@@ -316,22 +318,6 @@ def by_bias(corpus: Corpus) -> list[str]:
     return sorted({*rows, *corpus.descriptions}, key=order)
 
 
-def _of_frame(
-    frame: pd.DataFrame,
-    columns: Mapping[str, str | None],
-    rating_scale: Sequence[float] | Mapping[str, float] | None,
-) -> tuple[list[Review], dict[str, dict[str, str]], Sequence[float] | Mapping[str, float]]:
-    """Reviews, descriptions and the scale of a data frame; warns of guesses and dropped rows."""
-    told = rating_scale
-    if isinstance(told, Mapping):
-        told = [told["lowest"], told["highest"], told.get("step", 1)]
-    options = Options(columns=columns, rating_scale=told)
-    reviews, descriptions, scale, notes = reviews_of(frame, options)
-    for note in notes:
-        warnings.warn(note, stacklevel=3)
-    return reviews, descriptions, rating_scale or scale
-
-
 def _of_a_run(given: Mapping[str, Any], settings: Mapping[str, Any], file: str) -> dict[str, Any]:
     """What a result file may decide of the settings of its run.
 
@@ -349,62 +335,3 @@ def _of_a_run(given: Mapping[str, Any], settings: Mapping[str, Any], file: str) 
             raise UsageError(f"{file}: {key}={value!r:.80} is not {FORMS[key][1]}")
     reads = {*FORMS, *model_keys("EXP3RT"), "seed", "reproducibility", "refit"} - PLACES
     return {key: value for key, value in given.items() if key in reads}
-
-
-def _is_frame(given: object) -> TypeGuard[pd.DataFrame]:
-    """Whether it is a data frame; without pandas nothing is."""
-    pandas = sys.modules.get("pandas")
-    return pandas is not None and isinstance(given, pandas.DataFrame)
-
-
-def _pairs_of(frame: pd.DataFrame) -> list[tuple[str, str]]:
-    if missing := [name for name in PAIR if name not in frame.columns]:
-        raise UsageError(f"the data frame has no column {missing[0]}; it has {list(frame.columns)}")
-    return list(zip(frame["user_id"].astype(str), frame["item_id"].astype(str), strict=True))
-
-
-def _reviews(given: Iterable[Review], scale: RatingScale) -> list[Review]:
-    reviews = list(given)
-    for review in reviews:
-        if not isinstance(review, Review):
-            raise UsageError(
-                f"{review!r:.80} is no Review; write Review(user, item, rating, text) of "
-                "recbole_exp3rt.records"
-            )
-        of = f"the review of item {review.item!r} by user {review.user!r}"
-        for name in ("user", "item", "text", "title"):
-            value = getattr(review, name)
-            if not isinstance(value, str):
-                raise UsageError(f"{of}: its {name} {value!r} is no text; give a str")
-        if not isinstance(review.timestamp, Real) or math.isnan(review.timestamp):
-            raise UsageError(f"{of}: timestamp {review.timestamp!r} is no number; leave it out")
-        value = review.rating
-        if not isinstance(value, Real) or not scale.lowest <= value <= scale.highest:  # nor NaN
-            raise UsageError(
-                f"{of}: rating {value!r} is no number of {scale.lowest}–{scale.highest}; "
-                "give it in the data's own units"
-            )
-    if said := between_levels([float(review.rating) for review in reviews], scale):
-        warnings.warn(said, stacklevel=3)
-    return reviews
-
-
-def _descriptions(given: Mapping[str, Mapping[str, Any]] | None) -> dict[str, Description]:
-    """What is not there is no line, as with an empty value of an `.item` file."""
-    for item, lines in (given or {}).items():
-        if not isinstance(lines, Mapping):
-            raise UsageError(
-                f"description of item {item}: {lines!r:.80} is no mapping of label to value; "
-                'write {"Title": …, "Plot": …}'
-            )
-    return {
-        item: Description(
-            item,
-            tuple(
-                (label, str(value))
-                for label, value in lines.items()
-                if value is not None and value == value and str(value).strip()  # NaN is not NaN
-            ),
-        )
-        for item, lines in (given or {}).items()
-    }

@@ -59,6 +59,7 @@ class Description:
 
     @property
     def title(self) -> str:
+        """The first line of the description, or the item's id."""
         return self.lines[0][1] if self.lines else self.item
 
 

@@ -111,6 +111,7 @@ class Steady:
         self.error: OSError | None = None
 
     def write(self, text: str) -> int:
+        """Write `text`, or nothing after the first error."""
         if self.error is None:
             try:
                 self.stream.write(text)
@@ -122,6 +123,7 @@ class Steady:
         return len(text)
 
     def flush(self) -> None:
+        """Flush the stream, or do nothing after the first error."""
         if self.error is None:
             try:
                 self.stream.flush()

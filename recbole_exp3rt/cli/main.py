@@ -45,15 +45,18 @@ class Commands(click.Group):
     """The commands by their names; `run` where only settings are given."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
+        """All commands, in the order of the help."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of that name, imported now; None if there is none."""
         if cmd_name not in COMMANDS:
             return None
         command: click.Command = import_module(f"recbole_exp3rt.cli.{cmd_name}").command
         return command
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put `run` before settings that have no command."""
         args = args or ["--help"]
         own = {option for param in self.get_params(ctx) for option in param.opts}
         if args[0].startswith("-") and args[0] not in own:
@@ -63,6 +66,7 @@ class Commands(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that `args` begin with. Raises: click.UsageError if there is none."""
         if args[0] not in COMMANDS:
             ctx.fail(f"no command {args[0]!r}{nearest(args[0], COMMANDS)}; see exp3rt --help")
         return super().resolve_command(ctx, args)
@@ -77,7 +81,7 @@ class Commands(click.Group):
 )
 @click.version_option(__version__, prog_name="exp3rt")
 def cli() -> None:
-    pass
+    """The group of all commands."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

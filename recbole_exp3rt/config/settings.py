@@ -31,7 +31,7 @@ MIN_ANSWERS = 10  # with fewer validation answers, nothing is calibrated
 # Keys that name files, servers or secrets. Only the user sets them, never a file of another person.
 PLACES = frozenset(
     {"base_url", "api_key_env", "store_path", "prompt_dir", "prices", "ledger", "batch_dir"}
-    | {"data_path", "review_file", "adapter"}
+    | {"data_path", "review_file", "adapter", "log_file", "fit_cache"}
 )
 
 Name = TypeVar("Name", bound=str)

@@ -67,6 +67,7 @@ class TrainSettings:
 
     data: str
     output: str
+    overwrite: bool
     base: str
     preset: str
     tasks: tuple[str, ...] | None
@@ -211,6 +212,6 @@ def _check(settings: TrainSettings) -> None:
     for key in ("micro_batch", "train_rows", "valid_rows", "threads"):
         if getattr(settings, key) is not None:
             need(whole, "a whole number from 1 on", key)
-    for key in ("share_starts", "gradient_checkpointing"):
+    for key in ("share_starts", "gradient_checkpointing", "overwrite"):
         if getattr(settings, key) not in (True, False, None):
             raise UsageError(f"{key}={getattr(settings, key)!r} is not True or False")

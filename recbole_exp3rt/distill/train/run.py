@@ -25,7 +25,7 @@ from recbole_exp3rt.llm.base import LLMError
 from recbole_exp3rt.paths import FULL
 
 # Settings that do not change what a student learns
-PLACES = {"data", "output", "preset", "threads", "checkpoint_minutes"}
+PLACES = {"data", "output", "overwrite", "preset", "threads", "checkpoint_minutes"}
 PLACES |= {"micro_batch", "gradient_checkpointing"}
 
 
@@ -57,7 +57,7 @@ def check(settings: TrainSettings) -> None:
         from recbole_exp3rt.distill.train.student import check_output, load_base
     except ModuleNotFoundError as error:
         raise _missing(error) from error
-    check_output(Path(settings.output))
+    check_output(Path(settings.output), settings.overwrite)
     load_base(settings)
 
 

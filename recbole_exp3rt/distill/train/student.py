@@ -33,7 +33,7 @@ from recbole_exp3rt.scale import RatingScale
 WORK = ".training"  # folder of checkpoints and best adapters, until the student is finished
 BEGUN = "begun.json"
 MEMORY = ("micro_batch", "gradient_checkpointing")  # change memory and time, not the result
-FREE = ("output", "threads", *MEMORY)  # may change when a training is resumed
+FREE = ("output", "overwrite", "threads", *MEMORY)  # may change when a training is resumed
 LIBRARIES = ("torch", "transformers", "peft", "trl", "accelerate", "bitsandbytes")
 
 
@@ -46,7 +46,7 @@ class Training:
     def __init__(self, settings: TrainSettings, say: Callable[[str], None]) -> None:
         self.output = Path(settings.output)
         self.settings = settings
-        check_output(self.output)
+        check_output(self.output, settings.overwrite)
         self.examples = read(settings)
         self.card = _data_card(Path(settings.data))
         self._say = say
@@ -68,6 +68,9 @@ class Training:
             torch.set_num_threads(settings.threads)
         self.state = PartialState(cpu=not Machine.of(settings).on_gpu)
         self.base = load_base(settings)
+        if has_student(self.output) and self.state.is_main_process:  # by settings.overwrite
+            shutil.rmtree(self.output)
+        self.state.wait_for_everyone()
         self._begin()
         metrics = {}
         for group, tasks in settings.groups.items():
@@ -278,17 +281,28 @@ def digest_of(examples: Mapping[Task, Parts]) -> str:
     return digest.hexdigest()
 
 
-def check_output(output: Path) -> None:
+def has_student(output: Path) -> bool:
+    """Whether the folder has a finished student."""
+    finished = any((output / name / CARD).is_file() for name in ("", *GROUPS))
+    return finished and not (output / WORK).is_dir()
+
+
+def check_output(output: Path, overwrite: bool = False) -> None:
     """Check that a student can be written to the folder `output`.
 
-    Raises: UsageError if it has a finished student or other files, or cannot be written.
+    Raises: UsageError if it has a finished student (but with `overwrite`) or other files, or
+    cannot be written.
     """
     if (output / WORK).is_dir():
         return
     if output.exists() and not output.is_dir():
         raise UsageError(f"output {output} is not a folder")
-    if any((output / name / CARD).is_file() for name in ("", *GROUPS)):
-        raise UsageError(f"output {output} holds a finished student; name another folder")
+    if has_student(output):
+        if overwrite:
+            return
+        raise UsageError(
+            f"output {output} holds a finished student; name another folder, or add --overwrite"
+        )
     if output.is_dir() and any(output.iterdir()):
         raise UsageError(f"output {output} is not empty; name another folder")
     there = next(place for place in (output, *output.absolute().parents) if place.exists())
