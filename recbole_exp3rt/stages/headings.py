@@ -6,12 +6,14 @@ says "a, b"). In no list are: what stands before the first heading, lines withou
 lines with one (a closing sentence), and what stands under any other heading.
 
 A doubt is decided so that nothing said under a dislike heading becomes a like: "- Likes: a" is a
-heading only where the first heading was a bullet as well; a sentence that begins so is none.
+heading only where the first heading was a bullet as well; a sentence that begins so is none. A
+line that may be a heading in other words, or another language, ends its list (`_before_doubt`).
 """
 
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
@@ -29,9 +31,11 @@ class Unreadable(ValueError):
 
 
 _DISLIKE = (
-    r"dis-?lik(?:es?|ed)|(?:(?:do|does|did|was|were|is)\s+)?not\s+(?:likes?|liked|enjoy(?:ed)?)"
-    r"|(?:do|does|did|was|were|is)n['’]?t\s+(?:likes?|liked|enjoy(?:ed)?)"
-    r"|negatives?|cons|hate[sd]?|weaknesses|drawbacks|complaints|criticisms?"
+    r"dis\W?lik(?:es?|ed|ings?)|(?:(?:(?:do|does|did|was|were|is|would|could)\s+)?(?:not|never)"
+    r"|(?:do|does|did|was|were|is|would|could)n['’]?t)\s+(?:\w+\s+)?"
+    r"(?:likes?|liked|enjoy(?:ed)?|work(?:ed)?)"
+    r"|negatives?|cons|hate[sd]?|weaknesses|drawbacks|complaints|criticisms?|downsides?|flaws"
+    r"|issues|problems|shortcomings"
 )
 _LIKE = r"lik(?:es?|ed)|positives?|pros|strengths"
 _WORD = (
@@ -41,7 +45,7 @@ _WORD = (
     r"|qualities|preferences?|feedback|review|section|list|s)"
 )
 _DECOR = r"(?:[^\w\"'{(]|_)"
-_SIDE = rf"(?:(?P<dislike>{_DISLIKE})|{_LIKE})(?:\(s\))?(?![^\W_])"
+_SIDE = rf"(?:(?P<dislike>{_DISLIKE})|{_LIKE})(?:\(s\))?(?:\s*\(\d+\))?(?![^\W_])"
 _BEHIND = (  # "likes about the film", while "like the film" is a sentence
     r"(?:\W+(?:about|of|by|in|from|aspects?|elements?|points?|features?|preferences?|section|list)\b"
     rf"(?:\W+{_WORD}\b)*)?"
@@ -52,23 +56,35 @@ _WHOLE = re.compile(rf"{_NAME}{_DECOR}*", re.I)
 _INLINE = re.compile(rf"{_NAME}[\]*_)>\s]*:(?P<rest>.*)", re.I)
 _DASHED = re.compile(rf"{_DECOR}*{_SIDE}[\]*_)>\s]*\s[-–—](?P<rest>\s.*)", re.I)
 _TAG = re.compile(r"\[\W*(?P<dislike>dis)?likes?\W*\]", re.I)  # as the prompts ask for it
-_LATER = re.compile(r"(?<!\w)dis-?likes?\W{0,3}(?::|\s[-–—]\s)", re.I)  # behind likes in a line
+# behind likes in a line
+_LATER = re.compile(rf"(?<!\w)(?:{_DISLIKE})\W{{0,3}}(?::|\s[-–—]\s)", re.I)
+_AVERSION = re.compile(r"\bdis\W?lik|👎", re.I)
+# What a heading in other words is known by, if it is of dislikes.
+_AGAINST = re.compile(
+    r"\b(?:dis\W?l\w*|not|nor?|never|least|less|unlik\w*|negativ\w*|bad|worst?|worse|cons|minus(?:es)?"
+    r"|hat(?:es?|ed|red)|weak\w*|drawbacks?|complain\w*|critici\w*|issues?|problems?|flaw\w*|faults?"
+    r"|downsides?|shortcomings?|disappoint\w*|annoy\w*|frustrat\w*|fail\w*|lack\w*|improv\w*"
+    r"|concerns?|however)\b|\w['’]t\b|👎|❌",
+    re.I,
+)
 _MOST = 120  # characters of a line in which a heading is looked for
 
 _MARK = re.compile(
-    r"\s*(?:[-–—•·▪◦‣●○+✓✔✗✘]|\*(?!\*)(?=\s|[^*]*$)|\(?\d{1,2}(?:\)|\.(?!\d))"
+    r"\s*(?:[-–—•·▪◦‣●○+✓✔✗✘❌✅]|\*(?!\*)(?=\s|[^*]*$)|\(?\d{1,2}(?:\)|\.(?!\d))"
     r"|(?:[a-dA-D]|[iI]{1,3})[.)](?=\s))\s*"
 )
+_PLUS, _CROSS = ("+", "✓", "✔"), ("✗", "✘", "❌")
 _FENCE = re.compile(r"\s*(?:```|~~~)[\w-]*\s*")
 _OTHER = re.compile(r"\s*(?:#{1,6}\s.*|\[[^\]]*\]|(\*\*|__)[^*_]+\1|.*:[\s*_]*)\s*")
 _EMPHASIS = re.compile(
     r"(\*\*|__|`)(?=\S)(.+?)(?<=\S)\1|(?<![\w*])\*(?=\S)([^*]+)(?<=\S)\*(?![\w*])"
 )
 _NOTHING = re.compile(
-    r"(?:none|nothing|n/?a|(?:there (?:are|is|were) )?no (?:\w+ ){0,2}(?:dis)?likes?"
+    r"(?:none|nothing|(?:no|and)(?=\W*$)|n/?a"
+    r"|(?:there (?:are|is|were) )?no (?:\w+ ){0,2}(?:dis)?likes?"
     r"|not (?:mentioned|specified|stated|applicable))"
     r"(?: (?:is|are|was|were|mentioned|stated|specified|noted|found|expressed|given|listed"
-    r"|identified|explicitly|in|by|the|this|review|user))*",
+    r"|identified|explicitly|in|by|the|this|review|user))*(?=\W*$|[,.;:] )",
     re.I,
 )
 _REFUSAL = re.compile(
@@ -98,6 +114,7 @@ def read_sides(text: str, *, opened: bool = False) -> Lists:
         raise Unreadable("neither a [Like] nor a [Dislike] heading in the answer")
     found: dict[Side, list[str]] = {"like": [], "dislike": []}
     for k, (side, lines) in enumerate(sections):
+        lines = _before_doubt(side, lines)
         found[side] += _bullets(lines, opened=opened and k == 0, last=k == len(sections) - 1)
     if any(_REFUSAL.match(first) for side in found.values() for first in side[:1]):
         raise Unreadable("a refusal in place of lists")
@@ -129,8 +146,10 @@ def _sections(text: str) -> Iterator[tuple[Side, list[str]]]:
         started = True
         side, rest = heading
         if side == "like" and (later := _LATER.search(rest)):
-            yield side, _behind(rest[: later.start()])
+            yield side, _behind(rest[: later.start()].rstrip(" *_|;(/"))
             side, rest = "dislike", rest[later.end() :]
+        elif side == "like" and (other := _AVERSION.search(rest)):
+            rest = rest[: other.start()].rstrip(" *_|;(/")
         lines = _behind(rest)
     if side:
         yield side, lines
@@ -143,14 +162,17 @@ def _lines(text: str) -> Iterator[str]:
         if _FENCE.fullmatch(line):
             continue
         line = re.sub(r"^\s*(?:>\s?)+", "", line)
+        folded = _folded(line)
+        line = folded if _heading(folded, None, True) or _TAG.search(folded) else line
         tags = list(_TAG.finditer(line))
         if not tags or not (started or not re.search(r"\w", _unmarked(line[: tags[0].start()]))):
             yield line
             continue
         started = True
         ends = [tag.start() for tag in tags[1:]] + [len(line)]
-        if (before := line[: tags[0].start()]).strip():
-            yield before
+        behind = re.search(r"\w", line[tags[0].end() :])
+        if (before := line[: tags[0].start()]).strip() and (behind or not tags[0]["dislike"]):
+            yield before  # "- a [Dislike]" may say of which list it is
         for tag, end in zip(tags, ends, strict=True):
             yield tag.group() + ":" + line[tag.end() : end].lstrip(" *_:")
 
@@ -168,6 +190,65 @@ def _heading(line: str, side: Side | None, listed: bool) -> tuple[Side, str] | N
     if opens == "like" and body is not line and not listed:
         return None
     return opens, body[found.start("rest") :] if "rest" in found.re.groupindex else ""
+
+
+def _before_doubt(side: Side, lines: Sequence[str]) -> list[str]:
+    """The lines of a section before one that may be a heading of something else.
+
+    Such are a line without a mark between bullets, a bullet further out than the first one or a
+    number among signs, if bullets follow; among likes, what names the opposite as a heading does,
+    a cross, and a minus where likes have a plus.
+    """
+    marks = [_MARK.match(line) if _says(line) else None for line in lines]
+    first = next((k for k, mark in enumerate(marks) if mark), len(lines))
+    plus = first < len(lines) and _mark(lines[first]) in _PLUS
+    nearest: list[re.Match[str] | None] = [None]  # the next bullet's mark, from the last line on
+    for found in reversed(marks[1:]):
+        nearest.append(found or nearest[-1])
+    for k, line in enumerate(lines):
+        if not _says(line) and not _AVERSION.search(line):
+            continue
+        text, following = _plain(_unmarked(line)), nearest[-1 - k]
+        goes_on = line[0].isspace() or (text[0].islower() and _says(lines[k - 1]))
+        if marks[k] is None:
+            heads = following is not None and k > first and not goes_on
+            against = _AGAINST if following and not goes_on else _AVERSION
+        else:
+            heads = following is not None and k > first and _outer(line, lines[first])
+            nested = following is not None and _indent(following.group()) > _indent(line)
+            against = _AGAINST if nested or text.endswith((":", "：")) else None
+            minus = _mark(line) in (*_CROSS, *("-–—" if plus else ""))
+            heads = heads or (side == "like" and minus)
+        if heads or (side == "like" and against and against.search(text)):
+            return list(lines[:k])
+    return list(lines)
+
+
+def _mark(line: str) -> str:
+    found = _MARK.match(line)
+    return found.group().strip() if found else ""
+
+
+def _outer(line: str, first: str) -> bool:
+    """Whether a bullet stands further out than the first one, or is a number among signs."""
+    numbered = re.match(r"\s*\(?\d", line) and not re.match(r"\s*\(?\w", first)
+    return _indent(line) < _indent(first) or bool(numbered)
+
+
+def _indent(line: str) -> int:
+    return len(line) - len(line.lstrip())
+
+
+def _says(line: str) -> bool:
+    return re.search(r"\w", _unmarked(line)) is not None
+
+
+def _folded(line: str) -> str:
+    """A line as it is read: full-width signs are signs, what has no width is not there."""
+    if line.isascii():
+        return line
+    folded = unicodedata.normalize("NFKC", line)
+    return "".join(c for c in folded if unicodedata.category(c) != "Cf")
 
 
 def _ends(line: str) -> bool:
@@ -189,7 +270,7 @@ def _unmarked(line: str) -> str:
 def _bullets(lines: Sequence[str], *, opened: bool, last: bool) -> list[str]:
     """Lines with a mark; where none has one, all lines, at the end of the answer its first
     paragraph. The mark that was put there (`opened`) does not count."""
-    marked = any(map(_MARK.match, lines[1:] if opened else lines))
+    marked = any(_MARK.match(line) and _says(line) for line in (lines[1:] if opened else lines))
     bullets: list[str] = []
     behind_gap = False
     for k, line in enumerate(lines):
@@ -198,7 +279,7 @@ def _bullets(lines: Sequence[str], *, opened: bool, last: bool) -> list[str]:
             behind_gap = behind_gap or (bool(bullets) and not line.strip())
             continue
         if _MARK.match(line) or not (marked or (behind_gap and last)):
-            if not _NOTHING.fullmatch(text.strip(" .!()")):
+            if not _NOTHING.match(text.strip(" .!()")):
                 bullets.append(text)
             elif not marked:
                 return bullets

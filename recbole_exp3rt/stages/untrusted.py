@@ -87,7 +87,7 @@ _AS_SEEN = (
 )
 # in small letters, and as they look
 _AS_READ = (
-    ("<", rf"(?<!<)(?P<open><+)(?=\s*(?:/\s*)?{_OURS})(?:[^<>]{{0,80}}?(?P<close>>+))?"),
+    ("<", rf"(?<!<)(?P<open><+)\s*(?:/\s*)?{_OURS}(?:[^<>]{{0,80}}?(?P<close>>+))?"),
     (
         "",  # quotation marks, in the place of a tag's
         rf"(?P<open>[‹〈⟨❮])(?=\s*(?:/\s*)?{_OURS})[^‹›〈〉⟨⟩❮❯\n]{{0,80}}(?P<close>[›〉⟩❯])",
