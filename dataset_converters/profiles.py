@@ -33,7 +33,7 @@ MAX_TOKENS = 1200 - 40
 # There is no tokenizer here. Measured with the embedded student's on these rows: 3.3 at least.
 BYTES_PER_TOKEN = 3.3
 
-_BETWEEN = re.compile(r"^\s*---\s*$", re.MULTILINE)
+_BETWEEN = re.compile(r"^[^\S\n]*---\s*$", re.MULTILINE)
 
 
 def convert_profiles(input_path: Path, output_path: Path, item_word: str = "movie") -> str:

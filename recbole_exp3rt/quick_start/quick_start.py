@@ -16,6 +16,7 @@ from rich.console import Console
 from recbole_exp3rt.config.load import load_config
 from recbole_exp3rt.display.notes import quiet
 from recbole_exp3rt.display.terminal import console as make_console
+from recbole_exp3rt.errors import UsageError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -71,4 +72,6 @@ def show(
     console = console or make_console()
     with quiet():
         config = load_config("EXP3RT", dataset, config_files, config_dict, console, arguments)
+        if (model := config.cmd_config_dict.get("model", "EXP3RT")) != "EXP3RT":
+            raise UsageError(f"--model={model}: show prints what EXP3RT saw; leave it out")
         show_pair(console, Recommender.from_config(config), user, item)

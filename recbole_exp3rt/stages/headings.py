@@ -55,7 +55,8 @@ _BARE = re.compile(rf"{_DECOR}*(?:\d{{1,2}}\W+)?{_SIDE}{_DECOR}*", re.I)
 _WHOLE = re.compile(rf"{_NAME}{_DECOR}*", re.I)
 _INLINE = re.compile(rf"{_NAME}[\]*_)>\s]*:(?P<rest>.*)", re.I)
 _DASHED = re.compile(rf"{_DECOR}*{_SIDE}[\]*_)>\s]*\s[-–—](?P<rest>\s.*)", re.I)
-_TAG = re.compile(r"\[\W*(?P<dislike>dis)?likes?\W*\]", re.I)  # as the prompts ask for it
+# as the prompts ask for it
+_TAG = re.compile(r"\[[^\w\[\]]*(?P<dislike>dis)?likes?[^\w\[\]]*\]", re.I)
 # behind likes in a line
 _LATER = re.compile(rf"(?<!\w)(?:{_DISLIKE})\W{{0,3}}(?::|\s[-–—]\s)", re.I)
 _AVERSION = re.compile(r"\bdis\W?lik|👎", re.I)
@@ -67,6 +68,7 @@ _AGAINST = re.compile(
     r"|concerns?|however)\b|\w['’]t\b|👎|❌",
     re.I,
 )
+_BLANKS = re.compile(r"\s{9,}")
 _MOST = 120  # characters of a line in which a heading is looked for
 
 _MARK = re.compile(
@@ -161,7 +163,7 @@ def _lines(text: str) -> Iterator[str]:
     for line in text.splitlines():
         if _FENCE.fullmatch(line):
             continue
-        line = re.sub(r"^\s*(?:>\s?)+", "", line)
+        line = re.sub(r"^\s*(?:>\s?)+", "", _BLANKS.sub(" " * 8, line.rstrip()))
         folded = _folded(line)
         line = folded if _heading(folded, None, True) or _TAG.search(folded) else line
         tags = list(_TAG.finditer(line))
@@ -210,6 +212,7 @@ def _before_doubt(side: Side, lines: Sequence[str]) -> list[str]:
             continue
         text, following = _plain(_unmarked(line)), nearest[-1 - k]
         goes_on = line[0].isspace() or (text[0].islower() and _says(lines[k - 1]))
+        against: re.Pattern[str] | None
         if marks[k] is None:
             heads = following is not None and k > first and not goes_on
             against = _AGAINST if following and not goes_on else _AVERSION
@@ -253,7 +256,7 @@ def _folded(line: str) -> str:
 
 def _ends(line: str) -> bool:
     """Whether a line is a heading of something else."""
-    return not _MARK.match(line) and _OTHER.fullmatch(line) is not None
+    return not _MARK.match(line) and len(line) <= 400 and _OTHER.fullmatch(line) is not None
 
 
 def _behind(rest: str) -> list[str]:

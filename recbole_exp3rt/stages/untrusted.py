@@ -24,7 +24,7 @@ _UNSEEN = ("Cc", "Cf", "Mn")  # controls, formats such as the zero-width ones, m
 _ORDINARY = re.compile(r"[\t\n -~]*")
 # Signs and letters that look like others and are not folded by Unicode's compatibility forms.
 # Quotation marks (‹ 《 «) and arrows are not among them: plain texts use them.
-_SIGNS = str.maketrans("˂ᐸ˃ᐳǀ∣│┃❘∶ː˸։׃꞉܃܄꞊", "<<>>|||||::::::::=")
+_SIGNS = str.maketrans("˂ᐸ◁˃ᐳ▷ǀ∣│┃❘∶ː˸։׃꞉܃܄꞊⁄∕⧸╱", "<<<>>>|||||::::::::=////")
 _LETTERS = str.maketrans(
     "авсԁеѕіјкӏмոорԛгѵѡхуԝһтнηανεικορτυχωγσօսհıɡɑɩʟɴʀꜱᴀᴄᴅᴇᴍᴏᴘᴛᴜᴠᴡᴢɪɢʜʙᴊᴋʏłøđħŧɨ"
     "ΗΝΡΧΥΒΖΜꓓԌᎪᏴᏟᎬᎻᎫᏦᏞᎷᏢᎡᏚᎢᏙᎳᏃᎠᏀ",
@@ -80,7 +80,7 @@ _MORE = "【〔❲⟦】〕❳⟧"
 # but for a run that no other match begins in: so each pattern is linear.
 _AS_SEEN = (
     # <Review>, </ Review>, <|im_start|>, <<SYS>>, <[BOS_never_used]>, <b>; not "<3", "a < b > c"
-    ("<", r"(?<!<)(?P<open><+)(?=\s*/\s*[A-Za-z|]|[A-Za-z|]|\[)[^<>]{0,80}?(?P<close>>+)"),
+    ("<", r"(?<!<)(?P<open><+)(?=\s*/\s*[A-Za-z|]|[A-Za-z_|]|\[)[^<>]{0,80}?(?P<close>>+)"),
     ("<", r"(?<!<)(?P<open><+)(?=\s*/\s*[A-Za-z|]|\|)"),  # with no end in sight
     ("[", r"(?P<open>\[)(?=\|)[^\[\]\n]{0,80}?\|(?P<close>\])"),  # [|endofturn|]
     ("ASSISTANT", r"(?<!\w)ASSISTANT *(?P<colon>:)"),  # within a line too: USER: … ASSISTANT: …
@@ -90,7 +90,8 @@ _AS_READ = (
     ("<", rf"(?<!<)(?P<open><+)\s*(?:/\s*)?{_OURS}(?:[^<>]{{0,80}}?(?P<close>>+))?"),
     (
         "",  # quotation marks, in the place of a tag's
-        rf"(?P<open>[‹〈⟨❮])(?=\s*(?:/\s*)?{_OURS})[^‹›〈〉⟨⟩❮❯\n]{{0,80}}(?P<close>[›〉⟩❯])",
+        rf"(?P<open>[‹〈⟨❮《⟪«≪])(?=\s*(?:/\s*)?{_OURS})[^‹›〈〉⟨⟩❮❯《》⟪⟫«»≪≫\n]{{0,80}}"
+        r"(?P<close>[›〉⟩❯》⟫»≫])",
     ),
     # [Like], [/INST], [User Average Rating], [gMASK]: while [sic] or [1999] are left alone
     ("[", rf"(?P<open>\[)[^\w\[\]]*{_NAMES}[^\w\[\]]*(?P<close>\])"),
