@@ -1,11 +1,15 @@
 """Lists in the forms that models write them in; what was thought, and what was not said."""
 
 import random
+import time
+from contextlib import suppress
 
 import pytest
 
 from recbole_exp3rt.distill.annotate import quality_gate
 from recbole_exp3rt.llm.base import Completion, forces_prefill
+from recbole_exp3rt.llm.thoughts import part
+from recbole_exp3rt.stages import rationale
 from recbole_exp3rt.stages.lists import Unreadable, read_answer
 
 # Awkward replies stay in one table; each new surprise joins it.
@@ -214,3 +218,19 @@ def test_of_2000_answers_none_takes_a_list_under_an_unknown_heading_for_likes():
         likes, dislikes = read_answer(text, forced=False)
         assert likes == tuple(words[:2]), text
         assert set(dislikes) <= set(words[2:]), text
+
+
+@pytest.mark.parametrize(
+    ("read", "piece"),
+    [
+        (lambda text: read_answer(text, forced=True), "["),
+        (lambda text: read_answer(f"[Like]\n{text}", forced=False), " "),
+        (lambda text: part(f"x</think>a{text}b"), " "),
+        (rationale.parse, "*"),
+    ],
+)
+def test_a_long_answer_is_read_in_linear_time(read, piece):
+    start = time.process_time()
+    with suppress(Unreadable):
+        read(piece * 40_000)
+    assert time.process_time() - start < 2
