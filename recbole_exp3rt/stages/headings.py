@@ -68,7 +68,6 @@ _AGAINST = re.compile(
     r"|concerns?|however)\b|\w['’]t\b|👎|❌",
     re.I,
 )
-_BLANKS = re.compile(r"\s{9,}")
 _MOST = 120  # characters of a line in which a heading is looked for
 
 _MARK = re.compile(
@@ -163,7 +162,7 @@ def _lines(text: str) -> Iterator[str]:
     for line in text.splitlines():
         if _FENCE.fullmatch(line):
             continue
-        line = re.sub(r"^\s*(?:>\s?)+", "", _BLANKS.sub(" " * 8, line.rstrip()))
+        line = re.sub(r"^\s*(?:>\s?)+", "", line)
         folded = _folded(line)
         line = folded if _heading(folded, None, True) or _TAG.search(folded) else line
         tags = list(_TAG.finditer(line))
