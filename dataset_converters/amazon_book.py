@@ -19,8 +19,8 @@ from dataset_converters.read import as_id, as_text, record, records
 from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.records import Review
 
-_ROLE = re.compile(r"\s*\((?:Author|Artist|Composer|Narrator|Editor)[^)]*\)")
-_BYLINE = re.compile(r"^(?:by\s+|Visit Amazon's\s+)|\s+Page$")
+_ROLE = re.compile(r"(?<!\s)\s*\((?:Author|Artist|Composer|Narrator|Editor)[^)]*\)")
+_BYLINE = re.compile(r"^(?:by\s+|Visit Amazon's\s+)|(?<!\s)\s+Page$")
 
 
 class AmazonSource:

@@ -34,7 +34,7 @@ MAX_TOKENS = 1200 - 40
 # An estimate without a tokenizer. With the embedded student's, these rows have 3.3 or more.
 BYTES_PER_TOKEN = 3.3
 
-_BETWEEN = re.compile(r"^\s*---\s*$", re.MULTILINE)
+_BETWEEN = re.compile(r"^[^\S\n]*---\s*$", re.MULTILINE)
 
 
 def convert_profiles(input_path: Path, output_path: Path, item_word: str = "movie") -> str:

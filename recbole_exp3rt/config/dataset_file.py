@@ -40,9 +40,14 @@ def _flag(value: Any) -> bool:
     return isinstance(value, bool)
 
 
-def _word(value: Any) -> bool:
-    """A word in prompts. It must not look like a part of a prompt itself."""
+def _label(value: Any) -> bool:
+    """A label in prompts. It must not look like a part of a prompt itself."""
     return _text(value) and len(value) <= 60 and harmless(value) == value
+
+
+def _word(value: Any) -> bool:
+    """Of a prompt's own sentences: no sentence of its own."""
+    return _label(value) and re.fullmatch(r"[\w'’&/-]+( [\w'’&/-]+){0,2}", value) is not None
 
 
 def _name(value: Any) -> bool:
@@ -97,7 +102,7 @@ FORMS: Mapping[str, Form] = {
     "rating_scale": (_either(_list(_number), _map(_number)), "[lowest, highest]"),
     "relevant_from": (_number, "a number"),
     "recommend_from": (_number, "a number"),
-    "description_fields": (_map(_word), "a map of column: label"),
+    "description_fields": (_map(_label), "a map of column: label"),
     "review_fields": TEXTS,
     # of RecBole: the format of the files
     "field_separator": (_separator, "a separator of at most four characters"),

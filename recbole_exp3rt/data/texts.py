@@ -94,7 +94,8 @@ def _own(
     for key, texts in (((pair, time), same_time), (pair, [text for _, text in found])):
         if (
             texts
-            and files[key] <= train[key]
+            # where fewer rows of the files are of that time than of train, it is another clock's
+            and (files[key] == train[key] or not files[pair])
             and (len(texts) <= train[key] or len(set(texts)) == 1)
         ):
             return texts[-1]

@@ -31,7 +31,8 @@ _BARE = re.compile(r"\s*analysis(?=[A-Z\"'])")
 _BARE_FINAL = re.compile(r"assistant\s*final(?=\W|[A-Z])")
 _WRAPS = r"(?:<{0}answer>|<\|{1}_(?:of_solution|RESPONSE)\|>)"
 _WRAP = re.compile(
-    rf"\s*{_WRAPS.format('', '(?:begin|START)')}\s*|\s*{_WRAPS.format('/', '(?:end|END)')}\s*$",
+    rf"(?<!\s)\s*(?:{_WRAPS.format('', '(?:begin|START)')}\s*"
+    rf"|{_WRAPS.format('/', '(?:end|END)')}\s*$)",
     re.I,
 )
 

@@ -78,6 +78,8 @@ def show(
     console = console or make_console()
     with quiet():
         config = load_config("EXP3RT", dataset, config_files, config_dict, console, arguments)
+        if (model := config.cmd_config_dict.get("model", "EXP3RT")) != "EXP3RT":
+            raise UsageError(f"--model={model}: show prints what EXP3RT saw; leave it out")
         from recbole_exp3rt.display.cases import show_pair
         from recbole_exp3rt.recommender import Recommender
 

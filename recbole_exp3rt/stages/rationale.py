@@ -19,7 +19,7 @@ from recbole_exp3rt.stages.rating import Pair, render_description, render_profil
 
 VERDICT = "Recommended:"
 
-_VERDICT = re.compile(r"[\s*_]*\brecommended\s*:\W*(yes|no)\b\W*$", re.IGNORECASE)
+_VERDICT = re.compile(r"(?<![\s*_])[\s*_]*\brecommended\s*:\W*(yes|no)\b\W*$", re.IGNORECASE)
 _LABEL = re.compile(r"^\W*(?:rationale|reasoning|reason|explanation)\s*:[\s*]*", re.IGNORECASE)
 
 

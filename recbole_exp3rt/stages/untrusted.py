@@ -1,13 +1,13 @@
-"""Protects prompts against instructions in reviews, descriptions and other untrusted text.
+"""Text that somebody else wrote, made harmless before it stands in a prompt.
 
-A review is data. It must not close a tag of the prompt, open a new one, speak in another role or
-write the cue of the answer. Text that imitates these keeps its words; its brackets and colons are
-replaced. Tokens of a chat template are checked once more where the template is applied.
+A review is data: it may not close the prompt's tags, open new ones, speak as another role or
+write the answer's cue. What imitates these keeps its words and loses its marks. The tokens of a
+chat template are guarded once more where the template is applied.
 
-Marks are searched in a normalised copy of the text: full-width brackets become brackets, letters
-that look like Latin ones become Latin, characters without width are removed, and every line
-separator ends a line. Only the found marks are changed in the original text. The time is linear
-in the length of the text.
+What is looked at is the text as it is read, not as it is spelt: full-width brackets are brackets,
+Cyrillic letters that look like Latin ones are those, what has no width is not there, any line
+separator ends a line. What is changed is the text itself, so that nothing else of it is. The work
+is linear in the length of a text, whatever it holds.
 """
 
 from __future__ import annotations
@@ -17,46 +17,46 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
-CACHED = 20_000  # results for texts up to this many characters are cached
+CACHED = 20_000  # characters of a text that is remembered, at most
 
 _LINES = "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"
-_INVISIBLE = ("Cc", "Cf", "Mn")  # controls, zero-width characters, combining marks
+_INVISIBLE = ("Cc", "Cf", "Mn")  # controls, formats such as the zero-width ones, marks on a letter
 _ORDINARY = re.compile(r"[\t\n -~]*")
-# Signs and letters that look like others and that Unicode's NFKC form does not replace.
-# Quotation marks (‹ 《 «) and arrows are left out: ordinary texts use them.
-_SIGNS = str.maketrans("˂ᐸ˃ᐳǀ∣│┃❘∶ː˸։׃꞉܃܄꞊", "<<>>|||||::::::::=")
+# Signs and letters that look like others and are not folded by Unicode's compatibility forms.
+# Quotation marks (‹ 《 «) and arrows are not among them: plain texts use them.
+_SIGNS = str.maketrans("˂ᐸ◁˃ᐳ▷ǀ∣│┃❘∶ː˸։׃꞉܃܄꞊⁄∕⧸╱", "<<<>>>|||||::::::::=////")
 _LETTERS = str.maketrans(
     "авсԁеѕіјкӏмոорԛгѵѡхуԝһтнηανεικορτυχωγσօսհıɡɑɩʟɴʀꜱᴀᴄᴅᴇᴍᴏᴘᴛᴜᴠᴡᴢɪɢʜʙᴊᴋʏłøđħŧɨ"
     "ΗΝΡΧΥΒΖΜꓓԌᎪᏴᏟᎬᎻᎫᏦᏞᎷᏢᎡᏚᎢᏙᎳᏃᎠᏀ",
     "abcdesijklmnopqrvwxywhthnaveikoptuxwyoouhigailnrsacdemoptuvwzighbjkylodhti"
     "hnpxybzmdgabcehjklmprstvwzdg",
 )
-_OTHER = "\u00aa"  # replaces a letter that looks like none of a to z
+_OTHER = "\u00aa"  # stands for a letter that looks like none of a to z
 
 
 class _Normalised(dict[int, str]):
-    """Character -> its normalised form: no character, one or several."""
+    """A character as it is read: none, one or several."""
 
     def __missing__(self, code: int) -> str:
         character = chr(code)
         if character in _LINES:
-            form = "\n"
+            seen = "\n"
         elif character.isspace():
-            form = " "
+            seen = " "
         else:
             folded = unicodedata.normalize("NFKC", character)
-            form = "".join(c for c in folded if unicodedata.category(c) not in _INVISIBLE)
-        self[code] = form = form.translate(_SIGNS)
-        return form
+            seen = "".join(c for c in folded if unicodedata.category(c) not in _INVISIBLE)
+        self[code] = seen = seen.translate(_SIGNS)
+        return seen
 
 
 class _Lookalike(dict[int, str]):
-    """Letter -> the small Latin letter that it looks like. Other characters stay. One to one."""
+    """The small Latin letter that a letter looks like; what is no letter is itself. One for one."""
 
     def __missing__(self, code: int) -> str:
         character = chr(code)
         alike = character
-        if character.isalpha():  # accents are ignored
+        if character.isalpha():  # an accent is not looked at
             letter = unicodedata.normalize("NFKD", character)[0].translate(_LETTERS)
             alike = letter.lower()[0].translate(_LETTERS)
             alike = alike if "a" <= alike <= "z" else _OTHER
@@ -64,7 +64,7 @@ class _Lookalike(dict[int, str]):
         return alike
 
 
-_NORMALISED, _LOOKALIKE = _Normalised(), _Lookalike()
+_SEEN, _ALIKE = _Normalised(), _Lookalike()
 
 _PROMPT_TAGS = r"(?:review|preferences|user\s+profile|item\s+profile|item\s+description)\b"
 _NAMES = (
@@ -76,26 +76,27 @@ _HEADINGS = rf"(?:{_ROLES}|instructions?|input|response)"
 _LETTER = f"a-z{_OTHER}"
 _MORE = "【〔❲⟦】〕❳⟧"
 
-# (a string that the text must contain, pattern). The named groups of a match are replaced, see
-# _REPLACEMENTS. Adjacent quantifiers match different characters, so that each pattern is linear.
+# Each group is a mark, and what takes its place. A quantifier never meets what the next one does,
+# but for a run that no other match begins in: so each pattern is linear.
 _NORMALISED_PATTERNS = (
     # <Review>, </ Review>, <|im_start|>, <<SYS>>, <[BOS_never_used]>, <b>; not "<3", "a < b > c"
-    ("<", r"(?<!<)(?P<open><+)(?=\s*/\s*[A-Za-z|]|[A-Za-z|]|\[)[^<>]{0,80}?(?P<close>>+)"),
-    ("<", r"(?<!<)(?P<open><+)(?=\s*/\s*[A-Za-z|]|\|)"),  # without a closing bracket
+    ("<", r"(?<!<)(?P<open><+)(?=\s*/\s*[A-Za-z|]|[A-Za-z_|]|\[)[^<>]{0,80}?(?P<close>>+)"),
+    ("<", r"(?<!<)(?P<open><+)(?=\s*/\s*[A-Za-z|]|\|)"),  # with no end in sight
     ("[", r"(?P<open>\[)(?=\|)[^\[\]\n]{0,80}?\|(?P<close>\])"),  # [|endofturn|]
-    ("ASSISTANT", r"(?<!\w)ASSISTANT *(?P<colon>:)"),  # also within a line: USER: … ASSISTANT: …
+    ("ASSISTANT", r"(?<!\w)ASSISTANT *(?P<colon>:)"),  # within a line too: USER: … ASSISTANT: …
 )
-# These are searched in the small Latin letters that the text looks like.
+# in small letters, and as they look
 _LOOKALIKE_PATTERNS = (
-    ("<", rf"(?<!<)(?P<open><+)(?=\s*(?:/\s*)?{_PROMPT_TAGS})(?:[^<>]{{0,80}}?(?P<close>>+))?"),
+    ("<", rf"(?<!<)(?P<open><+)\s*(?:/\s*)?{_PROMPT_TAGS}(?:[^<>]{{0,80}}?(?P<close>>+))?"),
     (
-        "",  # quotation marks instead of the brackets of a tag
-        rf"(?P<open>[‹〈⟨❮])(?=\s*(?:/\s*)?{_PROMPT_TAGS})[^‹›〈〉⟨⟩❮❯\n]{{0,80}}(?P<close>[›〉⟩❯])",
+        "",  # quotation marks, in the place of a tag's
+        rf"(?P<open>[‹〈⟨❮《⟪«≪])(?=\s*(?:/\s*)?{_PROMPT_TAGS})[^‹›〈〉⟨⟩❮❯《》⟪⟫«»≪≫\n]{{0,80}}"
+        r"(?P<close>[›〉⟩❯》⟫»≫])",
     ),
-    # [Like], [/INST], [User Average Rating], [gMASK]; not [sic] or [1999]
+    # [Like], [/INST], [User Average Rating], [gMASK]: while [sic] or [1999] are left alone
     ("[", rf"(?P<open>\[)[^\w\[\]]*{_NAMES}[^\w\[\]]*(?P<close>\])"),
     ("", rf"(?P<open>[【〔❲⟦])[^\w{_MORE}]*{_NAMES}[^\w{_MORE}]*(?P<close>[】〕❳⟧])"),
-    # ### Instruction: at the beginning of a line, also in a list or a quotation
+    # ### Instruction: at the beginning of a line, in a list or a quotation too
     (
         "#",
         rf"^[^{_LETTER}\n#]*(?P<hash>#+)(?!#)[^{_LETTER}\n]*{_HEADINGS}(?![\w{_OTHER}])"
@@ -118,23 +119,23 @@ _REPLACEMENTS = {"open": "(", "close": ")", "colon": " -", "cue": " -", "hash": 
 
 
 def harmless(text: str) -> str:
-    """`text` without tags, role markers and the cue of the answer; otherwise unchanged."""
+    """`text` in which nothing is a tag, a role marker or the answer's cue; else unchanged."""
     return _cached(text) if len(text) <= CACHED else _harmless(text)
 
 
 def _harmless(text: str) -> str:
-    normalised = text if _ORDINARY.fullmatch(text) else text.translate(_NORMALISED)
-    found = sorted(_marks(normalised))
+    seen = text if _ORDINARY.fullmatch(text) else text.translate(_SEEN)
+    found = sorted(_marks(seen))
     if not found:
         return text
     places: Sequence[int] = range(len(text))
-    if normalised is not text:
-        places = [place for place, c in enumerate(text) for _ in _NORMALISED[ord(c)]]
+    if seen is not text:
+        places = [place for place, c in enumerate(text) for _ in _SEEN[ord(c)]]
     parts, done = [], 0
-    for start, end, replacement in found:
+    for start, end, instead in found:
         first = places[start]
         if first >= done:
-            parts += [text[done:first], replacement]
+            parts += [text[done:first], instead]
             done = places[end - 1] + 1
     return "".join([*parts, text[done:]])
 
@@ -142,27 +143,26 @@ def _harmless(text: str) -> str:
 _cached = lru_cache(maxsize=4096)(_harmless)
 
 
-def _marks(normalised: str) -> Iterator[tuple[int, int, str]]:
-    """(start, end, replacement) of each mark in a normalised text."""
-    ascii_only = normalised.isascii()
-    latin = normalised.lower() if ascii_only else normalised.translate(_LOOKALIKE)
-    for text, marks in ((normalised, _NORMALISED_MARKS), (latin, _LOOKALIKE_MARKS)):
+def _marks(seen: str) -> Iterator[tuple[int, int, str]]:
+    """Start and end of each mark in a text as it is seen, and what takes its place."""
+    read = seen.lower() if seen.isascii() else seen.translate(_ALIKE)
+    for text, marks in ((seen, _NORMALISED_MARKS), (read, _LOOKALIKE_MARKS)):
         for needs, mark in marks:
             if needs not in text:
                 continue
             for match in mark.finditer(text):
-                if text is not normalised and _other_script(normalised[slice(*match.span())]):
+                if text is not seen and _other_script(seen[match.start() : match.end()]):
                     continue
-                for name, group in match.groupdict().items():
-                    if group is None:
+                for name, said in match.groupdict().items():
+                    if said is None:
                         continue
                     start, end = match.span(name)
-                    if name == "cue":  # and the white space before it
+                    if name == "cue":  # with the white space before it
                         start = match.start() + len(text[match.start() : start].rstrip())
                     yield start, end, _REPLACEMENTS[name]
 
 
-def _other_script(mark: str) -> bool:
-    """Whether a mark is only a short word of another script, such as Russian вот ("bot")."""
-    letters = "".join(filter(str.isalpha, mark))
+def _other_script(seen: str) -> bool:
+    """Whether a mark is a short word of another script that only looks like one: Russian вот."""
+    letters = "".join(filter(str.isalpha, seen))
     return len(letters) < 5 and not re.search("[A-Za-z]", letters)

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
+from recbole_exp3rt.cli.main import main
 from recbole_exp3rt.config.configurator import Config
 from recbole_exp3rt.config.settings import Settings
 from recbole_exp3rt.corpus import Corpus
@@ -20,7 +21,7 @@ from recbole_exp3rt.data.split import load_split
 from recbole_exp3rt.display.cases import show_explanations, show_extractions, show_pair
 from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.model.rater import Rater
-from recbole_exp3rt.quick_start.quick_start import main, run
+from recbole_exp3rt.quick_start.quick_start import run
 from recbole_exp3rt.recommender import Recommender, by_bias
 from recbole_exp3rt.records import Description, Review
 from recbole_exp3rt.stages.pipeline import Models, Pipeline

@@ -105,7 +105,7 @@ def test_a_run_that_reads_no_rating_keeps_its_tables_and_quotes_an_answer(tmp_pa
         asked = [body for _, body in server.asked if "<User Profile>" in str(body)]
         args = ["show", "--user=viewer000", "--item=syn0090", "--student=oracle", "--use_gpu=False"]
         shown = subprocess.run(
-            [sys.executable, str(ROOT / "run_recbole.py"), *args, "--rating_model=openai:smollm2",
+            [sys.executable, "-m", "recbole_exp3rt", *args, "--rating_model=openai:smollm2",
              f"--base_url={url}"],
             cwd=tmp_path, capture_output=True, text=True, timeout=300,
             env={**os.environ, "PYTHONPATH": str(ROOT)},

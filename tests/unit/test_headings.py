@@ -1,11 +1,15 @@
 """Lists in the forms that models write them in; what was thought, and what was not said."""
 
 import random
+import time
+from contextlib import suppress
 
 import pytest
 
 from recbole_exp3rt.distill.annotate import quality_gate
 from recbole_exp3rt.llm.base import Completion, forces_prefill
+from recbole_exp3rt.llm.thoughts import part
+from recbole_exp3rt.stages import rationale
 from recbole_exp3rt.stages.lists import Unreadable, read_answer
 
 # Awkward replies stay in one table; each new surprise joins it.
@@ -40,6 +44,34 @@ WHOLE = [
     ("<|channel|>analysis<|message|>Likes: x<|end|><|start|>assistant<|channel|>final<|message|>"
      "Likes:\n- a\nDislikes:\n- b<|return|>", (("a",), ("b",))),
     ("analysisThe user likes: xassistantfinal[Like]\n- a\n[Dislike]\n- b", (("a",), ("b",))),
+    # a heading in other words or another language is of no list
+    ("[Like]\n- a\n\nWhat didn't convince\n- b", (("a",), ())),
+    ("[Like]\n- a\nHowever, there are issues\n- b", (("a",), ())),
+    ("[Like]\n- a\nDislikes of this user\n- b", (("a",), ())),
+    ("[Like]\na\nDislikes of this user\nb", (("a",), ())),
+    ("[Like]\n- a\n- As for dislikes:\n  - b", (("a",), ())),
+    ("[Like]\n- a\n- On the negative side:\n- b", (("a",), ())),
+    ("1. **Likes**\n - a\n2. **Nicht gemocht**\n - b", (("a",), ())),
+    ("- Likes\n  - a\n- Nicht gemocht\n  - b", (("a",), ())),
+    ("[Like]\n- a\n\n\u4e0d\u559c\u6b22\uff1a\n- b", (("a",), ())),
+    ("[Like]\n- a\n\uff3b\uff24\uff49\uff53\uff4c\uff49\uff4b\uff45\uff3d\n- b", (("a",), ("b",))),
+    ("[Like]\n- a\n[Dis\u200blike]\n- b", (("a",), ("b",))),
+    ("[Like]\n- a\n👎\n- b", (("a",), ())),
+    ("Likes:\n+ a\n- b", (("a",), ())),
+    ("Likes:\n✓ a\n✗ b", (("a",), ())),
+    ("Pros: a. Cons: b", (("a.",), ("b",))),
+    ("Likes: a. Did not like: b", (("a.",), ("b",))),
+    ("Likes: a, dislikes b", (("a,",), ())),
+    ("Likes: a | Dislikes | b", (("a",), ())),
+    ("[Like]\n- a\n- b [Dislike]", (("a",), ())),
+    ("[Like]\n- None mentioned. The plot was b.\n[Dislike]\n- b", ((), ("b",))),
+    ("Likes: no likes, only dislikes: b", ((), ("b",))),
+    ("[Dislike]\n- b\nWhat worked\n- a", ((), ("b",))),
+    # and these are not one
+    ("[Like]\n- a long\none\n- Not dull\n- No, it isn't: b\n- Plot:\n  - c",
+     (("a long", "Not dull", "No, it isn't: b", "Plot:", "c"), ())),
+    ("**Likes:**\n1. a\n   - b\n2. c", (("a", "b", "c"), ())),
+    ("Likes (2):\n-----\na\nb", (("a", "b"), ())),
 ]  # fmt: skip
 NONE = [
     "",
@@ -163,3 +195,42 @@ def test_of_2000_broken_shapes_none_makes_a_dislike_a_like():
         said = " ".join(found).lower()
         assert not any(word.lower() in said for word in dislikes), broken
     assert readable > 1000
+
+
+OTHER_NAMES = [
+    "What didn't work", "The bad", "Dislkes", "Not so good", "Step 2: Dislikes", "V. Dislikes",
+    "Gefällt nicht", "Je n'aime pas", "Не нравится", "嫌い", "{{Dislike}}", "<Dislikes>",
+    "Turning to what they disliked in it", "2. **Minus**", "* Issues and problems:", "❌ Bad", "👎",
+]  # fmt: skip
+
+
+def test_of_2000_answers_none_takes_a_list_under_an_unknown_heading_for_likes():
+    drawn = random.Random(13)
+    for _ in range(2000):
+        liked, disliked = drawn.choice(NAMES)[0], drawn.choice(OTHER_NAMES)
+        words = drawn.sample(WORDS.split(","), 4)
+        mark, gap = drawn.choice(["- ", "  - ", "* "]), drawn.choice(["\n", "\n\n"])
+        lists = ["\n".join(mark + word for word in side) for side in (words[:2], words[2:])]
+        name = drawn.choice([disliked, f"**{disliked}**", f"{disliked}:", f"## {disliked}"])
+        if mark.startswith(" ") and drawn.random() < 0.5:
+            name = f"- {disliked}"
+        text = f"{liked}{gap}{lists[0]}{gap}{name}{gap}{lists[1]}"
+        likes, dislikes = read_answer(text, forced=False)
+        assert likes == tuple(words[:2]), text
+        assert set(dislikes) <= set(words[2:]), text
+
+
+@pytest.mark.parametrize(
+    ("read", "piece"),
+    [
+        (lambda text: read_answer(text, forced=True), "["),
+        (lambda text: read_answer(f"[Like]\n{text}", forced=False), " "),
+        (lambda text: part(f"x</think>a{text}b"), " "),
+        (rationale.parse, "*"),
+    ],
+)
+def test_a_long_answer_is_read_in_linear_time(read, piece):
+    start = time.process_time()
+    with suppress(Unreadable):
+        read(piece * 80_000)
+    assert time.process_time() - start < 2

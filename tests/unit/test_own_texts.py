@@ -42,6 +42,8 @@ def texts(rows, everywhere, written):
          ["late", "late"], (0, 1, 0)),
         ("a text of no row at all", [1], [], [(nan, A), (nan, B)], [""], (0, 0, 1)),
         ("one text, given twice", [1], [], [(nan, A), (nan, A)], ["early"], (0, 0, 0)),
+        ("times that RecBole has normalised", [0.5], [DAY, 9 * DAY], [(DAY, A), (0.5, B)], [""],
+         (1, 0, 1)),
         ("data without times", [nan], [nan, nan], [(nan, A), (nan, B)], [""], (1, 0, 1)),
     ],
 )  # fmt: skip
