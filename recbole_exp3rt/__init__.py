@@ -8,17 +8,4 @@ import lazy_loader
 
 __version__ = "0.1.0"
 
-__getattr__, __dir__, __all__ = lazy_loader.attach(
-    __name__,
-    submod_attrs={
-        "config.checked": ["Config"],
-        "config.native": ["register"],
-        "errors": ["UsageError"],
-        "quick_start.quick_start": ["run"],
-        "recommender": ["Recommender"],
-        "records": ["Review"],
-        "rerank.reranker": ["Candidates", "RatingReranker", "Reranker"],
-        "rerank.trainer": ["make_reranking_trainer"],
-        "scale": ["RatingScale"],
-    },
-)
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)  # __init__.pyi

@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
@@ -19,6 +19,9 @@ from recbole_exp3rt.display.notes import quiet
 from recbole_exp3rt.display.steps import log, logged
 from recbole_exp3rt.display.terminal import console as make_console
 from recbole_exp3rt.errors import UsageError
+
+if TYPE_CHECKING:
+    from recbole_exp3rt.evaluator.results import Results
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -40,7 +43,7 @@ def run(
     config_dict: Mapping[str, Any] | None = None,
     console: Console | None = None,
     arguments: Sequence[str] | None = None,
-) -> Any:
+) -> Results:
     """Run `model` on `dataset` and return its `Results`; None: as the settings say.
 
     Raises: UsageError, LLMError with one line for the user; nothing half-written is left.

@@ -37,6 +37,8 @@ def test_settings_prompts_and_converters_are_in_the_wheel(installed):
         assert (installed / "recbole_exp3rt" / "properties" / name).is_file()
     assert (installed / "recbole_exp3rt" / "prompts" / "rating.txt").is_file()
     assert (installed / "dataset_converters" / "__main__.py").is_file()
+    assert (installed / "dataset_converters" / "table.yaml").is_file()
+    assert (installed / "recbole_exp3rt" / "__init__.pyi").is_file(), "the public names"
     packages = {path.name for path in installed.iterdir() if path.suffix != ".dist-info"}
     assert packages == {"recbole_exp3rt", "dataset_converters"}
     entries = next(installed.glob("*.dist-info/entry_points.txt")).read_text()
