@@ -71,7 +71,7 @@ def read_layer(path: str | Path, loader: Any = Loader) -> dict[str, Any]:
     if values is None:
         return {}
     if not isinstance(values, dict):
-        raise UsageError(f"{path} does not hold settings of the form key: value")
+        raise UsageError(f"{path} does not contain settings of the form key: value")
     return values
 
 

@@ -151,11 +151,11 @@ def check_model(name: str) -> None:
     """Raises: UsageError for a name that is no model, or a model that a run cannot feed."""
     if name not in all_models():
         hint = nearest(name, all_models())
-        raise UsageError(f"model={name} is neither ours nor one of RecBole's{hint}")
+        raise UsageError(f"model={name} is not a model of this package or of RecBole{hint}")
     if needs_more(name):
         raise UsageError(
-            f"model={name} needs sequences or a knowledge graph, which a run has not; "
-            "take LightGCN, BPR or another general model"
+            f"model={name} needs sequences or a knowledge graph, which a run does not have; "
+            "use LightGCN, BPR or another general model"
         )
 
 
@@ -173,18 +173,18 @@ def check_generator(spec: str) -> None:
     if spec not in all_models():
         hint = nearest(spec, all_models())
         if "," in spec:
-            hint = f"; several are written as [{spec}]"
+            hint = f"; write several as [{spec}]"
         raise UsageError(
-            f"generator={spec} is no model{hint}, no checkpoint (.pth) and no candidates file "
+            f"generator={spec} is not a model{hint}, a checkpoint (.pth) or a candidates file "
             "(.tsv, .csv)"
         )
     if needs_more(spec):
         raise UsageError(
-            f"generator={spec} needs sequences or a knowledge graph, which this run has not; "
+            f"generator={spec} needs sequences or a knowledge graph, which this run does not have; "
             "give its candidates as a file (.tsv)"
         )
     if kind_by_name(spec) != "ranking":
-        raise UsageError(f"generator={spec} does not rank; take LightGCN, BPR or another that does")
+        raise UsageError(f"generator={spec} does not rank; use a ranking model such as LightGCN")
 
 
 def check_baselines(names: Iterable[str], model: str) -> None:
@@ -195,7 +195,7 @@ def check_baselines(names: Iterable[str], model: str) -> None:
             hint = nearest(name, rating)
             raise UsageError(f"baselines: {name} predicts no ratings{hint}; known are {rating}")
         if name == "EXP3RT" != model:
-            raise UsageError("baselines: EXP3RT is no baseline; run it as --model=EXP3RT")
+            raise UsageError("baselines: EXP3RT is not a baseline; run it as --model=EXP3RT")
 
 
 def check_packages(final: Mapping[str, Any]) -> None:

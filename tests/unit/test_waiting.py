@@ -24,8 +24,9 @@ DOORS = {
     "command": "from recbole_exp3rt.cli.main import main; main(['run', '--dataset=sample'])",
     "train": "from recbole_exp3rt.cli.main import main; main(['train']); import torch",
     "run": "import recbole_exp3rt; recbole_exp3rt.run('BPR', 'sample')",
-    "Recommender": "from recbole_exp3rt import Recommender",
-    "Config": "from recbole_exp3rt import Config",
+    "Recommender": "from recbole_exp3rt import Recommender, Review;"
+    "Recommender.from_reviews([Review('u', 'i', 3, 'Good.')], rating_scale=(1, 5))",
+    "Config": "from recbole_exp3rt.config.configurator import Config",
     "register": "import recbole_exp3rt; recbole_exp3rt.register()",
     "load_llm": "from recbole_exp3rt.llm.names import load_llm; load_llm('smollm2')",
 }
