@@ -13,8 +13,10 @@ from dataset_converters.columns import ROLES, common
 from dataset_converters.values import DATE_ORDERS
 from recbole_exp3rt.cli.common import exit_code
 from recbole_exp3rt.display.terminal import plain
-from recbole_exp3rt.errors import UsageError
+from recbole_exp3rt.errors import UsageError, nearest
 from recbole_exp3rt.text import without_surrogates
+
+SOURCES = ("imdb", "amazon-book", "exp3rt", "sample", "table")
 
 # pandas and the sources are imported where they are used: the help needs none of them
 
@@ -24,8 +26,16 @@ def main(argv: Sequence[str] | None = None, prog: str = "exp3rt-convert") -> int
 
     `prog` is the name of the program in its usage.
     """
-    options = _parser(prog).parse_args(argv)
+    words = list(sys.argv[1:] if argv is None else argv)
+    if words and not words[0].startswith("-") and words[0] not in SOURCES:
+        said = f"no source {words[0]!r}{nearest(words[0], SOURCES)}; see {prog} --help"
+        return exit_code(lambda: _refuse(said))
+    options = _parser(prog).parse_args(words)
     return exit_code(lambda: print(plain(without_surrogates(_run(options)))))
+
+
+def _refuse(message: str) -> None:
+    raise UsageError(message)
 
 
 def _run(options: argparse.Namespace) -> str:

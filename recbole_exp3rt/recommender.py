@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -38,6 +38,7 @@ if TYPE_CHECKING:  # imported where they are used: a wrong setting is named with
     from recbole_exp3rt.rerank.reranker import Reranker
 
 DAMPING = 5  # ratings of the mean that each item is given beside its own
+MOST_COMPARED = 20_000  # ids that an unknown one is compared with, in well under a second
 Ranked = list[tuple[str, float | None]]  # items with their predicted ratings, best first
 
 
@@ -280,10 +281,15 @@ class Recommender:
         corpus, pairs = self.rater.pipeline.corpus, list(given)
         for user, item in pairs:
             if not corpus.user_reviews(user):
-                raise UsageError(f"user {user} has no reviews here; add some with with_reviews")
-            if not corpus.item_reviews(item) and item not in corpus.descriptions:
+                hint = _nearest_id(user, corpus.by_user)
                 raise UsageError(
-                    f"item {item} has neither reviews nor a description here; add with_reviews"
+                    f"user {user} has no reviews here{hint}; Recommender.with_reviews adds some"
+                )
+            if not corpus.item_reviews(item) and item not in corpus.descriptions:
+                hint = _nearest_id(item, [*corpus.by_item, *corpus.descriptions])
+                raise UsageError(
+                    f"item {item} has neither reviews nor a description here{hint}; "
+                    "Recommender.with_reviews adds them"
                 )
         with self._lock:
             return self.rater.rate(pairs)
@@ -335,3 +341,8 @@ def _of_a_run(given: Mapping[str, Any], settings: Mapping[str, Any], file: str) 
             raise UsageError(f"{file}: {key}={value!r:.80} is not {FORMS[key][1]}")
     reads = {*FORMS, *model_keys("EXP3RT"), "seed", "reproducibility", "refit"} - PLACES
     return {key: value for key, value in given.items() if key in reads}
+
+
+def _nearest_id(name: str, known: Collection[str]) -> str:
+    """' (did you mean X?)'; '' among so many ids that the search would take seconds."""
+    return nearest(name, known) if len(known) <= MOST_COMPARED else ""

@@ -278,14 +278,15 @@ def check_dataset(final: Mapping[str, Any]) -> None:
             if not (folder / file).stat().st_size:
                 raise UsageError(f"{folder / file} is empty; convert it again")
         return
-    remedy = f"`python -m dataset_converters SOURCE … --output_path {folder}`"
+    remedy = f"`exp3rt convert SOURCE … --output_path {folder}`"
     if any(folder.glob(f"{name}.*")):
         setting = f" (benchmark_filename={parts})" if parts else ""
         raise UsageError(
             f"data set {name} has no {folder / absent[0]}{setting}; check the name, or convert it "
             f"with {remedy}"
         )
-    hint = nearest(name, (path.name for path in folder.parent.glob("*/") if path.is_dir()))
+    there = [path.name for path in folder.parent.glob("*/") if path.is_dir()]
+    hint = nearest(name, [*there, "sample"])  # the sample is made where it is missing
     raise MissingDataset(
         folder,
         name,

@@ -15,6 +15,7 @@ from recbole_exp3rt.llm.base import Answer
 
 EVERY = 15.0  # seconds between two lines where there is no terminal
 FEW = 20  # the time left is told once a twentieth of the answers is there
+STORED = 0.5  # seconds; what comes before that was in the store and tells no rate
 
 
 class ConsoleProgress:
@@ -49,17 +50,21 @@ class ConsoleProgress:
         self, answers: Iterable[tuple[int, Answer]], total: int, title: str
     ) -> Iterator[tuple[int, Answer]]:
         start = said = last = time.monotonic()
-        done = 0
+        done = stored = 0
         for done, answer in enumerate(answers, 1):
             now = time.monotonic()
             before = done - 1
             if before and now - said >= EVERY:
                 # Answers come in bursts: the rate is that of the bursts before this one. The
                 # first few tell no rate: all prompts of their batch were read by then.
-                left = timedelta(seconds=round((last - start) / before * (total - before)))
-                about = f", about {left} left" if FEW * before >= total else ""
+                about, asked = "", before - stored
+                if asked and FEW * asked >= total - stored:
+                    left = timedelta(seconds=round((last - start) / asked * (total - before)))
+                    about = f", about {left} left"
                 say(self.console, f"{title}: {before:,} of {total:,}{about}")
                 said = now
+            if now - start < STORED:
+                stored = done
             yield answer
             last = now
         took = timedelta(seconds=round(time.monotonic() - start))

@@ -252,6 +252,8 @@ def test_the_best_items_that_a_user_has_not_reviewed(known):
     assert ratings == sorted(ratings, reverse=True)
     first = [item for item in by_bias(corpus) if item not in seen][:8]
     assert recommended == recommender.rerank({user: first})[user][:3], "asks about depth items"
+    with pytest.raises(UsageError, match=f"user {user}x .*did you mean {user}"):
+        recommender.ratings([(f"{user}x", first[0])])
     with pytest.raises(UsageError, match="user nobody has no reviews here"):
         recommender.recommend("nobody")
     with pytest.raises(UsageError, match="k=0"):

@@ -58,6 +58,7 @@ TYPOS = [
     (["run", "--model=EXP3R"], "did you mean EXP3RT?"),
     (["--model=EXP3R"], "did you mean EXP3RT?"),
     (["run", "--model", "lightgcn"], "did you mean LightGCN?"),
+    (["convert", "tabel", "a.csv"], "no source 'tabel' (did you mean table?)"),
     (["run", "--dataset=sampel"], "does not exist (did you mean sample?)"),
     (["run", "--epoch=3"], "did you mean epochs?"),
     (["run", "--MFF.epochs=3"], "did you mean MF?"),
@@ -104,6 +105,11 @@ def test_so_it_is_with_python_m(module, arguments, remedy, place):
     status, out, said, seconds, imported = python(code, place)
     assert (status, out, imported) == (2, "", "imported: []") and seconds < SECOND
     assert said.startswith("error: ") and remedy in said
+
+
+def test_the_sample_is_proposed_before_it_is_made(tmp_path):
+    code, _, said, _, _ = exp3rt("run", "--dataset=smaple", folder=tmp_path)
+    assert code == 2 and "(did you mean sample?)" in said and "`exp3rt convert SOURCE" in said
 
 
 def test_the_script_of_recboles_people_stays(place):

@@ -27,3 +27,14 @@ def test_a_few_first_answers_do_not_tell_how_long_the_rest_takes(monkeypatch):
     answers = progress.ConsoleProgress(out)(((k, Completion("")) for k in range(2)), 100, "Rating")
     next(answers), next(answers)
     assert out.file.getvalue() == "Rating: 1 of 100\n"
+
+
+def test_answers_of_the_store_do_not_tell_how_long_the_rest_takes(monkeypatch):
+    clock = iter([0.0, 0.1, 0.2, 20.0, 40.0, 60.0, 80.0, 80.0])  # two of the store, four asked
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
+    out = Console(file=io.StringIO(), width=80)
+    answers = ((k, Completion("")) for k in range(6))
+    list(progress.ConsoleProgress(out)(answers, 6, "Rating"))
+    lines = out.file.getvalue().splitlines()
+    assert lines[0] == "Rating: 2 of 6"
+    assert lines[1] == "Rating: 3 of 6, about 0:01:00 left"  # one asked answer took 20 s
