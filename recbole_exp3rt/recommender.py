@@ -334,8 +334,9 @@ def _of_a_run(given: Mapping[str, Any], settings: Mapping[str, Any], file: str) 
             continue
         if key in PLACES:
             raise UsageError(
-                f"{file} names {key}={value!r}, and may be of others; where it is as it should be, "
-                f"say so: from_run(…, {key}={value!r}), or --{key}={value}"
+                f"{file} names {key}={value!r}, and may be of others: a place is never taken from "
+                f"a result file. If you want it, add --{key}={value}, in Python "
+                f"from_run(…, {key}={value!r})"
             )
         if key in FORMS and key != "eval_args" and not FORMS[key][0](value):
             raise UsageError(f"{file}: {key}={value!r:.80} is not {FORMS[key][1]}")

@@ -303,7 +303,7 @@ def test_a_ray_that_does_not_import_is_stood_in_for(monkeypatch):
     for name in [name for name in sys.modules if name == "ray" or name.startswith("ray.")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "ray", None)  # importing it raises
-    compat._stand_in_for_ray()
+    compat._replace_ray()
     from ray import tune
 
     assert tune.report(rmse=1.0) is None
@@ -312,5 +312,5 @@ def test_a_ray_that_does_not_import_is_stood_in_for(monkeypatch):
 @pytest.mark.parametrize("name", sorted(recbole_exp3rt.__all__))
 def test_public_names_arrive_when_they_are_used(name):
     assert getattr(recbole_exp3rt, name).__name__ == name and name in dir(recbole_exp3rt)
-    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+    with pytest.raises(AttributeError, match="attribute nothing"):
         _ = recbole_exp3rt.nothing

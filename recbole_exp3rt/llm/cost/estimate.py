@@ -23,7 +23,7 @@ class Estimate:
         """One line: model, calls, tokens, dollars."""
         tokens = f"{self.prompt_tokens:,} prompt and {self.new_tokens:,} new tokens"
         if self.cost is None:
-            cost = f"cost unknown: the price file (--prices) has none of {self.model}"
+            cost = f"cost unknown: no price of {self.model} (own servers are free; else --prices)"
         elif self.cost == 0:
             cost = "no cost"
         else:
