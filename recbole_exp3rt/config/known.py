@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import re
+import sys
 from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.util import find_spec
@@ -172,12 +173,20 @@ def kind_by_name(model: str) -> Kind:
 # --- metrics
 
 
-@cache
 def ranking_metrics() -> Mapping[str, bool]:
     """RecBole's metrics, in small letters -> whether they measure a ranking.
 
-    A metric says so itself or through the class that it extends.
+    Once RecBole is imported, also those that a script has added to its register.
     """
+    register = sys.modules.get("recbole.evaluator.register")
+    added = getattr(register, "metric_types", {})
+    ranking = {name: kind.name == "RANKING" for name, kind in added.items()}
+    return {**_metrics_of_files(), **ranking}
+
+
+@cache
+def _metrics_of_files() -> Mapping[str, bool]:
+    """A metric's file says its type, or the class that it extends does."""
     classes: dict[str, ast.ClassDef] = {}
     metrics: list[str] = []
     for name in ("base_metric", "metrics"):

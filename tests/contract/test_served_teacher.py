@@ -42,7 +42,7 @@ def test_a_served_teacher_is_asked_warm_and_again_and_its_answers_become_the_sam
         values = {**few, **own, "base_url": url, "annotate_dir": "by-server"}
         annotate("sample", config_dict=values, console=console)
         asked = len(server.asked)
-        annotate("sample", config_dict=values)
+        annotate("sample", config_dict={**values, "overwrite": True})
         assert len(server.asked) == asked + 1  # who it is, and nothing else, is asked again
     assert read_examples("by-server") == read_examples("by-oracle")
     bodies = [body for _, body in server.asked if "temperature" in body]
@@ -134,4 +134,4 @@ def test_a_teacher_that_refuses_everything_ends_in_a_line_and_its_answers_are_li
     with playing(Refusing) as (_, url):
         assert main([*own, f"--base_url={url}"]) == 2
     said = capsys.readouterr()
-    assert "not one of" in said.err and "Rejected answers: not listed" in said.out
+    assert "not one of" in said.err and "Rejected answers: could not be written" in said.out

@@ -121,7 +121,7 @@ def test_answers_that_are_there_teach_without_who_gave_them(home, whole, capsys)
     assert calls(capsys.readouterr().out) == 0
     assert read_examples(home / "replayed") == read_examples(whole)
     assert read_card(home / "replayed")["synthetic"] is True
-    more = [*own, "--annotate_pairs=41", "--profile_reviews=3", "--use_gpu=False"]
+    more = [*own, "--overwrite", "--annotate_pairs=41", "--profile_reviews=3", "--use_gpu=False"]
     assert annotate.main([*more, "--store_path=whole.sqlite"]) == 2
     assert "answers are not in whole.sqlite; run once with the model" in capsys.readouterr().err
 
@@ -140,7 +140,7 @@ MISTAKES = [
     (["--annotate_dir=/proc/none/x"], "/proc/none/x", "can be written"),
     (["--max_prompt_tokens=200"], "max_prompt_tokens=200", "give at least"),
     (["--prompt_dir=nowhere"], "prompt_dir=nowhere", "not a folder"),
-    (["--dataset=nowhere"], "nowhere", "dataset_converters"),
+    (["--dataset=nowhere"], "nowhere", "exp3rt convert"),
 ]
 
 

@@ -14,7 +14,7 @@ def test_a_run_without_a_step_for_the_student_is_refused(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UsageError, match="a model is named for every step"):
         run("EXP3RT", "sample", config_dict={"train": True, "rating_model": "oracle"})
-    assert not (tmp_path / "saved").exists()
+    assert [path.name for path in (tmp_path / "saved").iterdir()] == ["run.log"]
 
 
 LITTLE = {
@@ -73,4 +73,4 @@ def test_a_wrong_training_is_refused_before_the_teacher_is_asked(
     given = {**LITTLE, "data_path": str(home / "dataset"), **changed}
     with pytest.raises(UsageError, match=said):
         run("EXP3RT", "sample", config_dict=given)
-    assert not (tmp_path / "saved").exists()
+    assert [path.name for path in (tmp_path / "saved").iterdir()] == ["run.log"]

@@ -84,9 +84,11 @@ def test_names_that_a_terminal_cannot_show_become_question_marks(environment, tm
 )
 def test_a_signal_is_one_line_and_what_was_being_written_is_put_away(number, code, tmp_path):
     work = """
-import sys, time
+import signal, sys, time
 from recbole_exp3rt.cli.common import exit_code
 from recbole_exp3rt.paths import atomic
+
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # where the tests run by nohup
 
 def work():
     with atomic("result") as part:
