@@ -39,6 +39,7 @@ from dataset_converters.values import (
     guess_scale,
     id_of,
     is_missing,
+    looks_like_dates,
     rating_of,
     text_of,
 )
@@ -82,6 +83,7 @@ class Reading:
     scale: Sequence[float]
     scale_says: str
     broken: int  # of the texts that were looked at: they hold characters that are not UTF-8
+    date_column: str | None = None  # of no role, but its values look like dates
 
     @classmethod
     def of(
@@ -108,7 +110,10 @@ class Reading:
             dates = Dates.guess(times, time, options.date_order) if time else None
         except UsageError as error:
             raise UsageError(f"{error}; the columns of {where} are {listed(names)}") from None
-        return cls(columns, dates, unrated, scale, f"{Scale.read(scale)}{says}", broken)
+        told = time or options.columns.get("time")  # none: the user wants no time
+        other = None if told else _date_column(names, columns, rows())
+        about = f"{Scale.read(scale)}{says}"
+        return cls(columns, dates, unrated, scale, about, broken, other)
 
     def review(self, row: Mapping[str, Any]) -> Review | Dropped:
         """One row as a review."""
@@ -139,7 +144,20 @@ class Reading:
             about["time"] = f", {self.dates.says}"
         else:
             about["time"] = ": the split is at random for each user, not by time"
+        if self.date_column:
+            about["time"] += (
+                f"; column {self.date_column} looks like dates: --time={self.date_column}"
+            )
         return [f"  {role}: {self.columns.says(role)}{about.get(role, '')}" for role in ROLES]
+
+
+def _date_column(
+    names: Sequence[str], columns: Columns, rows: Iterable[Record | Dropped]
+) -> str | None:
+    """The first column without a role whose first values look like dates."""
+    first = [row for row in islice(rows, 20) if not isinstance(row, Dropped)]
+    free = [name for name in names if name not in columns.of.values()]
+    return next((n for n in free if looks_like_dates([row.get(n) for row in first])), None)
 
 
 def _rating(value: object, unrated: AbstractSet[str]) -> float | Dropped:

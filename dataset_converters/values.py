@@ -183,6 +183,13 @@ def _of_texts(texts: list[str], column: str, order: str | None) -> Dates:
     return Dates(f"{example}, {name}{doubt}{hint}", day_first=day_first)
 
 
+def looks_like_dates(values: Sequence[object]) -> bool:
+    """Whether a column's values, at least three, are written as dates: 21.07.2024, 2024-07-21."""
+    texts = [text_of(value) for value in values if not is_missing(value)]
+    dates = [text for text in texts if re.search(r"\d[-./ ]", text) and _parsed(text, True)]
+    return len(texts) >= 3 and len(dates) == len(texts)
+
+
 @lru_cache(maxsize=100_000)
 def _parsed(text: str, day_first: bool) -> float | None:
     """A date written in any usual form; one that names no year is none."""

@@ -21,6 +21,7 @@ def parse_arguments(arguments: Sequence[str], flags: Collection[str] = ()) -> di
     while left:
         word = left.pop(0)
         key, equals, value = word[2:].partition("=")
+        key = key.replace("-", "_")  # --dry-run is --dry_run
         if not word.startswith("--") or not key:
             raise UsageError(f"argument {masked(word)!r} is not of the form --key=value")
         if not equals:

@@ -80,7 +80,7 @@ def show_extractions(
     pairs = zip(reviews, rater.pipeline.preferences(reviews), own.preferences(reviews), strict=True)
     console.print("\n[bold]Preferences of single reviews, by both models[/bold]")
     for review, theirs, its in pairs:
-        text = " ".join(f"{review.title}: {review.text}".split())
+        text = " ".join(": ".join(filter(None, [review.title, review.text])).split())
         console.print(f"- “{escape(text[:200])}{'…' if len(text) > 200 else ''}”")
         for name, preference in ((settings.preference_model, theirs), (settings.student, its)):
             console.print(f"    {escape(name)}: {escape(_sides(preference))}")
@@ -101,7 +101,7 @@ def show_pair(console: Console, recommender: Recommender, user: str, item: str) 
         subject, key, reviews = choice.subject, choice.key, choice.reviews
         console.print(f"\n[bold]Reviews of {subject} {escape(key)}[/bold] ({len(reviews)} read)")
         for review, found in zip(reviews, pipeline.preferences(reviews), strict=True):
-            text = " ".join(f"{review.title}: {review.text}".split())
+            text = " ".join(": ".join(filter(None, [review.title, review.text])).split())
             console.print(f"- {escape(review.user)} / {escape(review.item)}, {review.rating:g}:")
             console.print(f"  “{escape(text)}”")
             console.print(f"  {escape(_sides(found))}")

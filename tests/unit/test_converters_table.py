@@ -144,6 +144,10 @@ def test_without_times_the_split_is_at_random(capsys):
     code, said = converted(capsys, "mine.csv", "--k_core", 0, "--title", "none")
     assert code == 0 and "time: none: the split is at random for each user" in said
     assert "title: none" in said and texts("mine")["000"][0] == ""
+    days = [f"{day + 1:02}.07.2024" for day in range(len(ROWS))]
+    pd.DataFrame(ROWS).drop(columns="date").assign(datum=days).to_csv("own.csv", index=False)
+    code, said = converted(capsys, "own.csv", "--k_core", 0)
+    assert code == 0 and "column datum looks like dates: --time=datum" in said
     assert settings("mine")["eval_args"] == {
         "split": {"RS": [8, 1, 1]}, "group_by": "user", "order": "RO"
     }  # fmt: skip
