@@ -204,15 +204,19 @@ def test_an_adapter_for_each_step(tiny, tmp_path):
     assert for_step("smollm2", "rating") == "smollm2"
 
 
-def test_a_finished_student_is_not_overwritten(student, tiny, data, capsys):
-    before = (student / CARD).read_text()
-    given = [f"--data={data}", f"--base={tiny}", f"--output={student}"]
-    assert main([*given, f"--data={data}"]) == 2
-    assert capsys.readouterr().err == "error: --data is given twice\n"
+def test_a_finished_student_is_replaced_by_overwrite_alone(student, tiny, data, tmp_path, capsys):
+    copy = tmp_path / "student"
+    shutil.copytree(student, copy)
+    before = (copy / CARD).read_text()
+    given = [f"--data={data}", f"--base={tiny}", f"--output={copy}"]
+    assert main([*given, "--data=other"]) == 2
+    assert f"error: --data is given twice, as {data} and as other" in capsys.readouterr().err
     assert main(given) == 2
-    said = capsys.readouterr().err
-    assert said == f"error: output {student} holds a finished student; name another folder\n"
-    assert (student / CARD).read_text() == before
+    said = f"error: output {copy} holds a finished student; name another folder, or add --overwrite"
+    assert capsys.readouterr().err == said + "\n"
+    assert (copy / CARD).read_text() == before
+    fit(tiny, str(data), copy, epochs=1, overwrite=True)
+    assert json.loads((copy / CARD).read_text())["settings"]["epochs"] == 1
 
 
 @pytest.mark.parametrize(
