@@ -353,7 +353,8 @@ def test_other_forms_hold_the_same(home, form):
         run(
             "EXP3RT",
             "sample",
-            config_dict=settings | {"export_dir": f"out-{form}", "export_format": use},
+            config_dict=settings
+            | {"export_dir": f"out-{form}", "export_format": use, "overwrite": True},
         )
     folder = home / f"out-{form}"
     wanted = pd.read_parquet(folder / "ratings.parquet")
@@ -427,7 +428,7 @@ def test_show_asks_as_a_run_did_and_wants_its_places_again(home, monkeypatch, ca
     asked = ["show", f"--user={user}", f"--item={item}", "--from=shown.json"]
     capsys.readouterr()
     assert main(asked) == 2
-    assert "or --store_path=shown.sqlite" in capsys.readouterr().err
+    assert "add --store_path=shown.sqlite" in capsys.readouterr().err
     assert main([*asked, "--store_path", "shown.sqlite"]) == 0
     said = capsys.readouterr().out
     assert f"Profile of user {user}" in said and "Probability of each rating" in said
