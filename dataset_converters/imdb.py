@@ -14,7 +14,6 @@ from __future__ import annotations
 import csv
 import re
 import unicodedata
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import datetime, timezone
@@ -23,7 +22,7 @@ from typing import Any
 
 from dataset_converters import base
 from dataset_converters.base import Dropped
-from dataset_converters.read import as_id, as_number, as_text, lines, parsed
+from dataset_converters.read import Lines, as_id, as_number, as_text, lines, parsed
 from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.records import Review
 
@@ -116,39 +115,10 @@ def _read_metadata(path: Path | None) -> dict[str, dict[str, Any]]:
     return movies
 
 
-class _Lines:
-    """An iterator over lines that can go back. `taken` are the lines read since it was emptied."""
-
-    def __init__(self, text: Iterable[str]) -> None:
-        """Read the lines of `text`."""
-        self.text, self.waiting, self.taken = iter(text), deque[str](), list[str]()
-
-    def __iter__(self) -> _Lines:
-        """The iterator itself."""
-        return self
-
-    def __next__(self) -> str:
-        """The next line, which is added to `taken`."""
-        self.taken.append(self.waiting.popleft() if self.waiting else next(self.text))
-        return self.taken[-1]
-
-    def give_back(self, since: int) -> None:
-        """Read the lines from `taken[since]` on again."""
-        self.waiting.extendleft(reversed(self.taken[since:]))
-
-    def again(self, since: int) -> _Lines:
-        """Go back to where `taken` was emptied, then read `since` lines; return the iterator."""
-        self.give_back(0)
-        self.taken = []
-        for _ in range(since):
-            next(self)
-        return self
-
-
 def _read_movie(text: Iterable[str], item: str) -> Iterator[Review | Dropped]:
     """Yield the rows of one CSV file."""
     header: list[str] | None = None
-    lines = _Lines(text)
+    lines = Lines(text)
     while True:
         lines.taken = []
         try:
@@ -196,7 +166,7 @@ def _next_row(taken: Sequence[str], header: Sequence[str]) -> int | None:
     return next((n for n, line in inner if _begins(line, header)), None)
 
 
-def _goes_on(lines: _Lines, header: Sequence[str]) -> bool:
+def _goes_on(lines: Lines, header: Sequence[str]) -> bool:
     """Whether the row goes on in the next lines, because its opening quotation mark is missing.
 
     If it does, these lines are read and skipped. They end with a line that has an odd number of

@@ -13,7 +13,8 @@ import json
 import math
 import re
 import zlib
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
@@ -210,3 +211,32 @@ def whole_number(value: object) -> int:
     """A count such as 3, 3.0 or "1,204"; 0 for other values and for more than 10^9."""
     number = as_number(value.replace(",", "") if isinstance(value, str) else value)
     return max(int(number), 0) if number is not None and number <= 1e9 else 0
+
+
+class Lines:
+    """Lines that can be read again. `taken` are the lines read since it was emptied."""
+
+    def __init__(self, text: Iterable[str]) -> None:
+        """Read the lines of `text`."""
+        self.text, self.waiting, self.taken = iter(text), deque[str](), list[str]()
+
+    def __iter__(self) -> Lines:
+        """The iterator itself."""
+        return self
+
+    def __next__(self) -> str:
+        """The next line, which is added to `taken`."""
+        self.taken.append(self.waiting.popleft() if self.waiting else next(self.text))
+        return self.taken[-1]
+
+    def give_back(self, since: int) -> None:
+        """Read the lines from `taken[since]` on again."""
+        self.waiting.extendleft(reversed(self.taken[since:]))
+
+    def again(self, since: int) -> Lines:
+        """Go back to where `taken` was emptied, then read `since` lines; return the iterator."""
+        self.give_back(0)
+        self.taken = []
+        for _ in range(since):
+            next(self)
+        return self

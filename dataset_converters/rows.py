@@ -7,7 +7,6 @@ The content decides, not the file's name; `.gz` files are unpacked. A row that c
 from __future__ import annotations
 
 import csv
-from collections import deque
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -17,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dataset_converters.base import Dropped
-from dataset_converters.read import beginning, lines, records
+from dataset_converters.read import Lines, beginning, lines, records
 from recbole_exp3rt.errors import UsageError
 
 Record = dict[str, Any]
@@ -60,7 +59,7 @@ class Table:
             self.separator = max(_SEPARATORS, key=first.count)
             self.form = f"CSV with {_SEPARATORS[self.separator]}"
             self._read = self._csv
-            self.columns = _unique(self._cells(_Lines([first])) or [])
+            self.columns = _unique(self._cells(Lines([first])) or [])
 
     def rows(self) -> Iterator[Record | Dropped]:
         """Each row as column -> value; nested records as `author.id`."""
@@ -98,7 +97,7 @@ class Table:
         Where several lines are no row, the first of them is dropped and reading goes on with the
         second: a quotation mark that is not closed costs one row.
         """
-        text = _Lines(lines(self.path))
+        text = Lines(lines(self.path))
         next(text, None)
         while True:
             text.taken = []
@@ -112,7 +111,7 @@ class Table:
                 continue
             if cells is None or len(cells) != len(self.columns):
                 several = len(text.taken) > 1
-                text.give_back()
+                text.give_back(1)
                 cells = None if several else self._leniently(text.taken[0])
             if cells is None:
                 yield _UNCLOSED if several else _MALFORMED
@@ -126,24 +125,6 @@ class Table:
         except csv.Error:
             return None
         return cells if cells is not None and len(cells) == len(self.columns) else None
-
-
-class _Lines:
-    """Lines that can be given back. `taken` are those read since it was emptied."""
-
-    def __init__(self, text: Iterable[str]) -> None:
-        self.text, self.waiting, self.taken = iter(text), deque[str](), list[str]()
-
-    def __iter__(self) -> _Lines:
-        return self
-
-    def __next__(self) -> str:
-        self.taken.append(self.waiting.popleft() if self.waiting else next(self.text))
-        return self.taken[-1]
-
-    def give_back(self) -> None:
-        """All lines but the first."""
-        self.waiting.extendleft(reversed(self.taken[1:]))
 
 
 def _flat(row: Record, before: str = "") -> Iterator[tuple[str, Any]]:
