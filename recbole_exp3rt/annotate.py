@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-
-import lazy_loader
+from typing import Any
 
 from recbole_exp3rt.cli.main import main as cli
 
-# On first use: it needs RecBole and torch.
-__getattr__, __dir__, __all__ = lazy_loader.attach(
-    "recbole_exp3rt", submod_attrs={"distill.annotate.run": ["annotate"]}
-)
+
+def __getattr__(name: str) -> Any:
+    """`annotate` on first use: it needs RecBole and torch."""
+    if name == "annotate":
+        from recbole_exp3rt.distill.annotate.run import annotate
+
+        return annotate
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
