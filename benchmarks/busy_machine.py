@@ -27,11 +27,11 @@ WAYS: dict[str, dict[str, str]] = {
     "ours": {"OURS": "1"},
     "passive": {"OMP_WAIT_POLICY": "PASSIVE"},
     "one thread": {"THREADS": "1"},
-    "spin 1,000": {"GOMP_SPINCOUNT": "1000"},
-    "spin 3,000": {"GOMP_SPINCOUNT": "3000"},
-    "spin 10,000": {"GOMP_SPINCOUNT": "10000"},
-    "spin 30,000": {"GOMP_SPINCOUNT": "30000"},
-    "spin 100,000": {"GOMP_SPINCOUNT": "100000"},
+    "spin 1000": {"GOMP_SPINCOUNT": "1000"},
+    "spin 3000": {"GOMP_SPINCOUNT": "3000"},
+    "spin 10000": {"GOMP_SPINCOUNT": "10000"},
+    "spin 30000": {"GOMP_SPINCOUNT": "30000"},
+    "spin 100000": {"GOMP_SPINCOUNT": "100000"},
 }
 CLEARED = (
     "OMP_WAIT_POLICY",
