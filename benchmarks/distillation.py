@@ -29,7 +29,8 @@ from rich.console import Console
 from recbole_exp3rt.annotate import annotate
 from recbole_exp3rt.config.configurator import Config
 from recbole_exp3rt.config.load import load_config
-from recbole_exp3rt.config.settings import Settings, read_scale
+from recbole_exp3rt.config.reader import read_scale
+from recbole_exp3rt.config.settings import Settings
 from recbole_exp3rt.data.slices import user_slices
 from recbole_exp3rt.data.split import Part, Split, load_split
 from recbole_exp3rt.data.train_corpus import corpus_of

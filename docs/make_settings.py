@@ -44,6 +44,7 @@ def page() -> str:
     own = [name for name in models() if name != "EXP3RT"]
     titles = {
         "overall": "Any run",
+        "llm": "Language models",
         "model/EXP3RT": "EXP3RT",
         **{f"model/{name}": name for name in own},
         "train": "Training a student: `exp3rt train`",

@@ -14,7 +14,13 @@ from recbole_exp3rt.cli.settings_command import (
 )
 from recbole_exp3rt.config.described import Group, groups_titled
 
-TITLES: tuple[str, ...] = ("Teacher data", "Servers", "Money", "Steps (paper, sections 3.2 to 3.5)")
+TITLES: tuple[str, ...] = (
+    "Teacher data",
+    "Language model",
+    "Servers",
+    "Money",
+    "Steps (paper, sections 3.2 to 3.5)",
+)
 TITLES += ("Machine and store", "Data", "RecBole's most used settings")
 
 

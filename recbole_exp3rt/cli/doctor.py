@@ -56,7 +56,7 @@ Line = tuple[str, str, str]  # mark, name, what is found
 
 
 def _groups(model: str) -> list[Group]:
-    return groups_titled(["Models", "Servers"])
+    return groups_titled(["Language model", "Models of the steps", "Servers"])
 
 
 @click.command(

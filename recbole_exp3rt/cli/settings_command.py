@@ -147,15 +147,35 @@ def data_sets() -> list[str]:
 def generators() -> list[str]:
     """The models that rank all items, ours first."""
     from recbole_exp3rt.config.known import kind_by_name
+    from recbole_exp3rt.config.registry import MODELS
 
-    return [name for name in model_names() if kind_by_name(name) == "ranking"]
+    none = ("reranker", "explainer")
+    return [
+        name
+        for name in model_names()
+        if kind_by_name(name) == "ranking" and (name not in MODELS or MODELS[name].kind not in none)
+    ]
 
 
 def raters() -> list[str]:
     """The models that can be a baseline of the rating table."""
-    from recbole_exp3rt.config.registry import MODELS
+    from recbole_exp3rt.config.registry import names
 
-    return [name for name, one in MODELS.items() if one.kind == "rating" and name != "EXP3RT"]
+    return names("rate")
+
+
+def rerankers() -> list[str]:
+    """The systems that can rerank candidates."""
+    from recbole_exp3rt.config.registry import names
+
+    return names("rerank")
+
+
+def explainers() -> list[str]:
+    """The systems that explain."""
+    from recbole_exp3rt.config.registry import names
+
+    return names("explain")
 
 
 VALUES: Mapping[str, Values] = {
@@ -163,6 +183,8 @@ VALUES: Mapping[str, Values] = {
     "dataset": data_sets,
     "generator": generators,
     "baselines": raters,
+    "reranker": rerankers,
+    "explainer": explainers,
 }
 
 

@@ -15,7 +15,12 @@ from recbole_exp3rt.cli.settings_command import (
 from recbole_exp3rt.config.arguments import parse_arguments
 from recbole_exp3rt.config.described import Group, flags, groups_of_run, groups_titled
 
-TITLES = ("Models", "Servers", "Money", "Steps (paper, sections 3.2 to 3.5)", "Machine and store")
+TITLES: tuple[str, ...] = (
+    "Language model",
+    "Models of the steps",
+    "Steps (paper, sections 3.2 to 3.5)",
+)
+TITLES += ("Servers", "Money", "Machine and store")
 HELP = """Print all that the language model saw and said for one user and one item.
 
 With --from it is asked as in the run that wrote this result file; paths and servers of that run,

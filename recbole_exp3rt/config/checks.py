@@ -20,8 +20,8 @@ from recbole_exp3rt.config.known import (
     ranking_metrics,
     recbole_models,
 )
+from recbole_exp3rt.config.reader import read_names
 from recbole_exp3rt.config.registry import MODELS
-from recbole_exp3rt.config.settings import read_names
 from recbole_exp3rt.errors import UsageError, nearest
 
 RATING_METRICS = ("rmse", "mae")

@@ -3,7 +3,7 @@
 The settings come in layers; a later layer replaces values of the layers before:
 
 1. RecBole's defaults
-2. our `properties/`: overall.yaml, rating.yaml or ranking.yaml, model/<Model>.yaml,
+2. our `properties/`: overall.yaml, llm.yaml, rating.yaml or ranking.yaml, model/<Model>.yaml,
    dataset/<data set>.yaml, model/<Model>-<data set>.yaml
 3. the file <data set>.yaml beside the data (`dataset_file.py`)
 4. the user's files, then the user's dictionary, then the command line
@@ -46,7 +46,7 @@ from recbole_exp3rt.config.checks import (  # noqa: E402
     metrics_of,
 )
 from recbole_exp3rt.config.dataset_file import read_dataset_file  # noqa: E402
-from recbole_exp3rt.config.known import Kind, model_values, shaping_keys  # noqa: E402
+from recbole_exp3rt.config.known import Kind, kind_by_name, model_values, shaping_keys  # noqa: E402
 from recbole_exp3rt.config.layers import (  # noqa: E402
     merge_layer,
     one_line,
@@ -164,6 +164,7 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         ours = properties_dir()
         layers = (
             "overall",
+            "llm",
             kind,
             f"model/{model}",
             f"dataset/{dataset}",
@@ -215,7 +216,7 @@ class Config(RecBoleConfig):  # type: ignore[misc]
 def kind_of(model: str, model_class: type) -> Kind:
     """What a model is measured by: ratings, full-sort ranking, or other (RecBole's default)."""
     if model in MODELS:
-        return MODELS[model].kind
+        return kind_by_name(model)
     own = getattr(model_class, "type", None)
     return "other" if own in (ModelType.CONTEXT, ModelType.DECISIONTREE) else "ranking"
 

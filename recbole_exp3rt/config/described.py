@@ -109,7 +109,8 @@ def models() -> list[str]:
 
 
 def groups_of_run(model: str = "EXP3RT") -> list[Group]:
-    """All settings of a run of `model`: what any run does, the model's own, then the rest.
+    """All settings of a run of `model`: what any run does, the model's own, those of language
+    models, then the rest.
 
     A default of the model takes the place of the run's; RecBole's most used settings come last.
     """
@@ -117,7 +118,8 @@ def groups_of_run(model: str = "EXP3RT") -> list[Group]:
     given = {one.key: one for group in own for one in group.settings} | _measured(model)
     groups: list[Group] = []
     listed: set[str] = set()
-    for group in groups_of("overall"):
+    asked: Sequence[Group] = groups_of("llm")
+    for group in (*groups_of("overall"), *asked):
         settings = [
             replace(one, default=given[one.key].default) if one.key in given else one
             for one in group.settings
@@ -129,12 +131,13 @@ def groups_of_run(model: str = "EXP3RT") -> list[Group]:
         settings = [one for one in group.settings if one.key not in listed]
         if settings:
             ours.append(replace(group, settings=tuple(settings)))
+    groups, asked = groups[: -len(asked)], groups[-len(asked) :]
     does, reranks, *rest, recboles = groups
     known = {one.key for group in ours for one in group.settings}
     more = [one for one in _most_used() if one.key not in known]
     more = [replace(one, default=given.get(one.key, one).default) for one in more]
     recboles = replace(recboles, settings=(*recboles.settings, *more))
-    return [does, reranks, *ours, *rest, recboles]
+    return [does, reranks, *ours, *asked, *rest, recboles]
 
 
 def groups_titled(titles: Iterable[str], model: str = "EXP3RT") -> list[Group]:

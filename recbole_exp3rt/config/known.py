@@ -36,6 +36,7 @@ UNLISTED = {
     "xgb_early_stopping_rounds",
 }
 NO_SETTINGS = ("url.yaml", "kg_url.yaml", "prices.yaml", "train.yaml")  # yaml files of other things
+WHOLE = ("overall", "llm")  # yaml files of settings that a run has as a whole
 _KEY = re.compile(r"^([A-Za-z_][\w-]*)\s*:", re.MULTILINE)
 
 
@@ -101,8 +102,11 @@ def _model_files(model: str) -> list[Path]:
 
 def default_values(model: str) -> dict[str, Any]:
     """Our settings and their defaults as `model` has them, without a data set."""
-    overall = yaml.load((properties_dir() / "overall.yaml").read_text(encoding="utf-8"), Loader)
-    return {**overall, **model_values(model)}
+    values: dict[str, Any] = {}
+    for name in WHOLE:
+        file = properties_dir() / f"{name}.yaml"
+        values |= yaml.load(file.read_text(encoding="utf-8"), Loader)
+    return {**values, **model_values(model)}
 
 
 @cache
@@ -131,7 +135,7 @@ def keys_of_models() -> frozenset[str]:
         for path in (folder / "model").glob("*.yaml")
     )
     shaped = set(TRAINING).union(*(model_keys(path.stem) for path in files))
-    whole = top_keys(properties_dir() / "overall.yaml")
+    whole = frozenset[str]().union(*(top_keys(properties_dir() / f"{name}.yaml") for name in WHOLE))
     return frozenset(shaped - LENGTH - UNLISTED - whole)
 
 
@@ -166,7 +170,7 @@ def needs_more(model: str) -> bool:
 def kind_by_name(model: str) -> Kind:
     """What a model is measured by: given ratings, full-sort ranking, or as RecBole says."""
     if model in MODELS:
-        return MODELS[model].kind
+        return "rating" if MODELS[model].kind == "rating" else "ranking"
     return "other" if _families().get(model) in ("context_aware", "exlib") else "ranking"
 
 

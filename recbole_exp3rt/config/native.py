@@ -25,8 +25,8 @@ from recbole_exp3rt.config.checks import check_measured  # noqa: E402
 from recbole_exp3rt.config.configurator import Config, columns_read, kind_of  # noqa: E402
 from recbole_exp3rt.config.dataset_file import read_dataset_file  # noqa: E402
 from recbole_exp3rt.config.layers import merge_layer, read_layer  # noqa: E402
+from recbole_exp3rt.config.reader import read_scale  # noqa: E402
 from recbole_exp3rt.config.registry import MODELS, find_model  # noqa: E402
-from recbole_exp3rt.config.settings import read_scale  # noqa: E402
 from recbole_exp3rt.errors import UsageError  # noqa: E402
 from recbole_exp3rt.evaluator.ratings import filled  # noqa: E402
 from recbole_exp3rt.paths import properties_dir  # noqa: E402
@@ -106,7 +106,8 @@ def _merge_defaults(config: Any, model: str, model_class: type, dataset: str) ->
     ours = model in MODELS and model_class.__module__ == MODELS[model].module
     if ours:
         folder = properties_dir()
-        merge(folder / "overall.yaml", only_new=True)
+        for name in ("overall", "llm"):
+            merge(folder / f"{name}.yaml", only_new=True)
         if MODELS[model].kind == "rating":
             merge(folder / "rating.yaml")
         merge(folder / "model" / f"{model}.yaml")

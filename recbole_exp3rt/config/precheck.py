@@ -36,8 +36,9 @@ from recbole_exp3rt.config.known import (
     recbole_properties,
 )
 from recbole_exp3rt.config.layers import merge_layer, read_layer, read_layers, read_values
-from recbole_exp3rt.config.registry import MODELS
-from recbole_exp3rt.config.settings import RunSettings, Settings
+from recbole_exp3rt.config.registry import MODELS, asks
+from recbole_exp3rt.config.registry import names as systems
+from recbole_exp3rt.config.settings import ModelSettings, RunSettings, Settings
 from recbole_exp3rt.errors import UsageError, nearest
 from recbole_exp3rt.llm.card import folder_of
 from recbole_exp3rt.llm.names import ORACLE, PRESETS, is_served
@@ -100,11 +101,16 @@ def precheck(
         missing = error  # it will be made, once all else is right
     check_packages(final)
     run = RunSettings.from_config(final)
-    check_baselines(run.baselines, name)
+    check_baselines(run.baselines)
+    check_rerankers(run.rerankers)
+    check_explainers(run.explainers)
     for spec in run.generators:
         check_generator(spec)
     if name == "EXP3RT":
         check_language_models(final, annotates)
+    elif any(map(asks, (name, *run.baselines, *run.rerankers, *run.explainers))):
+        models = ModelSettings.from_config(final)
+        check_language_model(models.student, "student", models.http)
     if missing:
         raise missing
     return final
@@ -152,6 +158,11 @@ def check_model(name: str) -> None:
     if name not in all_models():
         hint = nearest(name, all_models())
         raise UsageError(f"model={name} is not a model of this package or of RecBole{hint}")
+    if name in MODELS and MODELS[name].kind in ("reranker", "explainer"):
+        kind = MODELS[name].kind
+        raise UsageError(
+            f"model={name} is a {kind}; name it so, such as --model=LightGCN --{kind}={name}"
+        )
     if needs_more(name):
         raise UsageError(
             f"model={name} needs sequences or a knowledge graph, which a run does not have; "
@@ -187,15 +198,26 @@ def check_generator(spec: str) -> None:
         raise UsageError(f"generator={spec} does not rank; use a ranking model such as LightGCN")
 
 
-def check_baselines(names: Iterable[str], model: str) -> None:
+def check_baselines(names: Iterable[str]) -> None:
     """Raises: UsageError for a baseline that predicts no ratings."""
-    rating = [name for name, entry in MODELS.items() if entry.kind == "rating"]
+    _check_named("baselines", names, systems("rate"), "predicts no ratings")
+
+
+def check_rerankers(names: Iterable[str]) -> None:
+    """Raises: UsageError for a reranker that is none."""
+    _check_named("reranker", names, systems("rerank"), "does not rerank")
+
+
+def check_explainers(names: Iterable[str]) -> None:
+    """Raises: UsageError for an explainer that is none."""
+    _check_named("explainer", names, systems("explain"), "does not explain")
+
+
+def _check_named(key: str, names: Iterable[str], known: Sequence[str], reason: str) -> None:
     for name in names:
-        if name not in rating:
-            hint = nearest(name, rating)
-            raise UsageError(f"baselines: {name} predicts no ratings{hint}; known are {rating}")
-        if name == "EXP3RT" != model:
-            raise UsageError("baselines: EXP3RT is not a baseline; run it as --model=EXP3RT")
+        if name not in known:
+            hint = nearest(name, known)
+            raise UsageError(f"{key}: {name} {reason}{hint}; known are {', '.join(known)}")
 
 
 def check_packages(final: Mapping[str, Any]) -> None:
@@ -255,7 +277,8 @@ def _internal(model: str, dataset: str, external: Mapping[str, Any]) -> dict[str
     files = [theirs / f"{name}.yaml" for name in ("overall", f"model/{model}", "dataset/sample")]
     if kind == "other":
         files.append(theirs / "quick_start_config" / "context-aware.yaml")
-    names = ("overall", kind, f"model/{model}", f"dataset/{dataset}", f"model/{model}-{dataset}")
+    names: tuple[str, ...] = ("overall", "llm", kind, f"model/{model}", f"dataset/{dataset}")
+    names += (f"model/{model}-{dataset}",)
     files += [ours / f"{name}.yaml" for name in names]
     values: dict[str, Any] = {}
     for file in files:

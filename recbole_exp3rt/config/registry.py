@@ -1,4 +1,4 @@
-"""Our models by name."""
+"""Our systems by name: models that rate or rank, rerankers, explainers."""
 
 from __future__ import annotations
 
@@ -11,21 +11,48 @@ from recbole_exp3rt.config import compat
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """Where a model's class stands, and what it is measured by."""
+    """Where the class of a system stands, and what it does.
+
+    `kind` says what it is measured by. A `rating` or `ranking` model is a model of RecBole. A
+    `reranker` has a method `rerank`, an `explainer` a method `explain`; a model may have them too
+    (`does`). `reads`: it learns from review texts or descriptions. `asks`: it asks a language
+    model and is not fitted; its class is made with `models`, the language models of the run.
+    """
 
     module: str
-    kind: Literal["rating", "ranking"]
+    kind: Literal["rating", "ranking", "reranker", "explainer"]
+    reads: bool = False
+    asks: bool = False
+    does: tuple[Literal["rerank", "explain"], ...] = ()
 
 
 MODELS = {
     "Bias": Entry("recbole_exp3rt.model.bias", "rating"),
     "MF": Entry("recbole_exp3rt.model.mf", "rating"),
     "WDL": Entry("recbole_exp3rt.model.wdl", "rating"),
-    "EXP3RT": Entry("recbole_exp3rt.model.exp3rt", "rating"),
+    "EXP3RT": Entry("recbole_exp3rt.model.exp3rt", "rating", True, True, ("explain",)),
+    "LLMRec": Entry("recbole_exp3rt.model.llmrec", "rating", True, True),
     "BPR": Entry("recbole_exp3rt.model.bpr", "ranking"),
     "LightGCN": Entry("recbole_exp3rt.model.lightgcn", "ranking"),
     "Pop": Entry("recbole_exp3rt.model.pop", "ranking"),
 }
+
+
+def names(does: Literal["rate", "rank", "rerank", "explain"]) -> list[str]:
+    """The systems that can do this. Whatever rates can rerank: candidates by predicted rating."""
+    kinds = {"rate": "rating", "rank": "ranking", "rerank": "reranker", "explain": "explainer"}
+    return [
+        name
+        for name, entry in MODELS.items()
+        if entry.kind == kinds[does]
+        or does in entry.does
+        or (does == "rerank" and entry.kind == "rating")
+    ]
+
+
+def asks(name: str) -> bool:
+    """Whether a system of this name asks a language model."""
+    return name in MODELS and MODELS[name].asks
 
 
 def find_model(name: str) -> type:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from recbole_exp3rt.config import compat
 from recbole_exp3rt.config.configurator import Config
-from recbole_exp3rt.config.settings import read_scale
+from recbole_exp3rt.config.reader import read_scale
 from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.scale import between_levels
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from recbole_exp3rt.config.settings import Reader
+from recbole_exp3rt.config.reader import Reader
 from recbole_exp3rt.corpus import Corpus
 from recbole_exp3rt.data.texts import Pair, Row, TimedText, own_texts
 from recbole_exp3rt.errors import UsageError

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,7 @@ from recbole_exp3rt.llm.thoughts import part
 from recbole_exp3rt.model.rater import Rater
 from recbole_exp3rt.recommender import Recommender
 from recbole_exp3rt.records import Preference
-from recbole_exp3rt.stages.counts import NothingRated
+from recbole_exp3rt.stages.counts import NothingRated, StepCount
 from recbole_exp3rt.stages.lists import Unreadable, render_lists
 from recbole_exp3rt.stages.pipeline import Models, Pipeline
 
@@ -53,9 +53,9 @@ def show_explanations(
         console.print(f"  {escape(prediction.rationale) or '(no reasoning asked for)'}")
 
 
-def show_unreadable(console: Console, rater: Rater) -> None:
+def show_unreadable(console: Console, counts: Mapping[str, StepCount]) -> None:
     """Of each step with answers that could not be read: how many, why, and one of them."""
-    for name, count in rater.pipeline.counts.items():
+    for name, count in counts.items():
         if count.readable < count.asked:
             said = f"{count.readable:,} of {count.asked:,} answers were readable"
             console.print(f"{name}: {said} (mostly: {escape(count.main_reason())})")
@@ -65,7 +65,7 @@ def show_extractions(
     console: Console, rater: Rater, settings: Settings, rated: Sequence[tuple[str, str]]
 ) -> None:
     """Where another model extracted the preferences: the student's own of a few reviews beside."""
-    student = rater.models.get(settings.student)
+    student = rater.models.named(settings.student) if rater.models else None
     if settings.preference_model == settings.student or student is None:
         return
     corpus = rater.pipeline.corpus

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from recbole_exp3rt.config.settings import Settings
-from recbole_exp3rt.display.cases import show_explanations, show_extractions, show_unreadable
 from recbole_exp3rt.display.steps import say
 from recbole_exp3rt.display.tables import show_ranking, show_ratings
 from recbole_exp3rt.evaluator.results import Row
+from recbole_exp3rt.model.language_models import LanguageModels
 from recbole_exp3rt.model.rater import Rater, notes
 
 if TYPE_CHECKING:
@@ -30,14 +30,22 @@ def show_data(console: Console, dataset: str, split: Split) -> None:
     )
 
 
-def show_models(console: Console, rater: Rater | None, settings: Settings | None) -> None:
-    """Which model does each step, the memory it needs, and what limits it."""
-    if rater is None or settings is None:
+def show_models(
+    console: Console,
+    models: LanguageModels | None,
+    rater: Rater | None,
+    settings: Settings | None,
+) -> None:
+    """Which language model does each step, the memory it needs, and what limits it."""
+    if models is None:
         return
-    lines = [f"{step} by {model}" for step, model in rater.who().items()]
-    lines += [f"memory of {name}: {plan}" for name, plan in rater.memory.items()]
-    lines += settings.stages.limits()
-    lines += [f"note: {note}" for note in notes(settings, rater.pipeline.prompts.digest)]
+    lines = []
+    if rater and settings:
+        lines += [f"{step} by {model}" for step, model in rater.who().items()]
+    lines += [f"memory of {name}: {plan}" for name, plan in models.memory.items()]
+    if rater and settings:
+        lines += settings.stages.limits()
+        lines += [f"note: {note}" for note in notes(settings, rater.pipeline.prompts.digest)]
     for line in lines:
         say(console, f"  {line}")
 
@@ -47,19 +55,9 @@ def show_table(console: Console, task: str, rows: Sequence[Row], total: int) -> 
     SHOW[task](console, rows, total)
 
 
-def show_end(
-    console: Console,
-    rater: Rater,
-    settings: Settings,
-    split: Split,
-    rated: Sequence[tuple[str, str]],
-    explanations: int,
-) -> None:
-    """What could not be read, what was paid, extractions side by side, explanations of pairs."""
-    show_unreadable(console, rater)
-    if rater.spent.calls:
-        say(console, f"Paid by this run: {rater.spent} ({settings.ledger})")
-        for remark in rater.remarks:
+def show_paid(console: Console, models: LanguageModels) -> None:
+    """What models on servers were paid, and what is to be known of their answers."""
+    if models.spent.calls:
+        say(console, f"Paid by this run: {models.spent} ({models.settings.ledger})")
+        for remark in models.remarks:
             say(console, remark)
-    show_extractions(console, rater, settings, rated)
-    show_explanations(console, rater, split, rated, explanations)

@@ -16,7 +16,7 @@ from recbole.evaluator import Evaluator
 from recbole.evaluator.collector import DataStruct
 
 from recbole_exp3rt.config.configurator import Config
-from recbole_exp3rt.config.settings import read_scale
+from recbole_exp3rt.config.reader import read_scale
 from recbole_exp3rt.data.split import Split
 from recbole_exp3rt.scale import RatingScale
 from recbole_exp3rt.trainer.fitting import Fitted

@@ -29,7 +29,8 @@ class CachedLLM:
     `identity` says whose answers are meant, and `count_tokens` how its tokens are counted.
 
     `hits` counts requests answered without the model, `calls` those the model answered;
-    `prompt_tokens` and `new_tokens` are what these calls took. `replaced` counts answers with
+    `prompt_tokens` and `new_tokens` are what these calls took. `missing_labels` counts the labels
+    of all answers whose probability is a bound. `replaced` counts answers with
     characters that cannot be kept, each of which stands as U+FFFD.
     """
 
@@ -51,6 +52,7 @@ class CachedLLM:
         self.calls = 0
         self.prompt_tokens = 0
         self.new_tokens = 0
+        self.missing_labels = 0
         self.replaced = 0
 
     @property
@@ -83,6 +85,12 @@ class CachedLLM:
         Raises: LLMError if an answer is missing and there is no model inside; UsageError if one is
         missing and the store is read-only.
         """
+        for position, answer in self._generate(requests):
+            if isinstance(answer, Completion):
+                self.missing_labels += answer.missing_labels
+            yield position, answer
+
+    def _generate(self, requests: Sequence[Request]) -> Iterator[tuple[int, Answer]]:
         positions: dict[str, list[int]] = {}
         for position, request in enumerate(requests):
             positions.setdefault(request.key(self.identity), []).append(position)

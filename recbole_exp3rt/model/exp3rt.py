@@ -54,6 +54,11 @@ class EXP3RT(GeneralRecommender):  # type: ignore[misc]
         """
         return [p.expected if p else None for p in self.rater.rate(pairs)]
 
+    @property
+    def readout(self) -> str:
+        """How the labels are read: exact, top or parsed."""
+        return self.rater.readout
+
     def predict(self, interaction: Any) -> torch.Tensor:
         """Expected ratings in rating units, NaN for an unreadable answer: [batch]."""
         users = interaction[self.USER_ID].cpu().numpy()

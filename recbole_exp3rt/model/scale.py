@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from numpy.typing import NDArray
 
-from recbole_exp3rt.config.settings import read_scale
+from recbole_exp3rt.config.reader import read_scale
 
 Range = tuple[float, float]
 

@@ -32,7 +32,8 @@ FIELDS["rationale"] = frozenset(
     {"item_word", "recommend_from", "user_rating"}
     | {"user_profile", "item_description", "item_profile"}
 )
-OPTIONAL = frozenset({"item_word", "number", "lowest", "highest", "bias_hint"})
+# What any prompt may leave out.
+OPTIONAL = frozenset({"item_word", "number", "lowest", "highest", "bias_hint", "answer_form"})
 
 MOST_BYTES = 2**18  # of a prompt file
 _SECTION = re.compile(r"^=== (system|user|assistant) ===\n", re.MULTILINE)
@@ -46,9 +47,15 @@ class Prompt:
     sections: tuple[tuple[Role, str], ...]
 
     @property
+    def fields(self) -> frozenset[str]:
+        """The names of the fields that its text has."""
+        parsed = [part for _, body in self.sections for part in string.Formatter().parse(body)]
+        return frozenset(name for _, name, _, _ in parsed if name is not None)
+
+    @property
     def frame(self) -> str:
         """The text of the prompt with empty fields."""
-        return text_of(self.render(**dict.fromkeys(FIELDS[self.name], "")))
+        return text_of(self.render(**dict.fromkeys(self.fields, "")))
 
     def render(self, **fields: str) -> tuple[Message, ...]:
         """The messages of this prompt. Values are inserted unchanged; braces in them stay."""
@@ -79,8 +86,13 @@ class Prompts:
         return hashlib.sha256(words.encode()).hexdigest()
 
 
-def load_prompt(name: str, prompt_dir: Path | None = None) -> Prompt:
+def load_prompt(
+    name: str, prompt_dir: Path | None = None, fields: frozenset[str] | None = None
+) -> Prompt:
     """Read `<name>.txt` from `prompt_dir`; if it is not there, the prompt of this package.
+
+    `fields` are those that it may have, and must have but for OPTIONAL; a prompt of EXP3RT has
+    its own.
 
     Raises: UsageError for an unknown or missing field, or a file without a user section.
     """
@@ -106,7 +118,7 @@ def load_prompt(name: str, prompt_dir: Path | None = None) -> Prompt:
         if spec or conversion:
             raise UsageError(f"{where}: field {{{name_of}}} has a format; write the name alone")
     found = {name_of for _, name_of, _, _ in parsed if name_of is not None}
-    known = FIELDS[name]
+    known = FIELDS[name] if fields is None else fields
     if unknown := sorted(found - known):
         raise UsageError(f"{where}: unknown field {{{unknown[0]}}}; known are {sorted(known)}")
     if missing := sorted(known - found - OPTIONAL):
@@ -131,7 +143,12 @@ def load_prompts(prompt_dir: str | Path | None = None) -> Prompts:
     if folder:
         if not folder.is_dir():
             raise UsageError(f"prompt_dir={folder} is not a folder")
+        known = sorted(
+            file.name.removesuffix(".txt")
+            for file in resources.files(__name__).iterdir()
+            if file.name.endswith(".txt")
+        )
         for file in folder.glob("*.txt"):
-            if file.stem not in FIELDS:
-                raise UsageError(f"{file}: no prompt has this name; known are {sorted(FIELDS)}")
+            if file.stem not in known:
+                raise UsageError(f"{file}: no prompt has this name; known are {known}")
     return Prompts(**{name: load_prompt(name, folder) for name in FIELDS})

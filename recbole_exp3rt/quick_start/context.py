@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from rich.console import Console
 
 from recbole_exp3rt.config.configurator import Config
+from recbole_exp3rt.config.registry import asks, find_model
 from recbole_exp3rt.config.settings import RunSettings, Settings
 from recbole_exp3rt.data.split import Split
 from recbole_exp3rt.display.steps import say
@@ -17,12 +19,16 @@ from recbole_exp3rt.evaluator.calibration import Array, Calibration, calibrate
 from recbole_exp3rt.evaluator.ratings import rate_pairs
 from recbole_exp3rt.evaluator.results import Results
 from recbole_exp3rt.model.exp3rt import EXP3RT
+from recbole_exp3rt.model.language_models import LanguageModels
 from recbole_exp3rt.model.rater import Rater
 from recbole_exp3rt.quick_start.fits import Fits
 from recbole_exp3rt.quick_start.meter import Meter
+from recbole_exp3rt.quick_start.rates import Rates
+from recbole_exp3rt.rerank.reranker import RatingReranker, Reranker
 from recbole_exp3rt.trainer.fitting import Fitted
 
 Pairs = Sequence[tuple[str, str]]
+Rate = Callable[[Pairs], Sequence[float | None]]
 
 
 @dataclass
@@ -30,7 +36,8 @@ class Context:
     """What the tasks of a run share.
 
     `split` is what models choose on, `learned` what they are finally trained on (with `refit`,
-    train + validation). `settings` and `rater` are None where the run's model reads no texts.
+    train + validation). `models` is None where no system of the run asks a language model,
+    `settings` and `rater` where EXP3RT is none of its systems.
     """
 
     config: Config
@@ -39,7 +46,9 @@ class Context:
     settings: Settings | None
     split: Split
     learned: Split
+    models: LanguageModels | None
     rater: Rater | None
+    rates: Rates
     fits: Fits
     results: Results
     notes: list[str]
@@ -49,34 +58,71 @@ class Context:
     @cached_property
     def meter(self) -> Meter:
         """Counts what the language models are asked."""
-        return Meter(self.rater)
+        return Meter(self.models)
 
     @property
     def calibrated_name(self) -> str:
         """The name of the rows with calibrated ratings."""
-        return f"{self.config.model} ({self.settings.calibration})" if self.settings else ""
+        return f"EXP3RT ({self.settings.calibration})" if self.settings else ""
+
+    def config_of(self, name: str) -> Config:
+        """The settings of a system of this run."""
+        return self.config if name == self.config.model else self.config.for_model(name)
 
     def fitted(self, name: str) -> Fitted:
-        """The run's own model, which a rater makes ready, or any other, fitted once."""
-        if self.rater and name == self.config.model:
-            model = EXP3RT(self.config, self.learned.train, self.rater)
-            return Fitted(name, self.config, model, None, self.split, self.learned)
-        return self.fits.model(name)
+        """A system, ready to be asked: made once, or fitted once."""
+        return self._asking(name) if asks(name) else self.fits.model(name)
 
-    def rate_with(self, name: str) -> Callable[[Pairs], Sequence[float | None]]:
+    @cached_property
+    def asking(self) -> dict[str, Fitted]:
+        """The systems that ask a language model and were made already, by name."""
+        return {}
+
+    def _asking(self, name: str) -> Fitted:
+        if name not in self.asking:
+            config, train = self.config_of(name), self.learned.train
+            if name == "EXP3RT":
+                model: Any = EXP3RT(config, train, self.rater)
+            else:
+                model = find_model(name)(config, train, self.models, self.rates)
+                self.rates.identities[self.rates.step_of(model.step.title)] = model.llm.identity
+            self.asking[name] = Fitted(name, config, model, None, self.split, self.learned)
+        return self.asking[name]
+
+    def rate_with(self, name: str) -> Rate:
         """A function from pairs of raw tokens to the ratings of a model; None: unreadable.
 
         The model is fitted now, as RecBole evaluates without gradients.
         """
-        if self.rater and name == self.config.model:
+        if name == "EXP3RT" and self.rater:
             rater = self.rater
             return lambda pairs: [p.expected if p else None for p in rater.rate(pairs)]
         fitted, split = self.fitted(name), self.split
+        if asks(name):
+            rate: Rate = fitted.model.rate
+            return rate
         return lambda pairs: rate_pairs(fitted, split, pairs)
 
-    def rate_calibrated(self) -> Callable[[Pairs], Sequence[float | None]]:
-        """As `rate_with` the run's own model, calibrated; the calibration is fitted now."""
-        rates = [self.rate_with(name) for name in (self.config.model, "Bias")]
+    def reranker(self, name: str) -> Reranker:
+        """The system `name` as a reranker: by its own method, or by the ratings it predicts."""
+        own = getattr(find_model(name), "rerank", None)
+        if own is None:
+            return RatingReranker(self.rate_with(name))
+        reranker: Reranker = self.fitted(name).model
+        return reranker
+
+    def readout_of(self, system: str) -> str:
+        """How the labels of a system that asks are read: exact, top, parsed or not at all."""
+        return str(getattr(self.fitted(system.partition(" (")[0]).model, "readout", ""))
+
+    @property
+    def can_rate(self) -> bool:
+        """Whether the data has ratings on a scale, which Bias needs."""
+        return self.split.has_ratings and self.run.scale is not None
+
+    def rate_calibrated(self) -> Rate:
+        """As `rate_with` EXP3RT, calibrated; the calibration is fitted now."""
+        rates = [self.rate_with(name) for name in ("EXP3RT", "Bias")]
         _ = self.calibration
 
         def rate(pairs: Pairs) -> Sequence[float | None]:
@@ -93,7 +139,7 @@ class Context:
 
     @cached_property
     def calibration(self) -> Calibration:
-        """Fitted once, on what the model and Bias predict for validation pairs."""
+        """Fitted once, on what EXP3RT and Bias predict for validation pairs."""
         assert self.rater is not None and self.settings is not None
         found = calibrate(
             self.config,

@@ -3,26 +3,34 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict
+from collections.abc import Collection
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from rich.console import Console
 
 from recbole_exp3rt.config.configurator import Config
 from recbole_exp3rt.config.precheck import is_file
-from recbole_exp3rt.config.settings import RunSettings, Settings, read_scale
+from recbole_exp3rt.config.reader import read_scale
+from recbole_exp3rt.config.registry import asks
+from recbole_exp3rt.config.settings import ModelSettings, RunSettings, Settings
 from recbole_exp3rt.data.split import Split, load_split
 from recbole_exp3rt.data.train_corpus import corpus_of
+from recbole_exp3rt.display.cases import (
+    show_explanations,
+    show_extractions,
+    show_unreadable,
+)
 from recbole_exp3rt.display.notes import noting
 from recbole_exp3rt.display.progress import ConsoleProgress
-from recbole_exp3rt.display.run import show_data, show_end, show_models, show_table
+from recbole_exp3rt.display.run import show_data, show_models, show_paid, show_table
 from recbole_exp3rt.display.steps import say
 from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.evaluator.origin import adapters, machine, name_of, origin, plain_values
 from recbole_exp3rt.evaluator.results import Results
 from recbole_exp3rt.llm.card import check_unseen
 from recbole_exp3rt.llm.server.urls import masked
-from recbole_exp3rt.model.exp3rt import EXP3RT
+from recbole_exp3rt.model.language_models import LanguageModels
 from recbole_exp3rt.model.rater import Rater, make_rater
 from recbole_exp3rt.quick_start.context import Context
 from recbole_exp3rt.quick_start.fits import Fits
@@ -53,7 +61,13 @@ class Experiment:
         self.config = config
         self.console = console
         run = RunSettings.from_config(config)
-        settings = Settings.from_config(config) if config.model_class is EXP3RT else None
+        systems = dict.fromkeys([config.model, *run.baselines, *run.rerankers, *run.explainers])
+        asking = {
+            name: config if name == config.model else config.for_model(name)
+            for name in filter(asks, systems)
+        }
+        run = _sampled(run, config, asking.values())
+        settings = Settings.from_config(asking["EXP3RT"]) if "EXP3RT" in asking else None
         tasks = _tasks(config, run)
         if "rating" in tasks:
             read_scale(config)  # raises where there is none
@@ -67,12 +81,18 @@ class Experiment:
         if config.kind == "rating":
             split.ratings("train")
         learned = split.merged() if run.refit else split
+        llms = ModelSettings.from_config(config) if asking else None
         self.rates = Rates(
-            Path(settings.store_path if settings else "rates").with_name("rates.json"),
+            Path(llms.store_path if llms else "rates").with_name("rates.json"),
             name_of(machine(str(config["device"]))),
             ConsoleProgress(console),
         )
-        rater = self._rater(settings, split, learned, notes)
+        models = LanguageModels(llms) if llms else None
+        self.rates.models = models
+        for name, own in asking.items():
+            if name != "EXP3RT":
+                check_unseen(str(own["student"]), split.pairs("test"))
+        rater = self._rater(settings, split, learned, models, notes)
         about = {
             "model": config.model,
             "refit": run.refit,
@@ -88,7 +108,9 @@ class Experiment:
             settings,
             split,
             learned,
+            models=models,
             rater=rater,
+            rates=self.rates,
             fits=Fits(
                 config,
                 split,
@@ -114,7 +136,7 @@ class Experiment:
         """
         context = self.context
         show_data(self.console, self.config.dataset, context.split)
-        show_models(self.console, context.rater, context.settings)
+        show_models(self.console, context.models, context.rater, context.settings)
         if context.run.dry_run:
             self.planner.say_all()
             return context.results
@@ -129,21 +151,31 @@ class Experiment:
             nothing = error
         self.rates.keep()
         self._write_results()
-        if context.rater and context.settings:
-            explained = [pair for task in self.tasks for pair in task.explained]
-            show_end(
-                self.console,
-                context.rater,
-                context.settings,
-                context.split,
-                explained,
-                context.run.explanations,
-            )
+        self._show_end()
         if context.run.export_dir:
             say(self.console, "Exports: " + ", ".join(map(str, write_exports(context, self.tasks))))
         if nothing:
             raise nothing
         return context.results
+
+    def _show_end(self) -> None:
+        """What could not be read, what was paid, explanations of pairs."""
+        context, console = self.context, self.console
+        counts = {
+            step.name: step.count
+            for name, fitted in context.asking.items()
+            if (step := getattr(fitted.model, "step", None))
+        }
+        if context.rater:
+            counts = {**context.rater.pipeline.counts, **counts}
+        show_unreadable(console, counts)
+        if context.models:
+            show_paid(console, context.models)
+        if context.rater and context.settings:
+            explained = [pair for task in self.tasks for pair in task.explained]
+            show_extractions(console, context.rater, context.settings, explained)
+            number = context.run.explanations
+            show_explanations(console, context.rater, context.split, explained, number)
 
     def _do(self, task: Task) -> None:
         """Run a task; its finished rows are shown and kept, whatever stops it."""
@@ -172,7 +204,12 @@ class Experiment:
             say(self.console, f"Results: {result_file}")
 
     def _rater(
-        self, settings: Settings | None, split: Split, learned: Split, notes: list[str]
+        self,
+        settings: Settings | None,
+        split: Split,
+        learned: Split,
+        models: LanguageModels | None,
+        notes: list[str],
     ) -> Rater | None:
         if settings is None:
             return None
@@ -182,16 +219,28 @@ class Experiment:
         steps = (settings.preference_model, settings.profile_model, settings.rating_model)
         for student in (*steps, settings.adapter):
             check_unseen(student, test)
-        rater = make_rater(settings, corpus, self.rates)
-        self.rates.rater = rater
+        rater = make_rater(settings, corpus, self.rates, models=models)
+        self.rates.identities |= rater.who()
         return rater
+
+
+def _sampled(run: RunSettings, config: Config, asking: Collection[Config]) -> RunSettings:
+    """`run` with the samples of rows and users that the systems which ask have by default.
+
+    What the user gave stays. So a reranker on the sample takes as few users as EXP3RT does.
+    """
+    for key in ("eval_pairs", "rerank_users"):
+        if key not in config.given():
+            usual = [int(own[key]) for own in asking if own[key] is not None]
+            run = replace(run, **{key: min(usual, default=getattr(run, key))})  # type: ignore[arg-type]
+    return run
 
 
 def _generators(config: Config, run: RunSettings) -> tuple[str, ...]:
     """The generators of a run. Raises: UsageError for one that cannot be, or has no use."""
     ranks_itself = config.kind != "rating"
     generators = (config.model,) if ranks_itself else run.generators or ("LightGCN",)
-    check_models(config, (*generators, *run.generators))
+    check_models(config, (*generators, *run.generators), run.rerankers)
     if ranks_itself and run.generators:
         raise UsageError(
             f"generator={config['generator']} has no use: {config.model} ranks by itself; "
@@ -203,8 +252,8 @@ def _generators(config: Config, run: RunSettings) -> tuple[str, ...]:
 def _tasks(config: Config, run: RunSettings) -> tuple[str, ...]:
     """The tasks of a run. Raises: UsageError for one that the model cannot do."""
     if config.kind == "rating":
-        reads_text = config.model_class is EXP3RT
-        return run.tasks or (("rating", "rerank") if reads_text else ("rating",))
+        reranks = config.model == "EXP3RT" or run.rerankers
+        return run.tasks or (("rating", "rerank") if reranks else ("rating",))
     if config.kind == "other":
         raise UsageError(f"model={config.model} neither rates nor ranks all items here")
     if run.tasks == ("rating",):

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from recbole_exp3rt.model.rater import Rater
+from recbole_exp3rt.model.language_models import LanguageModels
 
 
 @dataclass
@@ -21,10 +21,10 @@ class Cost:
 
 
 class Meter:
-    """Measures what is asked of the models of a rater; without one, seconds alone."""
+    """Measures what the language models of a run are asked; without any, seconds alone."""
 
-    def __init__(self, rater: Rater | None) -> None:
-        self.rater = rater
+    def __init__(self, models: LanguageModels | None) -> None:
+        self.models = models
 
     @contextmanager
     def measure(self) -> Iterator[Cost]:
@@ -41,5 +41,5 @@ class Meter:
             cost.seconds = time.monotonic() - start
 
     def _counts(self) -> tuple[int, int, int]:
-        rater = self.rater
-        return (rater.calls, rater.tokens, rater.missing_labels) if rater else (0, 0, 0)
+        models = self.models
+        return (models.calls, models.tokens, models.missing_labels) if models else (0, 0, 0)

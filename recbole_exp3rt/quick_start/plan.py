@@ -169,6 +169,23 @@ def plan_pairs(
     return timed(Plan(tuple(steps), bound), rates)
 
 
+def plan_questions(
+    name: str, llm: CachedLLM, requests: Sequence[Request], prices: Prices, student: str
+) -> StepPlan:
+    """The plan of a system whose questions are known: `requests`, each asked once.
+
+    `student` is the model's name in the settings: prices go by it.
+    """
+    asked = list({request.key(llm.identity): request for request in requests}.values())
+    stand_in = StoredOnly(llm)
+    list(stand_in.generate(asked))
+    missing = stand_in.missing
+    prompt = sum(llm.count_tokens(text_of(request.messages)) for request in missing)
+    new = sum(min(USUAL["rating"], request.max_new_tokens) for request in missing)
+    estimate = prices.estimate(len(missing), prompt, new, student)
+    return StepPlan(name, llm.identity, len(asked) - len(missing), estimate, is_served(student))
+
+
 def timed(plan: Plan, rates: Rates) -> Plan:
     """`plan` with the seconds of each step by the rates of this machine."""
     steps = []

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from recbole_exp3rt.config.precheck import is_file
+from recbole_exp3rt.config.registry import asks
 from recbole_exp3rt.data.slices import sample_rows
 from recbole_exp3rt.display.steps import say
 from recbole_exp3rt.llm.cost.prices import Prices
 from recbole_exp3rt.quick_start.context import Context
 from recbole_exp3rt.quick_start.outputs import Task
-from recbole_exp3rt.quick_start.plan import Plan, plan_pairs, timed
+from recbole_exp3rt.quick_start.plan import Plan, StepPlan, plan_pairs, plan_questions, timed
 from recbole_exp3rt.quick_start.rates import Rates
 from recbole_exp3rt.quick_start.rating_task import RatingTask
 from recbole_exp3rt.quick_start.reranking_task import RerankingTask
@@ -39,8 +40,8 @@ class Planner:
         for name in self._fitted_models():
             kept = context.fits.is_kept(name)
             say(context.console, f"To fit: {name}{', which is in the cache' if kept else ''}")
-        if context.rater:
-            self._say(self._plan(self._pairs()))
+        if context.models:
+            self._say(self._plan())
         else:
             say(context.console, "Plan: no language model is asked")
 
@@ -50,16 +51,16 @@ class Planner:
         Where no rate of a local model is known, a few pairs are rated first to measure it.
         """
         context = self.context
-        if self._said or context.rater is None:
+        if self._said or context.models is None:
             return
         self._said = True
-        pairs = self._pairs()
-        plan = self._plan(pairs)
+        plan = self._plan()
         if not plan.is_paid and plan.seconds is None:
             if plan.open_calls < FEW:
                 return
             with suppress(NothingRated):  # the task itself will say so
-                context.rater.rate(pairs[:SAMPLE])
+                if context.rater:
+                    context.rater.rate(self._pairs("EXP3RT")[:SAMPLE])
             plan = timed(plan, self.rates)
         if plan.is_paid or (plan.seconds or 0.0) > LONG:
             self._say(plan)
@@ -68,11 +69,8 @@ class Planner:
         for line in plan.lines():
             say(self.context.console, line)
 
-    def _plan(self, pairs: list[tuple[str, str]]) -> Plan:
+    def _plan(self) -> Plan:
         context = self.context
-        assert context.rater is not None and context.settings is not None
-        settings = context.settings
-        names = (settings.preference_model, settings.profile_model, settings.rating_model)
         unknown = [
             spec
             for spec in context.generators
@@ -85,21 +83,36 @@ class Planner:
                 f"the candidates of {', '.join(unknown)} are not known before it is fitted: "
                 "the most reviewed items are counted in their place"
             )
-        prices = Prices.load(settings.prices)
-        return plan_pairs(context.rater, names, pairs, prices, self.rates, bound)
+        assert context.models is not None
+        prices = Prices.load(context.models.settings.prices)
+        steps: list[StepPlan] = []
+        if context.rater and context.settings:
+            settings = context.settings
+            names = (settings.preference_model, settings.profile_model, settings.rating_model)
+            pairs = self._pairs("EXP3RT")
+            steps += plan_pairs(context.rater, names, pairs, prices, self.rates).steps
+        for name in dict.fromkeys(name for task in self.tasks for name in task.systems):
+            if asks(name) and name != "EXP3RT":
+                model = context.fitted(name).model
+                questions = model.questions(self._pairs(name))
+                title, student = self.rates.step_of(model.step.title), str(model.config["student"])
+                steps.append(plan_questions(title, model.llm, questions, prices, student))
+        return timed(Plan(tuple(steps), bound), self.rates)
 
-    def _pairs(self) -> list[tuple[str, str]]:
-        """All pairs that the tasks will rate, those of the rating task first."""
+    def _pairs(self, system: str) -> list[tuple[str, str]]:
+        """All pairs that the tasks will ask a system about, those of the rating task first."""
         context = self.context
         pairs: list[tuple[str, str]] = []
         for task in self.tasks:
+            if system not in task.systems:
+                continue
             if isinstance(task, RatingTask):
                 pairs += task.pairs
             else:
                 for spec in context.generators:
                     pairs += self._candidates(spec, task.users)
         settings, split = context.settings, context.split
-        if settings and settings.calibration != "none":
+        if system == "EXP3RT" and settings and settings.calibration != "none":
             rows = sample_rows(split.size("valid"), settings.calibration_pairs, context.run.seed)
             valid = split.pairs("valid")
             pairs += [valid[row] for row in rows]
@@ -133,14 +146,11 @@ class Planner:
         ]
 
     def _fitted_models(self) -> list[str]:
-        context, names = self.context, []
+        names: list[str] = []
         for task in self.tasks:
-            if isinstance(task, RatingTask):
-                names += ["Bias", *context.run.baselines]
-                names += [] if context.rater else [context.config.model]
-            else:
-                names += [spec for spec in context.generators if not is_file(spec)]
-                names += ["Bias"] if context.config.kind == "rating" else []
+            if isinstance(task, RerankingTask):
+                names += [spec for spec in self.context.generators if not is_file(spec)]
+            names += [name for name in task.systems if not asks(name)]
         return list(dict.fromkeys(names))
 
 

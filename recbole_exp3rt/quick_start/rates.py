@@ -12,7 +12,7 @@ from pathlib import Path
 
 from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.llm.base import Answer
-from recbole_exp3rt.model.rater import Rater
+from recbole_exp3rt.model.language_models import LanguageModels
 from recbole_exp3rt.paths import write_atomic
 from recbole_exp3rt.stages.pipeline import Progress
 
@@ -31,20 +31,27 @@ class Rates:
         self.path = path
         self.machine = machine
         self.inner = inner
-        self.rater: Rater | None = None  # whose calls are counted
+        self.models: LanguageModels | None = None  # whose calls are counted
+        self.identities: dict[str, str] = {}  # step -> identity of the model that does it
         self._measured: dict[str, tuple[int, float]] = {}
 
     def __call__(
         self, answers: Iterable[tuple[int, Answer]], total: int, title: str
     ) -> Iterator[tuple[int, Answer]]:
         """Pass on the `answers` of the step `title`, and note calls and seconds."""
-        start, before = time.monotonic(), self.rater.calls if self.rater else 0
+        step = self.step_of(title)
+        start, before = time.monotonic(), self.models.calls if self.models else 0
         yield from self.inner(answers, total, title)
-        calls = self.rater.calls - before if self.rater else 0
-        known_calls, known_seconds = self._measured.get(STEPS[title], (0, 0.0))
+        calls = self.models.calls - before if self.models else 0
+        known_calls, known_seconds = self._measured.get(step, (0, 0.0))
         if calls:
             seconds = time.monotonic() - start
-            self._measured[STEPS[title]] = (known_calls + calls, known_seconds + seconds)
+            self._measured[step] = (known_calls + calls, known_seconds + seconds)
+
+    @staticmethod
+    def step_of(title: str) -> str:
+        """The step of what is said that is done; what is no step of EXP3RT is its own."""
+        return STEPS.get(title, title)
 
     def seconds(self, step: str, identity: str) -> float | None:
         """Seconds a call of `step`: as measured by this run, else by an earlier one."""
@@ -58,12 +65,12 @@ class Rates:
 
     def keep(self) -> None:
         """Write what was measured for later runs; a file that cannot be written is no loss."""
-        if self.rater is None:
+        if self.models is None:
             return
         known = self._read()
-        identities = self.rater.who()
+        identities = self.identities
         for step, (calls, seconds) in self._measured.items():
-            if calls >= LEAST:
+            if calls >= LEAST and step in identities:
                 models = known.setdefault(self.machine, {})
                 models.setdefault(identities[step], {})[step] = round(seconds / calls, 6)
         try:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from recbole_exp3rt.config.registry import asks
 from recbole_exp3rt.data.slices import sample_rows, user_slices
 from recbole_exp3rt.display.steps import say
 from recbole_exp3rt.evaluator.calibration import Array
@@ -21,7 +22,7 @@ CONSTANT = "constant"  # the mean train rating: what a model has to beat at leas
 class RatingTask:
     """Rates test rows with constant, Bias, the baselines, the model and its calibration.
 
-    A model that asks questions goes first, so that a wrong server is found before baselines are
+    Systems that ask questions go first, so that a wrong server is found before baselines are
     fitted; the order of the table stays.
     """
 
@@ -39,53 +40,64 @@ class RatingTask:
         self._rows: dict[str, list[Row]] = {}
 
     @property
+    def systems(self) -> list[str]:
+        """The systems whose ratings are measured, in the order of the table."""
+        return list(dict.fromkeys(["Bias", *self.context.run.baselines, self.context.config.model]))
+
+    @property
     def rows(self) -> list[Row]:
         """The finished rows, in the order of the table."""
-        names = dict.fromkeys([*self._names(), *self._rows])
-        return [row for name in names for row in self._rows.get(name, ())]
+        order = [CONSTANT]
+        for name in self.systems:
+            order += [name, *(found for found in self._rows if found.startswith(f"{name} ("))]
+        return [row for name in order for row in self._rows.get(name, ())]
 
     def run(self) -> None:
-        """Make all rows. Raises: NothingRated, after the rows of constant and Bias are made."""
-        context, model = self.context, self.context.config.model
-        names, nothing = self._names(), None
-        if context.rater:
-            say(context.console, f"Rating {len(self.pairs):,} test pairs with {model} …")
+        """Make all rows. Raises: NothingRated, after the rows that need no answer are made."""
+        context = self.context
+        names, nothing = [CONSTANT, *self.systems], None
+        for name in filter(asks, self.systems):
+            say(context.console, f"Rating {len(self.pairs):,} test pairs with {name} …")
+            context.before_questions()
             try:
-                self._add(model, lambda: self._predict(model))
+                self._measure(name)
             except NothingRated as error:
-                nothing, names = error, [CONSTANT, "Bias"]
-                self.explained = []
+                nothing = nothing or error
+                if name == context.config.model:
+                    names, self.explained = [CONSTANT, "Bias"], []
         for name in names:
             if name == CONSTANT:
                 self._add(name, lambda: constant_ratings(context.learned, self.test_rows))
-            elif name not in self._rows:
-                self._add(name, lambda name=name: self._predict(name))  # type: ignore[misc]
+            elif name not in self._rows and not asks(name):
+                self._measure(name)
         if nothing:
             raise nothing
-        if context.settings and context.settings.calibration != "none":
-            raw, bias = self.predicted[model], self.predicted["Bias"]
+        if context.settings and context.settings.calibration != "none" and "EXP3RT" in names:
+            raw, bias = self.predicted["EXP3RT"], self.predicted["Bias"]
             self._add(context.calibrated_name, lambda: context.calibrated(raw, bias))
 
-    def _names(self) -> list[str]:
-        run, model = self.context.run, self.context.config.model
-        return list(dict.fromkeys([CONSTANT, "Bias", *run.baselines, model]))
+    def _measure(self, name: str) -> None:
+        """The row of a system, and one for each other way to read its ratings."""
+        context = self.context
+        self._add(name, lambda: self._predict(name))
+        for reading, rate in getattr(context.fitted(name).model, "readings", {}).items():
+            said = f"{name} ({reading})"
+            self._add(said, lambda rate=rate: _array(rate(self.pairs)), reading)  # type: ignore[misc]
 
     def _predict(self, name: str) -> Array:
-        context = self.context
-        if context.rater and name == context.config.model:
-            context.before_questions()
-        return predict_ratings(context.fitted(name), context.split, self.test_rows)
+        return predict_ratings(self.context.fitted(name), self.context.split, self.test_rows)
 
-    def _add(self, name: str, predict: Callable[[], Array]) -> None:
+    def _add(self, name: str, predict: Callable[[], Array], readout: str = "") -> None:
         with self.context.meter.measure() as cost:
             self.predicted[name] = predict()
-        self._rows[name] = self._rows_of(name, self.predicted[name], cost)
+        self._rows[name] = self._rows_of(name, self.predicted[name], cost, readout)
 
-    def _rows_of(self, name: str, predictions: Array, cost: Cost) -> list[Row]:
+    def _rows_of(self, name: str, predictions: Array, cost: Cost, readout: str) -> list[Row]:
         """A row over all pairs, with the costs, and one for each slice of users."""
         context, rows = self.context, self.test_rows
-        split, rater = context.split, context.rater
-        own = rater is not None and name.startswith(context.config.model)
+        split, system = context.split, name.partition(" (")[0]
+        if asks(system):
+            readout = readout or context.fitted(system).model.readout
         slices = user_slices(split.users("train"), split.users("test")[rows])
         table = []
         for part, mask in {"all": np.ones(len(rows), dtype=bool), **slices}.items():
@@ -105,8 +117,13 @@ class RatingTask:
                     calls=costs.calls,
                     tokens=costs.tokens,
                     seconds=costs.seconds,
-                    readout=rater.readout if rater and own and whole else "",
+                    readout=readout if whole else "",
                     missing_labels=costs.missing_labels,
                 )
             )
         return table
+
+
+def _array(ratings: object) -> Array:
+    """Ratings as an array, NaN for None: [n_pairs]."""
+    return np.array(ratings, dtype=np.float64)

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 
+from recbole_exp3rt.config.registry import asks
 from recbole_exp3rt.data.slices import sample_users
 from recbole_exp3rt.display.notes import noting
 from recbole_exp3rt.display.steps import say
 from recbole_exp3rt.evaluator.results import Row
 from recbole_exp3rt.quick_start.context import Context
 from recbole_exp3rt.rerank.evaluation import evaluate_ranking, relevant_rows
-from recbole_exp3rt.rerank.reranker import Rate, RatingReranker, Reranked
+from recbole_exp3rt.rerank.reranker import RatingReranker, Reranked, Reranker
 from recbole_exp3rt.trainer.fitting import Fitted
 
-MakeRate = Callable[[], Rate]  # fits what it needs, then rates
+Make = Callable[[], Reranker]  # fits what it needs, then reranks
 
 
 class RerankingTask:
-    """Ranks for test users with each generator, and reranks its candidates by ratings.
+    """Ranks for test users with each generator, and reranks its candidates.
 
     Of one generator's rows, those of a model that asks questions come first in time; the order
     of the table stays. Paper: section 3.6.
@@ -42,55 +44,69 @@ class RerankingTask:
         """The finished rows, in the order of the table."""
         return [row for row in self._rows.values() if row]
 
+    @property
+    def systems(self) -> list[str]:
+        """The systems that rerank, in the order of the table."""
+        config, run = self.context.config, self.context.run
+        own = [config.model] if config.kind == "rating" else []
+        rated = config.kind == "rating" or (run.rerankers and self.context.can_rate)
+        return list(dict.fromkeys([*(["Bias"] if rated else []), *own, *run.rerankers]))
+
     def run(self) -> None:
         """Make all rows. Raises: NothingRated; rows that are finished stay."""
         for spec in self.context.generators:
             generator = self.context.fits.generator(spec)
-            rerankers = self._rerankers(generator)
-            self._rows |= dict.fromkeys((spec, name) for name in rerankers)  # the table's order
-            for name in sorted(rerankers, key=self._waits):
-                self._rows[spec, name] = self._row(name, generator, rerankers[name])
+            rerankers = self._rerankers()
+            names = {system: self._named(generator, system) for system in rerankers}
+            self._rows |= dict.fromkeys((spec, name) for name in names.values())
+            for system in sorted(rerankers, key=self._waits):
+                name, make = names[system], rerankers[system]
+                self._rows[spec, name] = self._row(name, system, generator, make)
 
-    def _waits(self, name: str) -> int:
+    def _waits(self, system: str) -> int:
         """The generator first, then what asks questions, then the rest."""
-        return 0 if " + " not in name else 1 if self._asks(name) else 2
+        return 0 if not system else 1 if self._asks(system) else 2
 
-    def _asks(self, name: str) -> bool:
-        return self.context.rater is not None and f"+ {self.context.config.model}" in name
+    def _asks(self, system: str) -> bool:
+        return asks(system.partition(" (")[0])
 
-    def _rerankers(self, generator: Fitted) -> dict[str, MakeRate | None]:
-        """Name of a row -> what makes its ratings; None: the generator's own order."""
+    def _named(self, generator: Fitted, system: str) -> str:
+        return f"{generator.name} + {system}" if system else generator.name
+
+    def _rerankers(self) -> dict[str, Make | None]:
+        """Name of a system -> what makes its reranker; "": the generator's own order."""
         context = self.context
-        model = context.config.model
-        rerankers: dict[str, MakeRate | None] = {generator.name: None}
-        if context.config.kind == "rating":
-            for name in dict.fromkeys(["Bias", model]):
-                rerankers[f"{generator.name} + {name}"] = partial(context.rate_with, name)
-        # affine has no row here: an increasing line changes no order
-        if context.settings and context.settings.calibration == "blend":
-            name = f"{generator.name} + {context.calibrated_name}"
-            rerankers[name] = context.rate_calibrated
+        rerankers: dict[str, Make | None] = {"": None}
+        for name in self.systems:
+            rerankers[name] = partial(context.reranker, name)
+            # affine has no row here: an increasing line changes no order
+            if name == "EXP3RT" and context.settings and context.settings.calibration == "blend":
+                rerankers[context.calibrated_name] = lambda: RatingReranker(
+                    context.rate_calibrated()
+                )
         return rerankers
 
-    def _row(self, name: str, generator: Fitted, make: MakeRate | None) -> Row:
-        context, asks = self.context, self._asks(name)
+    def _row(self, name: str, system: str, generator: Fitted, make: Make | None) -> Row:
+        context, asked = self.context, self._asks(system)
         say(context.console, f"Ranking for {len(self.users):,} test users with {name} …")
         with context.meter.measure() as cost, noting(context.console, context.notes):
-            if asks:
+            if asked:
                 context.before_questions()
             result = evaluate_ranking(
                 context.config,
                 context.split,
                 generator,
-                RatingReranker(make()) if make else None,
+                make() if make else None,
                 self.users,
                 context.run.relevant_from,
             )
         self.lists[name] = result.lists
         coverage = 1.0
-        if asks:
+        if make:
             scores = [score for one in result.lists for score in one.scores]
-            coverage = sum(score is not None for score in scores) / max(len(scores), 1)
+            known = [score is not None and not math.isnan(score) for score in scores]
+            coverage = sum(known) / max(len(known), 1)
+        if system == "EXP3RT":
             full = [one for one in result.lists if one.order]  # a file may give a user none
             first = [(one.candidates.user, one.candidates.items[one.order[0]]) for one in full]
             self.explained += first
@@ -103,6 +119,6 @@ class RerankingTask:
             calls=cost.calls,
             tokens=cost.tokens,
             seconds=cost.seconds,
-            readout=context.rater.readout if context.rater and asks else "",
+            readout=context.readout_of(system) if asked else "",
             missing_labels=cost.missing_labels,
         )

@@ -10,9 +10,10 @@ from recbole_exp3rt.config.precheck import (
     CHECKPOINTS,
     check_baselines,
     check_generator,
+    check_rerankers,
     is_file,
 )
-from recbole_exp3rt.config.settings import read_names
+from recbole_exp3rt.config.reader import read_names
 from recbole_exp3rt.data.split import Split
 from recbole_exp3rt.rerank.candidates_file import SEPARATORS, load_candidates
 from recbole_exp3rt.rerank.checkpoint import load_checkpoint
@@ -38,16 +39,17 @@ def load_generator(
     return fit(spec, config, split, refit=bool(config["refit"]), progress=progress)
 
 
-def check_models(config: Config, generators: Sequence[str]) -> None:
-    """Check all baselines and generators of a run, and their settings, before any work.
+def check_models(config: Config, generators: Sequence[str], rerankers: Sequence[str] = ()) -> None:
+    """Check all systems of a run, and their settings, before any work.
 
     Raises: UsageError for a baseline that does not predict ratings, for a generator that does
-    not rank, and for settings that do not fit one of them.
+    not rank, a reranker that does not rerank, and for settings that do not fit one of them.
     """
     baselines = read_names("baselines", config["baselines"])
-    check_baselines(baselines, config.model)
+    check_baselines(baselines)
+    check_rerankers(rerankers)
     for spec in generators:
         check_generator(spec)
-    models = [spec for spec in generators if not is_file(spec)] + list(baselines)
+    models = [spec for spec in generators if not is_file(spec)] + [*baselines, *rerankers]
     for name in dict.fromkeys([*models, *(["Bias"] if config.kind == "rating" else [])]):
         config.for_model(name)

@@ -62,4 +62,4 @@ def unreadable_reason(step: str, answer: Completion, reason: str) -> str:
     if answer.finish != "length":
         return reason
     thinks = ", or set enable_thinking=False" if part(answer.text).thought else ""
-    return f"{reason}: it was cut off, raise {LENGTH_SETTINGS[step]}{thinks}"
+    return f"{reason}: it was cut off, raise {LENGTH_SETTINGS.get(step, 'max_new_tokens')}{thinks}"

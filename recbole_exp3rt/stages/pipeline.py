@@ -17,14 +17,13 @@ from recbole_exp3rt.prompts import Prompts
 from recbole_exp3rt.records import Preference, Profile, RatingPrediction, Review, Subject
 from recbole_exp3rt.stages import preference, profile, rating
 from recbole_exp3rt.stages.choice import Choice, Chooser
-from recbole_exp3rt.stages.counts import NothingRated
 from recbole_exp3rt.stages.settings import ROOM
 from recbole_exp3rt.stages.settings import StageSettings as StageSettings
 from recbole_exp3rt.stages.step import Progress as Progress
 from recbole_exp3rt.stages.step import Step
 from recbole_exp3rt.stages.step import silent as silent
-
-TRIALS = 5  # pairs that are asked one by one before the others, until one is rated
+from recbole_exp3rt.stages.trial import TRIALS as TRIALS
+from recbole_exp3rt.stages.trial import try_first
 
 
 @dataclass(frozen=True)
@@ -244,29 +243,13 @@ class Pipeline:
 
         Raises: NothingRated if none of the first TRIALS pairs, or no pair at all, is rated.
         """
-        count, distinct = self.counts["rating"], list(dict.fromkeys(pairs))
-        if len(distinct) > TRIALS and not count.readable:
-            for pair in distinct[:TRIALS]:
-                self._rate([pair])
-                if count.readable:
-                    break
-            else:
-                rest = len(distinct) - TRIALS
-                raise self._nothing_rated(TRIALS, f"; the other {rest:,} are not asked")
-        predictions = self._rate(pairs)
-        if pairs and not count.readable:
-            raise self._nothing_rated(len(distinct))
-        return predictions
-
-    def _nothing_rated(self, pairs: int, rest: str = "") -> NothingRated:
         labels = self.settings.scale.labels
-        return NothingRated(
-            f"not one of {pairs} pairs was rated: {self.counts['rating'].main_reason()} "
-            f"(expected: '{rating.CUE}' and one of {labels[0]}–{labels[-1]}){rest}"
-        )
+        expected = f"'{rating.CUE}' and one of {labels[0]}–{labels[-1]}"
+        try_first(pairs, self._rate, self.counts["rating"], expected)
+        return [self._ratings.get(pair) for pair in pairs]
 
-    def _rate(self, pairs: Sequence[tuple[str, str]]) -> list[RatingPrediction | None]:
-        """A prediction for each pair, None where there is none."""
+    def _rate(self, pairs: Sequence[tuple[str, str]]) -> None:
+        """Ask for the predictions of pairs that are not known."""
         step, known = self._rating_step, self._ratings
         new = [
             pair
@@ -296,4 +279,3 @@ class Pipeline:
         self._incomplete_ratings.update(
             pair for pair in new if self._failed_profiles.keys() & set(choices[pair])
         )
-        return [known.get(pair) for pair in pairs]

@@ -92,7 +92,15 @@ def request(
     while (over := count(text_of(asked)) - max_prompt_tokens) > 0:
         pair = trimmed(pair, over, count)
         asked = rendered(pair)
-    if not use_reasoning:
+    return rating_request(asked, scale, max_new_tokens if use_reasoning else 0)
+
+
+def rating_request(asked: tuple[Message, ...], scale: RatingScale, max_new_tokens: int) -> Request:
+    """Ask for the probability of every label after the forced cue.
+
+    Before it come at most `max_new_tokens` tokens of reasoning; with 0, none.
+    """
+    if not max_new_tokens:
         return Request(asked, max_new_tokens=0, readout=Readout(f"{CUE} ", scale.labels))
     return Request(
         asked,
@@ -140,6 +148,13 @@ def _without_last(profile: Profile, size: int) -> Profile:
 
 
 def parse(completion: Completion, pair: Pair, scale: RatingScale) -> RatingPrediction:
+    """The prediction in an answer about a pair. Raises: Unreadable, see `prediction_of`."""
+    return prediction_of(completion, pair.user.key, pair.item.key, scale)
+
+
+def prediction_of(
+    completion: Completion, user: str, item: str, scale: RatingScale
+) -> RatingPrediction:
     """The prediction in an answer: expected rating over all labels (equation 2) and rationale.
 
     Raises: Unreadable if no label was scored, or a log-probability is not a number.
@@ -154,8 +169,8 @@ def parse(completion: Completion, pair: Pair, scale: RatingScale) -> RatingPredi
     logp = dict(zip(scale.labels, completion.label_logp, strict=True))
     rationale = re.sub(r"\s+", " ", answer).strip()
     return RatingPrediction(
-        user=pair.user.key,
-        item=pair.item.key,
+        user=user,
+        item=item,
         rationale=_LABEL.sub("", rationale).strip(),
         expected=expected_rating(logp, scale),
         modal=modal_rating(logp, scale),

@@ -23,9 +23,12 @@ from safetensors.torch import save_file
 
 from recbole_exp3rt import __version__
 from recbole_exp3rt.config.configurator import Config
+from recbole_exp3rt.config.known import top_keys
+from recbole_exp3rt.config.registry import MODELS
 from recbole_exp3rt.data.split import PARTS, Split
 from recbole_exp3rt.errors import UsageError
-from recbole_exp3rt.paths import atomic
+from recbole_exp3rt.llm.local.wheels import digest_of as digest_of_file
+from recbole_exp3rt.paths import atomic, properties_dir
 from recbole_exp3rt.trainer import fitting
 from recbole_exp3rt.trainer.fitting import Fitted, blaming_settings, build_model, fit
 from recbole_exp3rt.trainer.trainer import make_trainer
@@ -38,8 +41,8 @@ IDLE = frozenset(
     | {"result_file", "export_dir", "export_format", "export_safe_cells", "overwrite", "dry_run"}
     | {"log_file", "fit_cache", "item_word", "description_fields", "review_fields", "review_file"}
     | {"checkpoint_dir", "data_path", "show_progress", "state", "log_wandb", "wandb_project"}
-    | {"model", "dataset", "config_files", "cmd_args"}
-)
+    | {"model", "dataset", "config_files", "cmd_args", "reranker", "explainer"}
+) | top_keys(properties_dir() / "llm.yaml")
 
 
 class FitCache:
@@ -84,6 +87,7 @@ class FitCache:
             "settings": {k: v for k, v in base.final_config_dict.items() if _shapes(k)},
             "given": sorted(filter(_shapes, base.external_config_dict)),  # that is not searched
             "refit": refit,
+            "texts": texts_of(base) if model in MODELS and MODELS[model].reads else None,
             "data": digest_of(split),
             "code": [_code(base.model_class), _code(fitting)],
             "versions": {
@@ -110,6 +114,18 @@ def digest_of(split: Split) -> str:
             digest.update(f"\x00{field}\n".encode())
             digest.update(np.ascontiguousarray(table[field].numpy()).tobytes())
     return digest.hexdigest()
+
+
+def texts_of(config: Config) -> dict[str, Any]:
+    """What a model that reads texts depends on: the settings that name them, and the files."""
+    folder, name = Path(config["data_path"]), config.dataset
+    review_file = Path(config["review_file"] or folder / f"{name}.reviews.jsonl")
+    settings = ("description_fields", "review_fields", "item_word", "encoder")
+    files = (review_file, folder / f"{name}.item")
+    return {
+        **{key: config[key] for key in settings},
+        **{file.suffixes[0]: digest_of_file(file) for file in files if file.is_file()},
+    }
 
 
 def _shapes(key: str) -> bool:

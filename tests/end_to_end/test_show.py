@@ -51,7 +51,7 @@ def test_no_control_of_a_review_reaches_the_terminal(known):
     pair = ("new\x1b[2J", "new")
     show_explanations(console, wider.rater, split, [pair], 1)
     settings = Settings.from_config(Config("EXP3RT", "sample", config_dict=ORACLE))
-    wider.rater.models["other"] = wider.rater.models["oracle"]
+    wider.rater.models._models["other", None] = wider.rater.models.get("oracle")
     show_extractions(console, wider.rater, replace(settings, student="other"), [pair])
     said = out.getvalue()
     assert said.count("I loved the music.") >= 5 and "both models" in said

@@ -178,6 +178,7 @@ def help_of(capsys, *arguments):
     ("file", "arguments"),
     [
         ("overall", ["run"]),
+        ("llm", ["run"]),
         ("train", ["train"]),
         *((f"model/{one}", ["run", f"--model={one}"]) for one in ("EXP3RT", "Bias", "MF", "WDL")),
         *((f"model/{one}", ["run", "--model", one]) for one in ("BPR", "LightGCN")),

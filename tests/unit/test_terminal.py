@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from recbole_exp3rt.cli.common import exit_code
-from recbole_exp3rt.config.settings import Reader
+from recbole_exp3rt.config.reader import Reader
 from recbole_exp3rt.display import terminal
 from recbole_exp3rt.display.progress import ConsoleProgress
 from recbole_exp3rt.display.tables import show_ranking, show_ratings

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from recbole_exp3rt.config.settings import Lookup, Reader, read_scale
+from recbole_exp3rt.config.reader import Lookup, Reader, read_scale
 from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.scale import RatingScale
 

@@ -39,10 +39,10 @@ from recbole_exp3rt.llm.cached import CachedLLM
 from recbole_exp3rt.llm.card import check_unseen
 from recbole_exp3rt.llm.cost.ledger import Ledger
 from recbole_exp3rt.llm.cost.prices import Prices
-from recbole_exp3rt.llm.names import is_served, load_llm
+from recbole_exp3rt.llm.names import is_served
 from recbole_exp3rt.llm.server.openai_llm import bytes_by_three
 from recbole_exp3rt.llm.store import Store
-from recbole_exp3rt.model.rater import meter
+from recbole_exp3rt.model.language_models import LanguageModels
 from recbole_exp3rt.prompts import Prompts, load_prompts
 from recbole_exp3rt.records import Review
 from recbole_exp3rt.sample.oracle import OracleTeacher
@@ -145,17 +145,7 @@ def load_teacher(settings: Settings, own: AnnotateSettings) -> CachedLLM:
                 f"it has answers of {', '.join(known) or 'no model'}"
             )
         return CachedLLM(None, store, identity=identity, count_tokens=bytes_by_three)
-    if is_served(own.teacher):
-        llm = meter(load_llm(own.teacher, http=settings.http), settings)
-    else:
-        machine: dict[str, Any] = {
-            "batch_tokens": settings.batch_tokens,
-            "threads": settings.threads,
-            "enable_thinking": settings.http.enable_thinking,
-            "lazy": True,
-        }
-        llm = load_llm(own.teacher, **machine)
-    return CachedLLM(llm, Store(settings.store_path))
+    return LanguageModels(settings).get(own.teacher)
 
 
 def print_plan(
