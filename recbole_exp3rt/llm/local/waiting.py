@@ -15,10 +15,10 @@ import sys
 from collections.abc import MutableMapping
 from pathlib import Path
 
-# Rounds of the waiting loop before a thread sleeps (libgomp's default: 300,000): under a tenth of a
+# Rounds of the waiting loop before a thread sleeps (libgomp's default: 300,000): about a third of a
 # millisecond, so that short gaps between operations cost no sleep. benchmarks/busy_machine.py
 # compares other numbers.
-SPINS = 3000
+SPINS = 10_000
 BLOCK_TIME = 1  # the same for LLVM's and Intel's OpenMP (macOS, Windows), in milliseconds
 WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")  # any of them: the user chose
 THREADS = "OMP_NUM_THREADS"
