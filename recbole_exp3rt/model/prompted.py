@@ -99,6 +99,7 @@ class PromptedRater(GeneralRecommender):  # type: ignore[misc]
         Raises: UsageError for settings that do not fit, or if there are no reviews.
         """
         super().__init__(config, dataset)
+        self.config = config
         self.settings = PromptSettings.from_config(config)
         self.users = dataset.field2id_token[self.USER_ID]
         self.items = dataset.field2id_token[self.ITEM_ID]
