@@ -56,9 +56,8 @@ class RatingTask:
         """Make all rows. Raises: NothingRated, after the rows that need no answer are made."""
         context = self.context
         names, nothing = [CONSTANT, *self.systems], None
-        for name in filter(asks, self.systems):
+        for name in sorted(filter(asks, self.systems), key=lambda name: name != "EXP3RT"):
             say(context.console, f"Rating {len(self.pairs):,} test pairs with {name} …")
-            context.before_questions()
             try:
                 self._measure(name)
             except NothingRated as error:
@@ -85,6 +84,8 @@ class RatingTask:
             self._add(said, lambda rate=rate: _array(rate(self.pairs)), reading)  # type: ignore[misc]
 
     def _predict(self, name: str) -> Array:
+        if asks(name):
+            self.context.before_questions()
         return predict_ratings(self.context.fitted(name), self.context.split, self.test_rows)
 
     def _add(self, name: str, predict: Callable[[], Array], readout: str = "") -> None:

@@ -15,7 +15,7 @@ from recbole_exp3rt.paths import properties_dir
 def config(**changes):
     """The defaults of `properties/` with `changes`; a mapping like RecBole's."""
     values = {"seed": 2020}
-    for name in ("overall.yaml", "model/EXP3RT.yaml", "dataset/imdb.yaml"):
+    for name in ("overall.yaml", "llm.yaml", "model/EXP3RT.yaml", "dataset/imdb.yaml"):
         values |= yaml.safe_load((properties_dir() / name).read_text(encoding="utf-8"))
     return Answers(values | changes)
 
