@@ -37,7 +37,7 @@ class RawReviews(PromptedRater):
         super().__init__(config, *args, **kwargs)
         read = Reader(config)
         self.most = read.whole("reviews")
-        self.review_tokens = read.whole_or_none("max_review_tokens", least=16)
+        self.review_tokens = read.whole("max_review_tokens", least=16)
         self.relevance = Relevance(self.corpus, self._encode(read))
 
     def _encode(self, read: Reader) -> Encode | None:
@@ -68,9 +68,8 @@ class RawReviews(PromptedRater):
 
     def _said(self, review: Review) -> str:
         """The rating, the title and the text of a review, without its inner sentences if long."""
-        text = harmless(" ".join(f"{review.title}\n{review.text}".split()))
-        if self.review_tokens:
-            text = shorten(text, self.review_tokens, self.llm.count_tokens)
+        text = " ".join(harmless(f"{review.title}\n{review.text}").split())
+        text = shorten(text, self.review_tokens, self.llm.count_tokens)
         return f"rated {self.settings.scale.label_of(review.rating)}: {text}"
 
     @staticmethod
