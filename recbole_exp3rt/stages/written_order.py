@@ -1,14 +1,15 @@
 """The order that a free answer gives to numbered candidates. Pure; nothing is guessed.
 
-A line names a candidate by its number (`3`, `- 3.`, `3. Title`) or by its exact title. Where a
-line holds a title, the title counts: many models number the places of their ranking anew.
-Numbers alone may also share a line (`3 > 1 > 2`) or be a JSON list.
+A line names a candidate by its number (`3`, `- 3.`), by its number and title (`3. Title`), or by
+its exact title. Where a line holds a title, the title counts: many models number the places of
+their ranking anew, and small ones number titles that are no candidates. Numbers alone may also
+share a line (`3 > 1 > 2`) or be a JSON list.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from recbole_exp3rt.stages.headings import answer_of
@@ -26,7 +27,7 @@ class WrittenOrder:
 
     order: tuple[int, ...]
     repeated: int = 0  # numbers of candidates that were named before
-    outside: int = 0  # numbers of no candidate
+    outside: int = 0  # numbers of no candidate, or beside other words than its title
 
 
 def written_order(text: str, titles: Sequence[str]) -> WrittenOrder:
@@ -45,35 +46,41 @@ def written_order(text: str, titles: Sequence[str]) -> WrittenOrder:
 
 
 def _numbers(answer: str, titles: Sequence[str]) -> list[int]:
+    """The numbers that an answer names, in its order; 0 where they cannot be a candidate's."""
     listed = _LIST.search(answer)
     if listed:
         return [int(number) for number in re.findall(r"\d+", listed.group())]
-    named: dict[str, list[int]] = {}
-    for number, title in enumerate(titles, 1):
-        named.setdefault(_plain(title), []).append(number)
-    named.pop("", None)  # titles without a letter or a digit
+    plain = [_plain(title) for title in titles]
     lines = [line for line in answer.splitlines() if line.strip()]
     placed = [match for line in lines if (match := _PLACED.fullmatch(line))]
     counted = [int(match["place"]) for match in placed] == list(range(1, len(lines) + 1))
-    if counted and not any(match["number"] in named for match in placed):
+    if counted and not any(match["number"] in plain for match in placed):
         return [int(match["number"]) for match in placed]
-    return [number for line in lines for number in _of_line(line, named)]
+    return [number for line in lines for number in _of_line(line, plain)]
 
 
-def _of_line(line: str, named: Mapping[str, Sequence[int]]) -> list[int]:
-    """The candidates that one line names: by title, by its first number, or numbers alone."""
+def _of_line(line: str, titles: Sequence[str]) -> list[int]:
+    """What one line names: a title, a number with its title, or numbers alone."""
     match = _LINE.match(line)
+    number = int(match["number"]) if match else 0
+    rest = match["rest"] if match else ""
     words = re.search(r"[^\W\d_]", line)
-    for said in (line if words else "", match["rest"] if match else ""):
-        same = named.get(_plain(said))
+    for said in (line if words else "", rest):
+        same = [k for k, title in enumerate(titles, 1) if title and title == _plain(said)]
         if same and (words or _MARK.match(said)):
-            given = int(match["number"]) if match else 0
-            return [given if given in same else same[0]]
+            return [number if number in same else same[0]]
     if match is None:
         return []
-    if words:  # only the first number is one of a candidate
-        return [int(match["number"])]
-    return [int(number) for number in re.findall(r"\d+", line)]
+    if not words:
+        return [int(found) for found in re.findall(r"\d+", line)]
+    own = titles[number - 1] if 1 <= number <= len(titles) else ""
+    return [number if own and _begins(_plain(rest), own) else 0]
+
+
+def _begins(one: str, other: str) -> bool:
+    """Whether one of two texts is the beginning of the other, in whole words."""
+    short, long = sorted((one, other), key=len)
+    return bool(short) and long.startswith(short) and not long[len(short) :][:1].isalnum()
 
 
 def _plain(title: str) -> str:
