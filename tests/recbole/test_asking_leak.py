@@ -92,6 +92,7 @@ def test_held_out_rows_change_no_request(ask, name):
     after = ask(name, valid=changed(VALID, 1), test=changed(TEST, 5), texts=texts_of(held_out))
     assert after == before
     assert not any("LEAK" in request for request in after)
+    assert ask(name, valid=[], test=TEST[:2], texts=texts_of([])) == before, "nor are they missed"
 
 
 @pytest.mark.parametrize("name", SYSTEMS)
