@@ -117,7 +117,9 @@ class Config(RecBoleConfig):  # type: ignore[misc]
                 external["eval_args"] = {
                     k: v for k, v in external["eval_args"].items() if k != "mode"
                 }
-        return Config(model, self.dataset, config_dict={**external, **values})
+        # a class, as a reranker or an explainer is no model of a run by its name
+        named_model = find_model(model) if model in MODELS else model
+        return Config(named_model, self.dataset, config_dict={**external, **values})
 
     # --- methods that RecBole calls
 

@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from recbole_exp3rt.errors import UsageError
+from recbole_exp3rt.paths import properties_dir
 
 
 class Loader(getattr(yaml, "CFullLoader", yaml.FullLoader)):  # type: ignore[misc]
@@ -78,12 +79,15 @@ def read_layer(path: str | Path, loader: Any = Loader) -> dict[str, Any]:
 def read_layers(paths: Sequence[str | Path]) -> dict[str, Any]:
     """The settings of the user's files, later ones over earlier ones.
 
+    A name such as `zero-shot` is a file of `properties/config/`, where no file has this path.
     Raises: UsageError for a file that cannot be read, or is not YAML.
     """
     values: dict[str, Any] = {}
     try:
         for path in paths:
-            merge_layer(values, read_layer(path))
+            ours = properties_dir() / "config" / f"{path}.yaml"
+            named = not Path(path).exists() and ours.is_file()
+            merge_layer(values, read_layer(ours if named else path))
     except yaml.YAMLError as error:
         raise UsageError(f"a settings file is not YAML: {one_line(error)}") from error
     except FileNotFoundError as error:

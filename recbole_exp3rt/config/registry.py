@@ -32,6 +32,8 @@ MODELS = {
     "WDL": Entry("recbole_exp3rt.model.wdl", "rating"),
     "EXP3RT": Entry("recbole_exp3rt.model.exp3rt", "rating", True, True, ("explain",)),
     "LLMRec": Entry("recbole_exp3rt.model.llmrec", "rating", True, True),
+    "RawReviews": Entry("recbole_exp3rt.model.rawreviews", "rating", True, True),
+    "ZSRanker": Entry("recbole_exp3rt.rerank.zs_ranker", "reranker", True, True),
     "BPR": Entry("recbole_exp3rt.model.bpr", "ranking"),
     "LightGCN": Entry("recbole_exp3rt.model.lightgcn", "ranking"),
     "Pop": Entry("recbole_exp3rt.model.pop", "ranking"),

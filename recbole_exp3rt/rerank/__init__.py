@@ -1,8 +1,8 @@
 """Reranking: an LLM or another model sorts the candidates of a generator.
 
 `reranker` says what a reranker is, `trainer` reranks inside RecBole's evaluation, `evaluation`
-measures, and `generators` makes the candidates from a model, a checkpoint or a file.
-This room does not know language models: a reranker gets them from outside.
+measures, and `generators` makes the candidates from a model, a checkpoint or a file. A reranker
+that asks a language model, such as `zs_ranker`, gets it from the run.
 """
 
 import lazy_loader

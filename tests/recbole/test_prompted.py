@@ -1,9 +1,7 @@
 """Prompted rating models: what their questions show, what is read, what no question may hold."""
 
-import json
-
 import pytest
-from worlds import write_inter
+from worlds import SMALL, write_small
 
 from recbole_exp3rt.config.configurator import Config
 from recbole_exp3rt.config.settings import ModelSettings
@@ -19,40 +17,13 @@ from recbole_exp3rt.stages.lists import Unreadable
 from recbole_exp3rt.stages.room import within
 from recbole_exp3rt.stages.written_rating import written_rating
 
-TRAIN = [
-    ("ann", "a", 5, 1),
-    ("ann", "b", 2, 2),
-    ("ann", "c", 4, 3),
-    ("bob", "a", 1, 1),
-    ("bob", "e", 2, 2),
-]
-TEST = [("ann", "d", 3, 9), ("cat", "a", 4, 9)]
-
 
 @pytest.fixture
 def world(tmp_path):
-    folder = tmp_path / "dataset" / "world"
-    write_inter(folder / "world.train.inter", TRAIN)
-    write_inter(folder / "world.test.inter", TEST)
-    lines = [
-        {"user_id": u, "item_id": i, "timestamp": t, "title": "", "text": f"Text of {u} on {i}."}
-        for u, i, _, t in [*TRAIN, *TEST]
-    ]
-    text = "\n".join(map(json.dumps, lines))
-    (folder / "world.reviews.jsonl").write_text(text, encoding="utf-8")
-    items = "item_id:token\ttitle:token\tkind:token\tplot:token_seq\n" + "\n".join(
-        f"{i}\tTitle {i}\tKind {i}\tPlot of {i}." for i in "abcde"
-    )
-    (folder / "world.item").write_text(items + "\n", encoding="utf-8")
+    write_small(tmp_path / "dataset" / "world")
 
     def make(**settings):
-        values = {
-            "rating_scale": [1, 5],
-            "benchmark_filename": ["train", "valid", "test"],
-            "description_fields": {"title": "Title", "kind": "Kind", "plot": "Plot"},
-            "load_col": {"inter": ["user_id", "item_id", "rating", "timestamp"]},
-            **settings,
-        }
+        values = {**SMALL, **settings}
         return Config("LLMRec", "world", config_dict=values)
 
     return make

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,48 @@ SETTINGS = {  # of a script that ranks
     "metrics": ["Recall", "NDCG"],
     "valid_metric": "NDCG@5",
 }
+
+# A world of a few rows, with texts and descriptions: `write_small`
+SMALL_TRAIN: list[Row] = [
+    ("ann", "a", 5, 1),
+    ("ann", "b", 2, 2),
+    ("ann", "c", 4, 3),
+    ("bob", "a", 1, 1),
+    ("bob", "e", 2, 2),
+]
+SMALL_TEST: list[Row] = [("ann", "d", 3, 9), ("cat", "a", 4, 9)]
+SMALL = {
+    "rating_scale": [1, 5],
+    "benchmark_filename": ["train", "valid", "test"],
+    "description_fields": {"title": "Title", "kind": "Kind", "plot": "Plot"},
+    "load_col": LOADED,
+}
+
+
+def write_small(
+    folder: Path,
+    train: Sequence[Row] = SMALL_TRAIN,
+    test: Sequence[Row] = SMALL_TEST,
+    valid: Sequence[Row] = (),
+    texts: Mapping[tuple[object, object, object], str] | None = None,
+) -> None:
+    """Write a data set `world` of benchmark files; `texts`: (user, item, time) -> review.
+
+    Other reviews say whose they are; with `texts` each has its text in capitals as title.
+    """
+    for part, rows in (("train", train), ("valid", valid), ("test", test)):
+        if rows:
+            write_inter(folder / f"world.{part}.inter", rows)
+    lines = []
+    for user, item, _, time in [*train, *valid, *test]:
+        text = (texts or {}).get((user, item, time), f"Text of {user} on {item}.")
+        line = {"user_id": user, "item_id": item, "timestamp": time, "text": text}
+        lines.append(json.dumps({**line, "title": text.upper() if texts else ""}))
+    (folder / "world.reviews.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    items = "item_id:token\ttitle:token\tkind:token\tplot:token_seq\n" + "\n".join(
+        f"{i}\tTitle {i}\tKind {i}\tPlot of {i}." for i in "abcde"
+    )
+    (folder / "world.item").write_text(items + "\n", encoding="utf-8")
 
 
 def write_inter(path: Path, rows: Sequence[Row], width: int = 4) -> None:
