@@ -23,6 +23,7 @@ from recbole_exp3rt.config.configurator import Config
 from recbole_exp3rt.config.known import LENGTH, TRAINING, model_keys
 from recbole_exp3rt.data.split import Split
 from recbole_exp3rt.errors import UsageError
+from recbole_exp3rt.trainer.sequential import sequential_model, with_sequences
 from recbole_exp3rt.trainer.trainer import make_trainer, write_checkpoint
 
 Progress = Callable[[str, int, int], None]  # what is done, steps done, steps in all
@@ -160,7 +161,8 @@ def _out_of_memory(error: Exception) -> bool:
 def build_model(config: Config, train: Any) -> Any:
     """A model made from the settings and the train part, under the run's seed."""
     init_seed(config["seed"], config["reproducibility"])
-    return config.model_class(config, train).to(config["device"])
+    make = sequential_model if config.sequential else config.model_class
+    return make(config, train).to(config["device"])
 
 
 def _train(name: str, config: Config, split: Split, validate: bool) -> Fitted:
@@ -174,7 +176,8 @@ def _train(name: str, config: Config, split: Split, validate: bool) -> Fitted:
     # The parts' own copies: loaders sort rows and add fields.
     make_train = get_dataloader(config, "train")
     shuffle = {"shuffle": config["shuffle"]} if make_train is TrainDataLoader else {}
-    train_loader = make_train(config, train, samplers[0], **shuffle)
+    rows = with_sequences(config, train) if config.sequential else train
+    train_loader = make_train(config, rows, samplers[0], **shuffle)
     valid_loader = None
     if validate:
         valid_loader = get_dataloader(config, "valid")(config, valid, samplers[1])
