@@ -32,6 +32,7 @@ FITTING = {
     "other": "AUC, LogLoss, RMSE, MAE",
 }
 NOT_NEGATIVE = ("reg_weight", "reg_bias", "weight_decay", "stopping_step")
+NOT_NEGATIVE += ("fit_cache_gb", "fit_checkpoint_minutes")
 LEARNERS = ("adam", "adamw", "sgd", "adagrad", "rmsprop", "sparse_adam")  # RecBole takes Adam else
 GPU_IDS = re.compile(r"|-1|((\d+|(GPU|MIG)-[\w/-]+)(, ?|$))+")  # of CUDA_VISIBLE_DEVICES
 POSITIVE = (

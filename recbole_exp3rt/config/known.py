@@ -84,9 +84,9 @@ def _argument_lists() -> dict[str, list[str]]:
 
 # --- models
 
-# Sequential models that need files of their own (embeddings of a knowledge graph) or a training
-# before their training.
-NEED_MORE = frozenset[str]()
+# Sequential models that need embeddings of a knowledge graph, a training before their training, or
+# sequences of negative items and labels, by which RecBole cannot rank all items.
+NEED_MORE = frozenset({"GRU4RecKG", "KSR", "S3Rec", "DIN", "DIEN"})
 
 
 @cache
@@ -166,7 +166,7 @@ def all_models() -> list[str]:
 
 
 def needs_more(model: str) -> bool:
-    """Whether a model of RecBole's needs a knowledge graph, or a training before its training."""
+    """Whether a model of RecBole's needs a knowledge graph, or what else a run does not have."""
     family = None if model in MODELS else _families().get(model)
     return family == "knowledge_aware" or model in NEED_MORE
 

@@ -106,7 +106,9 @@ class _OfUsers:
             length_field: self.learned_lengths[users],  # type: ignore[attr-defined]
         }
         interaction.update(Interaction(columns))
-        return self.learned_transform(self.learned_part, interaction) if self.learned_transform else interaction
+        if self.learned_transform is None:
+            return interaction
+        return self.learned_transform(self.learned_part, interaction)
 
 
 def _fields(config: Config) -> tuple[str, str]:

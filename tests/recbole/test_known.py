@@ -51,7 +51,9 @@ def test_a_model_is_of_the_kind_that_its_class_says():
     for name in names:
         model_class = find_model(name)
         type_ = getattr(model_class, "type", None)
-        assert known.needs_more(name) == (type_ in (ModelType.SEQUENTIAL, ModelType.KNOWLEDGE))
+        assert known.is_sequential(name) == (type_ == ModelType.SEQUENTIAL)
+        more = type_ == ModelType.KNOWLEDGE or name in known.NEED_MORE
+        assert known.needs_more(name) == more
         if not known.needs_more(name):
             assert known.kind_by_name(name) == kind_of(name, model_class), name
 
