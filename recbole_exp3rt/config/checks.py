@@ -31,9 +31,8 @@ FITTING = {
     "ranking": "Recall, NDCG, MRR, Hit, MAP, Precision, …",
     "other": "AUC, LogLoss, RMSE, MAE",
 }
-NOT_NEGATIVE = ("reg_weight", "reg_bias", "weight_decay", "stopping_step")
 OR_NONE = ("fit_cache_gb", "fit_checkpoint_minutes")  # numbers that can be switched off
-NOT_NEGATIVE += OR_NONE
+NOT_NEGATIVE = ("reg_weight", "reg_bias", "weight_decay", "stopping_step", *OR_NONE)
 LEARNERS = ("adam", "adamw", "sgd", "adagrad", "rmsprop", "sparse_adam")  # RecBole takes Adam else
 GPU_IDS = re.compile(r"|-1|((\d+|(GPU|MIG)-[\w/-]+)(, ?|$))+")  # of CUDA_VISIBLE_DEVICES
 POSITIVE = (
@@ -44,6 +43,7 @@ POSITIVE = (
     "learning_rate",
     "embedding_size",
     "n_layers",
+    "MAX_ITEM_LIST_LENGTH",
     "metric_decimal_place",
 )
 

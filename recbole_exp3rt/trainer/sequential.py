@@ -132,7 +132,8 @@ def _places(users: NDArray[Any]) -> NDArray[Any]:
     """Place of each row within its user's rows, from 0 on: [n_rows]; `users` is sorted."""
     rows = np.arange(len(users))
     starts = np.append(True, users[1:] != users[:-1])[: len(users)]
-    return rows - np.maximum.accumulate(np.where(starts, rows, 0))
+    places: NDArray[Any] = rows - np.maximum.accumulate(np.where(starts, rows, 0))
+    return places
 
 
 def _windows(
