@@ -58,7 +58,9 @@ def test_a_model_is_of_the_kind_that_its_class_says():
             assert known.kind_by_name(name) == kind_of(name, model_class), name
 
 
-@pytest.mark.parametrize("model", ["EXP3RT", "Bias", "MF", "BPR", "LightGCN", "NeuMF", "NGCF", "SASRec"])
+@pytest.mark.parametrize(
+    "model", ["EXP3RT", "Bias", "MF", "BPR", "LightGCN", "NeuMF", "NGCF", "SASRec"]
+)
 def test_the_settings_that_are_checked_are_those_of_the_run(model, make_world):
     given = {"topk": "[3, 7]", "seed": 9, f"{model}.epochs": 2, "eval_args": {"order": "RO"}}
     make_world(structured_rows(), rating_scale=[0, 5])

@@ -19,6 +19,8 @@ SEARCHED = {"BPR.search": {"reg_weight": [0.001, 0.1]}, "BPR.embedding_size": 4}
 SEARCHED |= {"MF.search": {"reg_weight": [2.0, 20.0]}, "MF.embedding_size": 4}
 SEARCHED |= {"SASRec.MAX_ITEM_LIST_LENGTH": 5, "SASRec.n_layers": 1, "SASRec.hidden_size": 8}
 SEARCHED |= {"SASRec.inner_size": 8, "MultiVAE.latent_dimension": 8, "LightGCN.n_layers": 1}
+SEARCHED |= {"BERT4Rec.MAX_ITEM_LIST_LENGTH": 5, "BERT4Rec.n_layers": 1, "BERT4Rec.hidden_size": 8}
+SEARCHED |= {"BERT4Rec.inner_size": 8, "BERT4Rec.mask_ratio": 0.5}
 SEARCHED |= {"MultiVAE.mlp_hidden_size": [8], "LightGCN.search": None}
 LONG = {"epochs": 4, "stopping_step": 2, "use_gpu": False, "train_batch_size": 512}
 
@@ -68,7 +70,8 @@ def told(one):
     return one.chosen, one.epochs, one.valid_result, one.refitted
 
 
-# BPR: negative samples; MF: ratings; SASRec: dropout; MultiVAE: a number that counts its steps
+# BPR: negative samples; MF: ratings; SASRec: dropout; MultiVAE: a number that counts its steps;
+# BERT4Rec: masks drawn by Python's own generator
 @pytest.mark.parametrize(
     ("model", "stops", "refit"),
     [
@@ -77,6 +80,7 @@ def told(one):
         ("MF", (2, 7), True),
         ("SASRec", (3, 6), True),
         ("MultiVAE", (3,), False),
+        ("BERT4Rec", (2,), False),
         ("LightGCN", (3,), False),
     ],
 )
