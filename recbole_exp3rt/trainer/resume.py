@@ -232,7 +232,7 @@ def _attributes(model: Any) -> dict[str, Any]:
         f"{path}:{key}": (value, value._version if isinstance(value, torch.Tensor) else 0)
         for path, module in model.named_modules()
         for key, value in vars(module).items()
-        if not key.startswith("_") and key != "training"
+        if key != "training"
     }
 
 
@@ -251,7 +251,7 @@ def _changed_attributes(model: Any, usual: Mapping[str, Any]) -> tuple[Tensors, 
             continue
         elif isinstance(value, torch.Tensor) and value.layout == torch.strided:
             tensors[f"attribute.{name}"] = value
-        else:
+        elif ":_" not in name:  # torch's own, and what a model only keeps for speed
             raise TypeError(f"{name} is not plain")
     return tensors, {"plain": plain}
 
