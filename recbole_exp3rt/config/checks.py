@@ -31,7 +31,8 @@ FITTING = {
     "ranking": "Recall, NDCG, MRR, Hit, MAP, Precision, …",
     "other": "AUC, LogLoss, RMSE, MAE",
 }
-NOT_NEGATIVE = ("reg_weight", "reg_bias", "weight_decay", "stopping_step")
+OR_NONE = ("fit_cache_gb", "fit_checkpoint_minutes")  # numbers that can be switched off
+NOT_NEGATIVE = ("reg_weight", "reg_bias", "weight_decay", "stopping_step", *OR_NONE)
 LEARNERS = ("adam", "adamw", "sgd", "adagrad", "rmsprop", "sparse_adam")  # RecBole takes Adam else
 GPU_IDS = re.compile(r"|-1|((\d+|(GPU|MIG)-[\w/-]+)(, ?|$))+")  # of CUDA_VISIBLE_DEVICES
 POSITIVE = (
@@ -42,6 +43,7 @@ POSITIVE = (
     "learning_rate",
     "embedding_size",
     "n_layers",
+    "MAX_ITEM_LIST_LENGTH",
     "metric_decimal_place",
 )
 
@@ -91,7 +93,7 @@ def check_values(
         name = f"{prefix}{key}={value!r}"
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
         above_zero = key in POSITIVE or (model, key) == ("Bias", "reg_weight")
-        if value is None and default_values(model).get(key, default) is None:
+        if value is None and (key in OR_NONE or default_values(model).get(key, default) is None):
             continue  # a data set's own value is switched off
         if isinstance(default, bool):
             if not isinstance(value, bool):

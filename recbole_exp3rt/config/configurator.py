@@ -94,6 +94,11 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         """What the model is measured by: rating, ranking, or other."""
         return kind_of(self.model, self.model_class)
 
+    @property
+    def sequential(self) -> bool:
+        """Whether the model learns from sequences of items."""
+        return bool(getattr(self.model_class, "type", None) == ModelType.SEQUENTIAL)
+
     def given(self) -> dict[str, Any]:
         """The user's settings without model, data set and files, for a Config of the same run."""
         return {k: v for k, v in self.external_config_dict.items() if k not in IDENTITY}
@@ -175,12 +180,16 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         for name in layers:
             if (ours / f"{name}.yaml").is_file():
                 merge_layer(internal, read_layer(ours / f"{name}.yaml", self.yaml_loader))
+        if self.sequential:  # RecBole wants it True of its own split
+            internal["repeatable"] = False
         data_path = self.external_config_dict.get("data_path", internal["data_path"])
         merge_layer(internal, read_dataset_file(Path(str(data_path)) / dataset / f"{dataset}.yaml"))
 
     def _get_final_config_dict(self) -> dict[str, Any]:
         final = dict(self.internal_config_dict)
         merge_layer(final, self.external_config_dict)
+        if self.sequential:
+            final |= as_general(final)
         return {**final, **columns_read(final, kind_of(self.model, self.model_class))}
 
     def _set_default_parameters(self) -> None:
@@ -213,6 +222,16 @@ class Config(RecBoleConfig):  # type: ignore[misc]
             import torch
 
             self.final_config_dict["device"] = torch.device("cpu")
+
+
+def as_general(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings by which RecBole's loaders and trainers take a sequential model like a general one.
+
+    They are then given users, whose history is masked. A cross-entropy over all items (`loss_type`
+    CE) takes no negative samples, whatever other models of the run sample.
+    """
+    negatives = {"train_neg_sample_args": None} if values.get("loss_type") == "CE" else {}
+    return {"MODEL_TYPE": ModelType.GENERAL, **negatives}
 
 
 def kind_of(model: str, model_class: type) -> Kind:

@@ -84,6 +84,10 @@ def _argument_lists() -> dict[str, list[str]]:
 
 # --- models
 
+# Sequential models that need embeddings of a knowledge graph, a training before their training, or
+# sequences of negative items and labels, by which RecBole cannot rank all items.
+NEED_MORE = frozenset({"GRU4RecKG", "KSR", "S3Rec", "DIN", "DIEN"})
+
 
 @cache
 def model_values(model: str) -> Mapping[str, Any]:
@@ -162,9 +166,14 @@ def all_models() -> list[str]:
 
 
 def needs_more(model: str) -> bool:
-    """Whether a model of RecBole's needs sequences or a knowledge graph."""
+    """Whether a model of RecBole's needs a knowledge graph, or what else a run does not have."""
     family = None if model in MODELS else _families().get(model)
-    return family in ("sequential", "knowledge_aware")
+    return family == "knowledge_aware" or model in NEED_MORE
+
+
+def is_sequential(model: str) -> bool:
+    """Whether a model of RecBole's learns from sequences."""
+    return model not in MODELS and _families().get(model) == "sequential"
 
 
 def kind_by_name(model: str) -> Kind:

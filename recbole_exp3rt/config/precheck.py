@@ -165,8 +165,8 @@ def check_model(name: str) -> None:
         )
     if needs_more(name):
         raise UsageError(
-            f"model={name} needs sequences or a knowledge graph, which a run does not have; "
-            "use LightGCN, BPR or another general model"
+            f"model={name} needs a knowledge graph or another file, which a run does not have; "
+            "use LightGCN, SASRec or another model"
         )
 
 
@@ -191,8 +191,8 @@ def check_generator(spec: str) -> None:
         )
     if needs_more(spec):
         raise UsageError(
-            f"generator={spec} needs sequences or a knowledge graph, which this run does not have; "
-            "give its candidates as a file (.tsv)"
+            f"generator={spec} needs a knowledge graph or another file, which this run does not "
+            "have; give its candidates as a file (.tsv)"
         )
     if kind_by_name(spec) != "ranking":
         raise UsageError(f"generator={spec} does not rank; use a ranking model such as LightGCN")

@@ -58,6 +58,8 @@ class RunSettings:
     dry_run: bool
     log_file: str | None
     fit_cache: str | None
+    fit_cache_gb: float | None
+    fit_checkpoint_minutes: float | None
     seed: int
 
     @classmethod
@@ -88,6 +90,8 @@ class RunSettings:
             dry_run=read.flag("dry_run"),
             log_file=read.text_or_none("log_file"),
             fit_cache=read.text_or_none("fit_cache"),
+            fit_cache_gb=read.number_or_none("fit_cache_gb"),
+            fit_checkpoint_minutes=read.number_or_none("fit_checkpoint_minutes"),
             seed=read.whole("seed", least=0, most=2**32 - 1),  # the range of numpy's seeds
         )
         if run.rerank_depth < max(run.topk):

@@ -115,7 +115,7 @@ class Experiment:
                 config,
                 split,
                 console,
-                FitCache(run.fit_cache),
+                FitCache(run.fit_cache, run.fit_cache_gb),
                 refit=run.refit,
                 keep=run.save_checkpoints,
                 notes=notes,

@@ -79,6 +79,8 @@ class Fits:
         where = ""
         if fitted.name in self.cache.hits:
             where = f", from the cache {self.cache.folder}"
+        elif begun := self.cache.went_on.pop(fitted.name, ""):
+            where = f", went on from {begun} of a stopped run"
         say(self.console, f"Fitted {fitted.name} in {seconds:.0f} s ({how}){where}")
         if self.cache.trouble:
             say(self.console, f"  note: not kept in the cache: {self.cache.trouble}")

@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from recbole.utils import ModelType
 
 from recbole_exp3rt.config.configurator import Config
-from recbole_exp3rt.config.known import model_keys, recbole_models
+from recbole_exp3rt.config.known import is_sequential, model_keys, needs_more, recbole_models
 from recbole_exp3rt.config.registry import MODELS
 from recbole_exp3rt.data.split import Split, check_tokens, rebuild_split
 from recbole_exp3rt.errors import UsageError
@@ -50,12 +50,12 @@ def _rebuilt(path: Path, stored: Mapping[str, Any], config: Config, split: Split
     name = settings.get("model") if isinstance(settings, Mapping) else None
     if name not in MODELS and name not in recbole_models():
         raise UsageError(f"generator={path} is not a RecBole checkpoint: its config names no model")
-    if settings.get("MODEL_TYPE") in (ModelType.SEQUENTIAL, ModelType.KNOWLEDGE):
+    if needs_more(name):
         raise UsageError(
-            f"generator={path} holds {name}, which needs sequences or a knowledge graph; "
+            f"generator={path} holds {name}, which needs a knowledge graph or another file; "
             "give its candidates as a file (.tsv)"
         )
-    own_keys = model_keys(name)
+    own_keys = model_keys(name) | ({"MAX_ITEM_LIST_LENGTH"} if is_sequential(name) else set())
     shape = {key: settings[key] for key in settings if key in own_keys and not _opens(key)}
     own = config.for_model(name, **shape)
     if own.kind != "ranking":
@@ -102,7 +102,8 @@ def _opens(key: str) -> bool:
 
 def _check_origin(path: Path, stored: Mapping[str, Any], split: Split) -> None:
     """Raises: UsageError if it was trained on other users, other items or another split."""
-    tokens, digest, how = stored.get("tokens"), stored.get("split"), ""
+    tokens, how = stored.get("tokens"), ""
+    origin = None
     if tokens is None:
         try:
             origin = rebuild_split(stored["config"], path.stat().st_mtime)
@@ -114,18 +115,38 @@ def _check_origin(path: Path, stored: Mapping[str, Any], split: Split) -> None:
             )
             return
         tokens = {"user": origin.user_tokens, "item": origin.item_tokens}
-        digest, how = origin.digest, f" with eval_args={_plain_split(origin.config)}"
+        how = f" with eval_args={_plain_split(origin.config)}"
     if not isinstance(tokens, Mapping) or not all(
         isinstance(tokens.get(side), (list, tuple)) for side in ("user", "item")
     ):
         raise UsageError(f"generator={path}: its tokens are not lists of users and items")
     present = {"user": split.user_tokens, "item": split.item_tokens}
     check_tokens(f"generator={path}", tokens, present, split.config.dataset)
-    if digest != split.digest:
+    same = _learned_alike(origin, split) if origin else stored.get("split") == split.digest
+    if not same:
         raise UsageError(
             f"generator={path} was trained on another split of data set {split.config.dataset}"
             f"{how}; train it on this one, or run with the same eval_args and seed"
         )
+
+
+def _learned_alike(origin: Split, split: Split) -> bool:
+    """Whether RecBole's split `origin` is `split`; of its sequences, whether they are of its train.
+
+    RecBole cuts sequences before it splits: in the train part is each row after a user's first,
+    with the items before it. A user of one row has none.
+    """
+    field = origin.dataset.iid_field + (origin.config["LIST_SUFFIX"] or "")
+    rows = origin.train.inter_feat
+    if field not in rows:
+        return origin.digest == split.digest
+    before = rows[field].numpy()  # [n_rows, longest], 0 behind
+    users, n_items = origin.users("train"), origin.dataset.item_num
+    learned = np.column_stack([before, origin.items("train")])
+    pairs = np.unique((users[:, None] * n_items + learned)[learned > 0])
+    own, counts = split.users("train"), np.bincount(split.users("train"))
+    wanted = np.unique((own * n_items + split.items("train"))[counts[own] > 1])
+    return np.array_equal(pairs, wanted)
 
 
 def _plain_split(config: Any) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """Fitted models on disk: the same model on the same rows by the same settings is fitted once.
 
 A file holds plain tensors (safetensors) and, as JSON in its header, how the fit came about. A
-model whose state is more than tensors and plain values is not kept. What this does not know: when
-a folder grows too large; it can be deleted at any time.
+model whose state is more than tensors and plain values is not kept. The folder can be deleted at
+any time. Of a fit that was stopped, the state stands beside, until it is finished (`resume.py`).
 """
 
 from __future__ import annotations
@@ -10,16 +10,15 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
+import os
+import re
 import sys
-from collections.abc import Mapping
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from recbole_exp3rt import __version__
 from recbole_exp3rt.config.configurator import Config
@@ -28,15 +27,28 @@ from recbole_exp3rt.config.registry import MODELS
 from recbole_exp3rt.data.split import PARTS, Split
 from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.llm.local.wheels import digest_of as digest_of_file
-from recbole_exp3rt.paths import atomic, properties_dir
-from recbole_exp3rt.trainer import fitting
+from recbole_exp3rt.paths import properties_dir
+from recbole_exp3rt.trainer import fitting, sequential
 from recbole_exp3rt.trainer.fitting import Fitted, blaming_settings, build_model, fit
+from recbole_exp3rt.trainer.resume import Unfinished
+from recbole_exp3rt.trainer.tensors import (
+    UNREADABLE,
+    UNWRITABLE,
+    load_weights,
+    packed,
+    read,
+    unpacked,
+    weights_of,
+    write,
+)
 from recbole_exp3rt.trainer.trainer import make_trainer
 
-STATE, OTHER = "state.", "other."  # prefixes of tensors: the model's state_dict, its other values
+GIGABYTE = 10**9  # bytes
+OURS = re.compile(r"\w+-[0-9a-f]{16}\.(safetensors|unfinished)")  # names of files
 # Settings of a run that change no fit; any other setting does, as far as anybody knows.
 IDLE = frozenset(
-    {"task", "eval_pairs", "rerank_users", "baselines", "explanations", "generator"}
+    {"fit_checkpoint_minutes", "fit_cache_gb"}
+    | {"task", "eval_pairs", "rerank_users", "baselines", "explanations", "generator"}
     | {"rerank_depth", "relevant_from", "recommend_from", "trust_checkpoint", "save_checkpoints"}
     | {"result_file", "export_dir", "export_format", "export_safe_cells", "overwrite", "dry_run"}
     | {"log_file", "fit_cache", "item_word", "description_fields", "review_fields", "review_file"}
@@ -48,12 +60,16 @@ IDLE = frozenset(
 class FitCache:
     """Fits models, and keeps them in `folder`; None: nothing is kept.
 
-    `hits` are the names of the models that came out of the cache.
+    The files of the folder have `gigabytes` at most; those that were used long ago go first. With
+    None they are all kept. `hits` are the names of the models that came out of the cache,
+    `went_on` says of models at which epoch their stopped fit went on.
     """
 
-    def __init__(self, folder: str | Path | None) -> None:
+    def __init__(self, folder: str | Path | None, gigabytes: float | None = None) -> None:
         self.folder = Path(folder) if folder is not None else None
+        self.most = None if gigabytes is None else gigabytes * GIGABYTE  # bytes
         self.hits: set[str] = set()
+        self.went_on: dict[str, str] = {}
         self.trouble = ""  # why the last model was not kept
 
     def fit(self, model: str, config: Config, split: Split, *, refit: bool) -> Fitted:
@@ -67,13 +83,35 @@ class FitCache:
         found = _read(path, model, config, split)
         if found is not None:
             self.hits.add(model)
+            with suppress(OSError):
+                os.utime(path)  # it is used
             return found
-        fitted = fit(model, config, split, refit=refit)
+        state = Unfinished(path.with_suffix(".unfinished"), config["fit_checkpoint_minutes"])
+        fitted = fit(model, config, split, refit=refit, unfinished=state)
+        if state.began_at:
+            self.went_on[model] = state.began_at
         try:
             self.trouble = _write(path, fitted)
         except UsageError as error:
             self.trouble = str(error)
+        state.forget()
+        self._prune(path)
         return fitted
+
+    def _prune(self, newest: Path) -> None:
+        """Remove the files of ours that were used longest ago, until the folder is small enough."""
+        if self.folder is None or self.most is None:
+            return
+        with suppress(OSError):  # another process may prune too
+            files = [file for file in self.folder.iterdir() if OURS.fullmatch(file.name)]
+            stats = {file: file.stat() for file in files if file != newest}
+            total = sum(stat.st_size for stat in stats.values())
+            room = self.most - (newest.stat().st_size if newest.is_file() else 0)
+            for file in sorted(stats, key=lambda one: stats[one].st_mtime_ns):
+                if total <= room:
+                    break
+                total -= stats[file].st_size
+                file.unlink(missing_ok=True)
 
     def known(self, model: str, config: Config, split: Split, *, refit: bool) -> bool:
         """Whether the model is kept, as far as its file's name says."""
@@ -89,7 +127,7 @@ class FitCache:
             "refit": refit,
             "texts": texts_of(base) if model in MODELS and MODELS[model].reads else None,
             "data": digest_of(split),
-            "code": [_code(base.model_class), _code(fitting)],
+            "code": [_code(thing) for thing in (base.model_class, fitting, sequential)],
             "versions": {
                 "recbole-exp3rt": __version__,
                 "python": sys.version_info[:2],
@@ -144,8 +182,7 @@ def _write(path: Path, fitted: Fitted) -> str:
 
     Raises: UsageError if the file cannot be written.
     """
-    other = fitted.model.other_parameter() or {}
-    plain = {key: value for key, value in other.items() if not isinstance(value, torch.Tensor)}
+    tensors, plain = packed(weights_of(fitted.model))
     about = {
         "chosen": fitted.chosen,
         "epochs": fitted.epochs,
@@ -153,36 +190,23 @@ def _write(path: Path, fitted: Fitted) -> str:
         "refitted": fitted.refitted,
         "other": plain,
     }
-    tensors = {f"{STATE}{key}": value for key, value in fitted.model.state_dict().items()}
-    tensors |= {f"{OTHER}{key}": other[key] for key in other.keys() - plain.keys()}
     try:
-        header = json.dumps(about)
-        # a copy: tensors that share memory cannot be written
-        kept = {key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}
-    except (TypeError, ValueError, RuntimeError) as error:
+        write(path, tensors, about)
+    except UNWRITABLE as error:
         return f"{fitted.name} holds more than plain values: {' '.join(str(error).split())}"
-    with atomic(path) as part:
-        try:
-            save_file(kept, part, metadata={"fit": header})
-        except SafetensorError as error:
-            raise OSError(str(error)) from error
     return ""
 
 
 def _read(path: Path, name: str, config: Config, split: Split) -> Fitted | None:
     """The fit in a file; None if it is not there, or is not what was written."""
     try:
-        with safe_open(path, framework="pt") as file:
-            about = json.loads((file.metadata() or {})["fit"])
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        tensors, about = read(path)
         values = {**about["chosen"], **({"epochs": about["epochs"]} if about["refitted"] else {})}
         learned = split.merged() if about["refitted"] else split
         own = config.for_model(name, **values)
         with blaming_settings(own):
             model = build_model(own, learned.part("train"))
-        device = own["device"]
-        model.load_state_dict(_with(tensors, STATE, device))
-        model.load_other_parameter({**about["other"], **_with(tensors, OTHER, device)})
+        load_weights(model, unpacked(tensors, about["other"], own["device"]))
         return Fitted(
             name,
             own,
@@ -195,14 +219,5 @@ def _read(path: Path, name: str, config: Config, split: Split) -> Fitted | None:
             valid_result=about["valid_result"],
             refitted=bool(about["refitted"]),
         )
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError, RuntimeError):
+    except UNREADABLE:
         return None
-
-
-def _with(tensors: Mapping[str, torch.Tensor], prefix: str, device: Any) -> dict[str, torch.Tensor]:
-    """The tensors whose names begin with `prefix`, by the rest of their names."""
-    return {
-        key.removeprefix(prefix): tensor.to(device)
-        for key, tensor in tensors.items()
-        if key.startswith(prefix)
-    }

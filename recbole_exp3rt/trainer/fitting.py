@@ -23,6 +23,9 @@ from recbole_exp3rt.config.configurator import Config
 from recbole_exp3rt.config.known import LENGTH, TRAINING, model_keys
 from recbole_exp3rt.data.split import Split
 from recbole_exp3rt.errors import UsageError
+from recbole_exp3rt.trainer.resume import DamagedState, Found, Unfinished, damaged
+from recbole_exp3rt.trainer.sequential import sequential_model, with_sequences
+from recbole_exp3rt.trainer.tensors import load_weights, weights_of
 from recbole_exp3rt.trainer.trainer import make_trainer, write_checkpoint
 
 Progress = Callable[[str, int, int], None]  # what is done, steps done, steps in all
@@ -66,12 +69,14 @@ def fit(
     *,
     refit: bool = True,
     progress: Progress | None = None,
+    unfinished: Unfinished | None = None,
 ) -> Fitted:
     """Train `model` with each combination of its `search`, keep the best on validation.
 
     A setting that the user gave is not searched. With `refit`, the chosen settings are trained
     again for the best number of epochs on train + validation. Without validation rows the
-    defaults are trained for all `epochs`, with a warning. The same seed gives the same model.
+    defaults are trained for all `epochs`, with a warning. The same seed gives the same model,
+    also where the fit was stopped and goes on from `unfinished`.
 
     Raises: UsageError for settings that do not fit the model or the data.
     """
@@ -83,22 +88,38 @@ def fit(
             f"{model}: no validation rows to choose on; settings as given, epochs={base['epochs']}",
             stacklevel=2,
         )
+    state = unfinished or Unfinished(None, None)
     with blaming_settings(base):
-        if not split.size("valid"):
-            return _train(model, base, split, validate=False)
-        return _choose(model, config, base, split, refit, progress)
+        try:
+            return _choose(model, config, base, split, refit, progress, state)
+        except DamagedState:
+            state.forget()
+            return _choose(model, config, base, split, refit, progress, state)
 
 
 def _choose(
-    model: str, config: Config, base: Config, split: Split, refit: bool, progress: Progress | None
+    model: str,
+    config: Config,
+    base: Config,
+    split: Split,
+    refit: bool,
+    progress: Progress | None,
+    state: Unfinished,
 ) -> Fitted:
     """The best on validation of the searched settings of `base`, and its refit."""
+    if not split.size("valid"):
+        return _train(model, base, split, state, validate=False)
     grid = list(_grid(base))
-    best: Fitted | None = None
+    past, found = state.past(base["device"])
+    best = _rebuilt(model, config, split, found) if found else None
     for step, values in enumerate(grid):
+        if step < past:
+            continue
         if progress:
             progress(model, step, len(grid) + refit)
-        fitted = _train(model, config.for_model(model, **values), split, validate=True)
+        state.begin(step, _found(best))
+        own = config.for_model(model, **values)
+        fitted = _train(model, own, split, state, validate=True)
         fitted.chosen = values
         if best is None or _better(fitted, best):
             best = fitted
@@ -106,13 +127,35 @@ def _choose(
     if refit:
         if progress:
             progress(model, len(grid), len(grid) + 1)
+        state.begin(len(grid), _found(best))
         final = config.for_model(model, **best.chosen, epochs=best.epochs)
-        again = _train(model, final, split.merged(), validate=False)
+        again = _train(model, final, split.merged(), state, validate=False)
         again.chosen, again.valid_result = best.chosen, best.valid_result
         again.split, again.refitted = split, True
         best = again
     if progress:
         progress(model, len(grid) + refit, len(grid) + refit)
+    return best
+
+
+def _found(best: Fitted | None) -> Found | None:
+    """What a stopped search has to know of its best model."""
+    if best is None:
+        return None
+    score, weights = best.trainer.best_valid_score, weights_of(best.model)
+    return Found(best.chosen, best.epochs, float(score), best.valid_result, weights)
+
+
+def _rebuilt(name: str, config: Config, split: Split, found: Found) -> Fitted:
+    """The best model of a stopped search."""
+    own = config.for_model(name, **found.chosen)
+    model = build_model(own, split.part("train"))
+    with damaged():
+        load_weights(model, found.weights)
+    trainer = make_trainer(own, model)
+    trainer.best_valid_score = found.score
+    best = Fitted(name, own, model, trainer, split, split, dict(found.chosen), found.epochs)
+    best.valid_result = dict(found.valid_result) if found.valid_result else None
     return best
 
 
@@ -160,10 +203,11 @@ def _out_of_memory(error: Exception) -> bool:
 def build_model(config: Config, train: Any) -> Any:
     """A model made from the settings and the train part, under the run's seed."""
     init_seed(config["seed"], config["reproducibility"])
-    return config.model_class(config, train).to(config["device"])
+    make = sequential_model if config.sequential else config.model_class
+    return make(config, train).to(config["device"])
 
 
-def _train(name: str, config: Config, split: Split, validate: bool) -> Fitted:
+def _train(name: str, config: Config, split: Split, state: Unfinished, *, validate: bool) -> Fitted:
     train, valid = split.part("train"), split.part("valid")
     model = build_model(config, train)
     try:
@@ -174,11 +218,13 @@ def _train(name: str, config: Config, split: Split, validate: bool) -> Fitted:
     # The parts' own copies: loaders sort rows and add fields.
     make_train = get_dataloader(config, "train")
     shuffle = {"shuffle": config["shuffle"]} if make_train is TrainDataLoader else {}
-    train_loader = make_train(config, train, samplers[0], **shuffle)
+    rows = with_sequences(config, train) if config.sequential else train
+    train_loader = make_train(config, rows, samplers[0], **shuffle)
     valid_loader = None
     if validate:
         valid_loader = get_dataloader(config, "valid")(config, valid, samplers[1])
     trainer = make_trainer(config, model)
+    state.attach(trainer, train_loader)
     trainer.fit(train_loader, valid_loader, verbose=False, saved=True)
     trainer.load_best()
     result = trainer.best_valid_result

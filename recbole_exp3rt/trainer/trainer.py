@@ -6,6 +6,7 @@ import copy
 import hashlib
 import json
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from recbole.utils import get_trainer
 from recbole_exp3rt.config import compat
 from recbole_exp3rt.config.configurator import Config
 from recbole_exp3rt.paths import atomic
+from recbole_exp3rt.trainer.tensors import load_weights, weights_of
 
 
 class CheckpointMixin:
@@ -26,6 +28,7 @@ class CheckpointMixin:
 
     best: dict[str, Any] | None = None
     best_epoch: int = -1
+    before_epoch: Callable[[int], None] | None = None  # called with the number of each epoch
 
     def __init__(self, config: Any, model: Any) -> None:
         """As RecBole's, without tensorboard files."""
@@ -35,19 +38,18 @@ class CheckpointMixin:
 
     def _save_checkpoint(self, epoch: int, verbose: bool = True, **kwargs: Any) -> None:
         """Keep the weights. RecBole calls this after each epoch that is the best so far."""
-        model = self.model  # type: ignore[attr-defined]
         self.best_epoch = epoch
-        self.best = {
-            "state_dict": copy.deepcopy(model.state_dict()),
-            "other_parameter": copy.deepcopy(model.other_parameter()),
-        }
+        self.best = copy.deepcopy(weights_of(self.model))  # type: ignore[attr-defined]
+
+    def _train_epoch(self, train_data: Any, epoch_idx: int, *args: Any, **kwargs: Any) -> Any:
+        if self.before_epoch is not None:
+            self.before_epoch(epoch_idx)
+        return super()._train_epoch(train_data, epoch_idx, *args, **kwargs)  # type: ignore[misc]
 
     def load_best(self) -> None:
         """Load the weights of the best epoch, if there is one."""
         if self.best is not None:
-            model = self.model  # type: ignore[attr-defined]
-            model.load_state_dict(self.best["state_dict"])
-            model.load_other_parameter(self.best["other_parameter"])
+            load_weights(self.model, self.best)  # type: ignore[attr-defined]
 
     def evaluate(
         self,

@@ -197,8 +197,8 @@ def test_unknown_model_and_missing_names(make_world):
         Config("LightGNC", "world")
     with pytest.raises(UsageError, match=r"lightgcn .*did you mean LightGCN"):
         Config("lightgcn", "world")
-    with pytest.raises(UsageError, match="model=SASRec needs sequences"):
-        Config("SASRec", "world")
+    with pytest.raises(UsageError, match="model=KGAT needs a knowledge graph"):
+        Config("KGAT", "world")
     with pytest.raises(UsageError, match="no model"):
         Config(dataset="world")
     with pytest.raises(UsageError, match="no data set"):

@@ -30,7 +30,8 @@ NOT_GENERATORS = [
     ("LightGNC", "generator=LightGNC is not a model .*did you mean LightGCN"),
     ("MF", "generator=MF does not rank"),
     ("FM", "generator=FM does not rank"),
-    ("SASRec", "generator=SASRec needs sequences"),
+    ("KGAT", "generator=KGAT needs a knowledge graph"),
+    ("S3Rec", "generator=S3Rec needs a knowledge graph or another file"),
     ("BPR,LightGCN", r"BPR,LightGCN is not a model; write several as \[BPR,LightGCN\]"),
     ("absent.pth", r"generator=absent\.pth does not exist"),
     ("absent.tsv", r"generator=absent\.tsv does not exist"),
@@ -160,12 +161,6 @@ def test_what_cannot_be_built_again_is_compared_by_shapes(make_world, trusting, 
         pytest.raises(UsageError, match="does not fit data set world"),
     ):
         load_generator(file, config, bigger)
-
-
-def test_recbole_s_sequential_models_are_no_generators(trusting):
-    file = stock_checkpoint("GRU4Rec", train_neg_sample_args=None)
-    with pytest.raises(UsageError, match="holds GRU4Rec, which needs sequences"):
-        load_generator(file, *trusting)
 
 
 def test_a_file_that_is_no_checkpoint(make_world, tmp_path):

@@ -51,12 +51,16 @@ def test_a_model_is_of_the_kind_that_its_class_says():
     for name in names:
         model_class = find_model(name)
         type_ = getattr(model_class, "type", None)
-        assert known.needs_more(name) == (type_ in (ModelType.SEQUENTIAL, ModelType.KNOWLEDGE))
+        assert known.is_sequential(name) == (type_ == ModelType.SEQUENTIAL)
+        more = type_ == ModelType.KNOWLEDGE or name in known.NEED_MORE
+        assert known.needs_more(name) == more
         if not known.needs_more(name):
             assert known.kind_by_name(name) == kind_of(name, model_class), name
 
 
-@pytest.mark.parametrize("model", ["EXP3RT", "Bias", "MF", "BPR", "LightGCN", "NeuMF", "NGCF"])
+@pytest.mark.parametrize(
+    "model", ["EXP3RT", "Bias", "MF", "BPR", "LightGCN", "NeuMF", "NGCF", "SASRec"]
+)
 def test_the_settings_that_are_checked_are_those_of_the_run(model, make_world):
     given = {"topk": "[3, 7]", "seed": 9, f"{model}.epochs": 2, "eval_args": {"order": "RO"}}
     make_world(structured_rows(), rating_scale=[0, 5])
