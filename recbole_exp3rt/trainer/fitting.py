@@ -106,7 +106,8 @@ def _choose(
     if refit:
         if progress:
             progress(model, len(grid), len(grid) + 1)
-        final = config.for_model(model, **best.chosen, epochs=best.epochs)
+        falls = {"learning_rate_falls": best.trainer.falls} if best.trainer.falls else {}
+        final = config.for_model(model, **best.chosen, **falls, epochs=best.epochs)
         again = _train(model, final, split.merged(), validate=False)
         again.chosen, again.valid_result = best.chosen, best.valid_result
         again.split, again.refitted = split, True
