@@ -19,9 +19,9 @@ from torch.utils.checkpoint import checkpoint
 EDGES = 32_768  # edges of one part
 
 
-def spans(n: int, size: int = EDGES) -> Iterator[slice]:
-    """Parts of n rows, in order, of at most `size` rows."""
-    return (slice(start, min(start + size, n)) for start in range(0, n, size))
+def spans(n: int) -> Iterator[slice]:
+    """Parts of n rows, in order, of at most EDGES rows."""
+    return (slice(start, min(start + EDGES, n)) for start in range(0, n, EDGES))
 
 
 def frugal(compute: Callable[..., torch.Tensor], n: int, *given: torch.Tensor) -> torch.Tensor:

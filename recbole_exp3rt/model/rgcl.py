@@ -225,14 +225,17 @@ def _ids(dataset: Any, field: str, tokens: list[str]) -> torch.Tensor:
 
 def _vectors(reviews: list[Review], read: Reader) -> Matrix:
     """Whitened vectors of length 1, 0 for a review without a text: [n_reviews, size]."""
+    size = read.whole("review_size")
     texts = [review_text(review) for review in reviews]
     written = np.array([bool(text) for text in texts])
+    if not written.any():
+        return np.zeros((len(reviews), size), dtype=np.float32)
     try:
         encoder = load_encoder(read.text("encoder"), read.text("vector_store"))
         found = encoder.encode([text for text in texts if text])
     except LLMError as error:
         raise UsageError(str(error)) from error
-    whitening = Whitening.fitted(found, read.whole("review_size"))
+    whitening = Whitening.fitted(found, size)
     vectors = np.zeros((len(reviews), whitening.directions.shape[1]), dtype=np.float32)
     vectors[written] = whitening.units(found)
     return vectors
