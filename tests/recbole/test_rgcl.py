@@ -316,10 +316,14 @@ def test_a_kept_fit_predicts_the_same(reviewed, refit):
 
 
 def test_other_parameters_replace_the_kept_vectors(reviewed):
-    model, split = model_of(reviewed(structured_rows(n_users=20)))
-    rows, state = split.part("test").inter_feat, model.state_dict()
+    config = reviewed(structured_rows(n_users=20))
+    (model, split), (fresh, _) = model_of(config), model_of(config)
+    rows = split.part("test").inter_feat
     before = model.eval().predict(rows)
-    model.load_state_dict({name: value * 0.5 for name, value in state.items()})
+    others = {name: value * 0.5 for name, value in model.state_dict().items()}
+    for one in (model, fresh):
+        one.load_state_dict(others)
+    torch.testing.assert_close(model.predict(rows), fresh.eval().predict(rows))
     assert (model.predict(rows) != before).any()
     model.train()
     with pytest.raises(RuntimeError, match="eval"):
