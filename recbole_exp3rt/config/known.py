@@ -122,7 +122,10 @@ def model_keys(model: str) -> frozenset[str]:
 
 # Every trained model of a run has these; a run may shorten all of them at once.
 LENGTH = frozenset({"epochs", "train_batch_size", "stopping_step"})
-TRAINING = frozenset({"learning_rate", "weight_decay", "embedding_size"})
+TRAINING = frozenset(
+    {"learning_rate", "learning_rate_patience", "learning_rate_floor", "learning_rate_falls"}
+    | {"weight_decay", "clip_grad_norm", "embedding_size"}
+)
 
 
 def shaping_keys(model: str) -> frozenset[str]:

@@ -17,19 +17,17 @@ from recbole_exp3rt.config import compat
 compat.apply()
 
 import recbole.trainer  # noqa: E402
-import torch  # noqa: E402
 from recbole.config import Config as RecBoleConfig  # noqa: E402
-from recbole.trainer import TraditionalTrainer  # noqa: E402
+from recbole.trainer import TraditionalTrainer, Trainer  # noqa: E402
 
 from recbole_exp3rt.config.checks import check_measured  # noqa: E402
 from recbole_exp3rt.config.configurator import Config, columns_read, kind_of  # noqa: E402
 from recbole_exp3rt.config.dataset_file import read_dataset_file  # noqa: E402
 from recbole_exp3rt.config.layers import merge_layer, read_layer  # noqa: E402
-from recbole_exp3rt.config.reader import read_scale  # noqa: E402
 from recbole_exp3rt.config.registry import MODELS, find_model  # noqa: E402
 from recbole_exp3rt.errors import UsageError  # noqa: E402
-from recbole_exp3rt.evaluator.ratings import filled  # noqa: E402
 from recbole_exp3rt.paths import properties_dir  # noqa: E402
+from recbole_exp3rt.trainer.trainer import RatingMixin  # noqa: E402
 
 
 def register(trust_checkpoint: bool = False) -> None:
@@ -46,21 +44,19 @@ def register(trust_checkpoint: bool = False) -> None:
         _find_our_models(quick_start)
         _load_our_settings()
     recbole.trainer.EXP3RTTrainer = EXP3RTTrainer  # where `get_trainer` looks
+    recbole.trainer.RGCLTrainer = RGCLTrainer
 
 
-class EXP3RTTrainer(TraditionalTrainer):  # type: ignore[misc]
+class EXP3RTTrainer(RatingMixin, TraditionalTrainer):  # type: ignore[misc]
     """RecBole's trainer of EXP3RT: one epoch, because nothing is trained.
 
     An unreadable answer counts as the level with the largest error. RecBole rates all validation
     rows and all test rows; `eval_pairs` has no effect here.
     """
 
-    def _neg_sample_batch_eval(self, batched_data: Any) -> Any:
-        interaction, ratings, *positives = super()._neg_sample_batch_eval(batched_data)
-        # ratings: [batch], NaN for an unreadable answer
-        given = interaction[self.config["RATING_FIELD"]].cpu().numpy()
-        counted = filled(ratings.cpu().numpy(), given, read_scale(self.config))
-        return interaction, torch.from_numpy(counted).to(ratings), *positives
+
+class RGCLTrainer(RatingMixin, Trainer):  # type: ignore[misc]
+    """RecBole's trainer of RGCL: unknown users and items, and a learning rate that falls."""
 
 
 def _find_our_models(quick_start: Any) -> None:

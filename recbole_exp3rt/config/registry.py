@@ -30,6 +30,7 @@ MODELS = {
     "Bias": Entry("recbole_exp3rt.model.bias", "rating"),
     "MF": Entry("recbole_exp3rt.model.mf", "rating"),
     "WDL": Entry("recbole_exp3rt.model.wdl", "rating"),
+    "RGCL": Entry("recbole_exp3rt.model.rgcl", "rating", True),
     "EXP3RT": Entry("recbole_exp3rt.model.exp3rt", "rating", True, True, ("explain",)),
     "LLMRec": Entry("recbole_exp3rt.model.llmrec", "rating", True, True),
     "RawReviews": Entry("recbole_exp3rt.model.rawreviews", "rating", True, True),

@@ -18,8 +18,8 @@ from recbole.evaluator.collector import DataStruct
 from recbole_exp3rt.config.configurator import Config
 from recbole_exp3rt.config.reader import read_scale
 from recbole_exp3rt.data.split import Split
-from recbole_exp3rt.scale import RatingScale
 from recbole_exp3rt.trainer.fitting import Fitted
+from recbole_exp3rt.trainer.trainer import filled
 
 
 def rating_metrics(
@@ -44,12 +44,6 @@ def rating_metrics(
     return {name: float(value) for name, value in metrics.items()} | {
         "coverage": float(answered.mean())
     }
-
-
-def filled(predictions: NDArray[Any], ratings: NDArray[Any], scale: RatingScale) -> NDArray[Any]:
-    """`predictions` with each NaN replaced by the level farthest from its rating: [n_rows]."""
-    farthest = [scale.farthest(rating) for rating in ratings.tolist()]
-    return np.where(np.isnan(predictions), farthest, predictions).astype(np.float64)
 
 
 def predict_ratings(fitted: Fitted, split: Split, rows: NDArray[Any]) -> NDArray[Any]:

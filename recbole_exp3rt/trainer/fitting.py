@@ -128,7 +128,8 @@ def _choose(
         if progress:
             progress(model, len(grid), len(grid) + 1)
         state.begin(len(grid), _found(best))
-        final = config.for_model(model, **best.chosen, epochs=best.epochs)
+        falls = {"learning_rate_falls": best.trainer.falls} if best.trainer.falls else {}
+        final = config.for_model(model, **best.chosen, **falls, epochs=best.epochs)
         again = _train(model, final, split.merged(), state, validate=False)
         again.chosen, again.valid_result = best.chosen, best.valid_result
         again.split, again.refitted = split, True
@@ -143,7 +144,8 @@ def _found(best: Fitted | None) -> Found | None:
     if best is None:
         return None
     score, weights = best.trainer.best_valid_score, weights_of(best.model)
-    return Found(best.chosen, best.epochs, float(score), best.valid_result, weights)
+    falls = best.trainer.falls
+    return Found(best.chosen, best.epochs, float(score), best.valid_result, weights, falls)
 
 
 def _rebuilt(name: str, config: Config, split: Split, found: Found) -> Fitted:
@@ -153,7 +155,7 @@ def _rebuilt(name: str, config: Config, split: Split, found: Found) -> Fitted:
     with damaged():
         load_weights(model, found.weights)
     trainer = make_trainer(own, model)
-    trainer.best_valid_score = found.score
+    trainer.best_valid_score, trainer.falls = found.score, list(found.falls)
     best = Fitted(name, own, model, trainer, split, split, dict(found.chosen), found.epochs)
     best.valid_result = dict(found.valid_result) if found.valid_result else None
     return best

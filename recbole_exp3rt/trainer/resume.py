@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,6 +52,7 @@ class Found:
     score: float
     valid_result: Mapping[str, float] | None
     weights: Mapping[str, Any]
+    falls: Sequence[int] = ()  # epochs before which its learning rate was halved
 
 
 class Unfinished:
@@ -135,6 +136,7 @@ class Unfinished:
                     "epochs": found.epochs,
                     "score": found.score,
                     "valid_result": found.valid_result,
+                    "falls": list(found.falls),
                     "other": other,
                 }
             write(self.path, tensors, about)
@@ -165,6 +167,7 @@ def _state(trainer: Any, loader: Any, usual: Mapping[str, Any]) -> tuple[Tensors
     about: dict[str, Any] = {
         "other": other,
         "cur_step": trainer.cur_step,
+        "falls": list(trainer.falls),
         "best_valid_score": float(trainer.best_valid_score),
         "best_valid_result": trainer.best_valid_result,
         "best_epoch": trainer.best_epoch,
@@ -195,7 +198,7 @@ def _restore(trainer: Any, loader: Any, about: Mapping[str, Any], tensors: Tenso
     trainer.best_epoch = about["best_epoch"]
     trainer.best_valid_score = about["best_valid_score"]
     trainer.best_valid_result = about["best_valid_result"]
-    trainer.cur_step = about["cur_step"]
+    trainer.cur_step, trainer.falls = about["cur_step"], list(about["falls"])
     trainer.start_epoch = about["epoch"]
     _restore_random(model, loader, about, tensors)
 

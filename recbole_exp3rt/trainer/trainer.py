@@ -10,16 +10,73 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from recbole.utils import get_trainer
+from numpy.typing import NDArray
+from recbole.utils import EvaluatorType, get_trainer
 
 from recbole_exp3rt.config import compat
 from recbole_exp3rt.config.configurator import Config
+from recbole_exp3rt.config.reader import read_scale
 from recbole_exp3rt.paths import atomic
+from recbole_exp3rt.scale import RatingScale
 from recbole_exp3rt.trainer.tensors import load_weights, weights_of
 
+FALL = 0.5  # a learning rate that falls is multiplied by it
 
-class CheckpointMixin:
+
+class RatingMixin:
+    """A mixin that comes before a trainer class of RecBole: what some rating models need.
+
+    A missing rating, NaN, counts as the level with the largest error, so that early stopping has
+    a number. With `learning_rate_patience`, the learning rate is halved after more epochs than
+    that without a better validation, down to `learning_rate_floor`; then the count starts again.
+    `falls` are the epochs, from 0, before which it was halved; with `learning_rate_falls` it is
+    halved there, whatever validation says.
+    """
+
+    def __init__(self, config: Any, model: Any) -> None:
+        """As RecBole's."""
+        super().__init__(config, model)  # type: ignore[call-arg]
+        self.falls: list[int] = []
+
+    def _train_epoch(self, train_data: Any, epoch_idx: int, *args: Any, **kwargs: Any) -> Any:
+        config, optimizer = self.config, self.optimizer  # type: ignore[attr-defined]
+        patience, planned = config["learning_rate_patience"], config["learning_rate_falls"]
+        rates = [group["lr"] for group in optimizer.param_groups]
+        floor = config["learning_rate_floor"] or 0.0
+        if planned is None:
+            falls = patience is not None and self.cur_step > patience and max(rates) > floor
+        else:
+            falls = epoch_idx in planned
+        if falls:
+            for group in optimizer.param_groups:
+                group["lr"] = max(group["lr"] * FALL, floor)
+            self.falls.append(epoch_idx)
+            self.cur_step = 0
+        return super()._train_epoch(  # type: ignore[misc]
+            train_data, epoch_idx, *args, **kwargs
+        )
+
+    def _neg_sample_batch_eval(self, batched_data: Any) -> Any:
+        interaction, ratings, *more = super()._neg_sample_batch_eval(  # type: ignore[misc]
+            batched_data
+        )
+        config = self.config  # type: ignore[attr-defined]
+        if config["eval_type"] == EvaluatorType.VALUE and ratings.isnan().any():
+            given = interaction[config["RATING_FIELD"]].cpu().numpy()
+            counted = filled(ratings.cpu().numpy(), given, read_scale(config))
+            ratings = torch.from_numpy(counted).to(ratings)
+        return interaction, ratings, *more
+
+
+def filled(predictions: NDArray[Any], ratings: NDArray[Any], scale: RatingScale) -> NDArray[Any]:
+    """`predictions` with each NaN replaced by the level farthest from its rating: [n_rows]."""
+    farthest = [scale.farthest(rating) for rating in ratings.tolist()]
+    return np.where(np.isnan(predictions), farthest, predictions).astype(np.float64)
+
+
+class CheckpointMixin(RatingMixin):
     """A mixin that comes before a trainer class of RecBole.
 
     It keeps the weights of the best epoch in memory, so a search over settings writes no files.

@@ -12,7 +12,6 @@ from recbole_exp3rt.data.split import load_split
 from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.evaluator.ratings import (
     constant_ratings,
-    filled,
     predict_ratings,
     rating_metrics,
 )
@@ -21,6 +20,7 @@ from recbole_exp3rt.rerank.evaluation import evaluate_ranking
 from recbole_exp3rt.rerank.generators import load_generator
 from recbole_exp3rt.scale import RatingScale
 from recbole_exp3rt.trainer.fitting import build_model, fit
+from recbole_exp3rt.trainer.trainer import filled
 
 
 def test_biases_are_the_dense_ridge_solution():
