@@ -138,7 +138,7 @@ class TALLRec(PointwiseReranker):
                 "max_prompt_tokens": self.max_prompt_tokens,
             },
             train_pairs=sorted(pair_digest(*pair) for pair in seen),
-            counts={"binary": Count(*map(len, parts))},
+            counts={"binary": Count(len(parts[0]), len(parts[1]))},
             synthetic=False,
             note=f"for {self.name}: Yes from rating {self.like_from:g} on",
         )
@@ -157,7 +157,7 @@ class TALLRec(PointwiseReranker):
 
     def _train_shots(self, corpus: Corpus) -> list[Shot]:
         """Random train rows, each with the train rows of its user before it."""
-        rows = [
+        rows: list[Shot] = [
             (rated[k], rated[:k])
             for _, rated in sorted(corpus.by_user.items())
             for k in range(1, len(rated))
@@ -167,7 +167,7 @@ class TALLRec(PointwiseReranker):
     def _valid_shots(self, corpus: Corpus, split: Split) -> list[Shot]:
         """Random validation rows, each with the train rows of its user."""
         rated = zip(split.pairs("valid"), split.ratings("valid"), strict=True)
-        rows = [
+        rows: list[Shot] = [
             (Review(user, item, float(rating)), corpus.user_reviews(user, without=item))
             for (user, item), rating in sorted(rated)
         ]
