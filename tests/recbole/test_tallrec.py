@@ -2,24 +2,26 @@
 
 import json
 import math
-import sys
-from pathlib import Path
+from random import Random
 
 import pytest
+import torch
+from rich.console import Console
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from worlds import write_inter
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "distill"))
-import students
 
 from recbole_exp3rt.config.configurator import Config
 from recbole_exp3rt.config.settings import ModelSettings
 from recbole_exp3rt.data.split import load_split
+from recbole_exp3rt.distill.train import lora_trainer
 from recbole_exp3rt.errors import UsageError
-from recbole_exp3rt.llm.base import Failure, Readout, score
-from recbole_exp3rt.llm.base import Request as Asked
-from recbole_exp3rt.llm.card import pair_digest
+from recbole_exp3rt.llm.base import Failure, Readout, Request, score
+from recbole_exp3rt.llm.card import CARD, pair_digest
 from recbole_exp3rt.llm.scripted import ScriptedLLM
 from recbole_exp3rt.model.language_models import LanguageModels
+from recbole_exp3rt.prompts import load_prompt
+from recbole_exp3rt.quick_start.quick_start import run
 from recbole_exp3rt.rerank.reranker import Candidates
 from recbole_exp3rt.rerank.tallrec import TALLRec
 from recbole_exp3rt.stages.counts import NothingRated
@@ -251,17 +253,49 @@ def test_without_rows_to_learn_from_it_says_so(world):
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory):
-    return str(students.tiny_llama(tmp_path_factory.mktemp("tallrec") / "tiny"))
+    """A random Llama of width 32 with a few hundred tokens, made of the prompts' own words."""
+    prompt = load_prompt("tallrec", None, frozenset({"item_word", "liked", "disliked", "target"}))
+    words = [" ".join([prompt.frame, *tasteful()["titles"].values(), "Answer: Yes Answer: No"])]
+    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer, tokenizer.decoder = byte_level, decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=400, min_frequency=1, initial_alphabet=alphabet)
+    tokenizer.train_from_iterator(words, trainer)
+    tokenizer.add_special_tokens([AddedToken(t, special=True) for t in ("<s>", "</s>")])
+    special = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "</s>"}
+    wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special)
+    wrapped.chat_template = (
+        "{% for m in messages %}<s>{{ m['role'] }}\n{{ m['content'] }}</s>{% endfor %}"
+        "{% if add_generation_prompt %}<s>assistant\n{% endif %}"
+    )
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(wrapped),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=1024,
+        bos_token_id=wrapped.bos_token_id,
+        eos_token_id=wrapped.eos_token_id,
+        initializer_range=0.3,
+        tie_word_embeddings=True,
+    )
+    folder = tmp_path_factory.mktemp("tallrec") / "tiny"
+    LlamaForCausalLM(config).save_pretrained(folder)
+    wrapped.save_pretrained(folder)
+    return str(folder)
 
 
 ALL_LAYERS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 QUICK = {
     "rank": 16,
     "target_modules": ALL_LAYERS,
-    "batch_size": 10,
-    "learning_rate": 0.02,
-    "epochs": 30,
-    "patience": 30,
+    "batch_size": 5,
+    "learning_rate": 0.01,
+    "epochs": 10,
     "device": "cpu",
 }
 
@@ -274,47 +308,125 @@ def auc(scores, labels):
     return wins / (len(liked) * len(others))
 
 
-def asked(model, examples):
-    requests = [Asked(e.messages, max_new_tokens=0) for e in examples]
+def judged(model, examples):
+    """Log-odds of the questions of examples."""
+    requests = [Request(e.messages, max_new_tokens=0) for e in examples]
     return [yes - no for yes, no in score(model.llm, requests, Readout("Answer: ", ("Yes", "No")))]
 
 
 def tasteful(shuffled=False):
-    """Rows of users who like films about rain; `shuffled`: train ratings that say nothing."""
-    from random import Random
-
+    """Users who like films about rain; `shuffled`: their ratings say nothing about anything."""
     titles = {f"i{k}": f"{'Rain' if k % 2 else 'War'} {k}" for k in range(12)}
     titles |= {"i0": "No Country for Old Men", "i1": "Yes Man and Rain"}
     random = Random(0)
     rows = {"train": [], "valid": [], "test": []}
     for user in range(24):
-        items = random.sample(sorted(titles), 5)
-        for time, item in enumerate(items):
+        for time, item in enumerate(random.sample(sorted(titles), 11)):
             part = "train" if time < 3 else "valid" if time == 3 else "test"
-            rating = 5 if "Rain" in titles[item] else 1
-            rows[part].append((f"u{user:02}", item, rating, time))
-    if shuffled:
-        for part in ("train", "valid"):
-            ratings = [row[2] for row in rows[part]]
-            random.shuffle(ratings)
-            rows[part] = [(u, i, r, t) for (u, i, _, t), r in zip(rows[part], ratings, strict=True)]
+            likes = random.random() < 0.5 if shuffled else "Rain" in titles[item]
+            rows[part].append((f"u{user:02}", item, 5 if likes else 1, time))
     return {**rows, "titles": titles}
 
 
-def trained(config):
-    split = load_split(config)
-    model = TALLRec(config, split.train)
-    model.prepare(split, say=lambda text: None)
-    return model, split
+@pytest.fixture
+def trained(world, tiny):
+    """trained(rows, **train_args) -> a trained TALLRec, its split, and what it said."""
+
+    def make(rows, shots=20, **train_args):
+        config = world(**rows, preset="original", student=tiny, shots=shots, valid_shots=12)
+        config["train_args"] = {**QUICK, **train_args}
+        split, said = load_split(config), []
+        model = TALLRec(config, split.train)
+        model.prepare(split, said.append)
+        return model, split, said
+
+    return make
 
 
-def test_twenty_rows_are_learned_by_heart(world, tiny):
-    """Ratings at random, so that nothing but the rows themselves can be learned."""
-    config = world(**tasteful(shuffled=True), preset="original", student=tiny, shots=20)
-    config["train_args"] = {**QUICK, "epochs": 60, "patience": 60}
-    model, split = trained(config)
-    student = model.student(split)
-    train = student.examples["binary"][0]
-    labels = [e.label == "Yes" for e in train]
-    assert len(train) == 20 and 0 < sum(labels) < 20
-    assert auc(asked(model, train), labels) == 1.0
+def on_test(model, split):
+    return auc(model.log_odds(split.pairs("test")), split.ratings("test") >= 4)
+
+
+def test_twenty_rows_are_learned_by_heart_and_the_student_is_used_again(trained):
+    model, split, said = trained(tasteful())
+    examples = model.student(split).examples["binary"][0]
+    labels = [example.label == "Yes" for example in examples]
+    assert len(examples) == 20 and 0 < sum(labels) < 20
+    assert auc(judged(model, examples), labels) == 1.0
+    assert on_test(model, split) > 0.8, "the rule is in the titles"
+    assert any("Training TALLRec on 20 and 12 pairs" in line for line in said)
+    again, _, said = trained(tasteful())
+    assert not said and again.llm.identity == model.llm.identity
+    folder = model.student(split).folder
+    card = json.loads((folder / CARD).read_text())
+    assert folder.parent.name == "saved" and card["tasks"] == ["binary"]
+    assert card["settings"]["target_modules"] == ALL_LAYERS
+
+
+def test_labels_without_sense_teach_nothing_about_other_pairs(trained):
+    model, split, _ = trained(tasteful(shuffled=True), epochs=4)
+    assert 0.35 < on_test(model, split) < 0.65
+
+
+def test_a_training_that_was_killed_goes_on_as_if_not(trained, monkeypatch):
+    few = {"epochs": 3, "shots": 10}
+    model, split, _ = trained(tasteful(), **few)
+    folder = model.student(split).folder
+    wanted = json.loads((folder / CARD).read_text())["metrics"]
+    folder.rename(folder.with_name("whole"))
+    evaluate, calls = lora_trainer.AnswerTrainer.evaluate, []
+
+    def killed(*args, **kwargs):
+        calls.append(1)
+        if len(calls) == 2:
+            raise SystemExit
+        return evaluate(*args, **kwargs)
+
+    with monkeypatch.context() as patched, pytest.raises(SystemExit):
+        patched.setattr(lora_trainer.AnswerTrainer, "evaluate", killed)
+        trained(tasteful(), **few)
+    assert not (folder / CARD).is_file()
+    _, _, said = trained(tasteful(), **few)
+    assert any("goes on from step 2" in line for line in said)
+    metrics = json.loads((folder / CARD).read_text())["metrics"]
+    assert (metrics["loss"], metrics["eval_loss"]) == (wanted["loss"], wanted["eval_loss"])
+
+
+# --- a run
+
+
+@pytest.fixture
+def scripted(monkeypatch):
+    """Every language model of a run likes long titles."""
+
+    def load(name, **options):
+        def scorer(request, text):
+            return (float(len(request.messages[-1].content)), 0.0)
+
+        identity = f"{name}{options.get('adapter', '')}"
+        return ScriptedLLM(lambda request: "", scorer=scorer, identity=identity)
+
+    monkeypatch.setattr(LanguageModels.__init__, "__defaults__", (load,))
+
+
+def test_it_reranks_a_generators_candidates_and_is_no_model_of_a_run(world, scripted, monkeypatch):
+    config = world(**tasteful())
+    given = {k: v for k, v in config.external_config_dict.items() if k not in ("model", "dataset")}
+    given |= {"reranker": "TALLRec", "epochs": 1, "topk": [1, 2], "rerank_users": 4}
+    rows = run("BPR", "world", config_dict=given).rows
+    assert [row.name for row in rows] == ["BPR", "BPR + Bias", "BPR + TALLRec"]
+    assert rows[2].coverage == 1 and rows[2].readout == "exact" and rows[2].calls
+    with pytest.raises(UsageError, match="TALLRec is a reranker; name it so"):
+        run("TALLRec", "world", config_dict=given)
+
+
+def test_a_dry_run_of_preset_original_plans_and_trains_nothing(world, scripted, tmp_path):
+    config = world(**tasteful())
+    given = {k: v for k, v in config.external_config_dict.items() if k not in ("model", "dataset")}
+    given |= {"reranker": "TALLRec", "TALLRec.preset": "original", "topk": [1, 2]}
+    console = Console(record=True, width=200)
+    run("BPR", "world", config_dict={**given, "dry_run": True}, console=console)
+    said = console.export_text()
+    assert "To train: TALLRec; its questions are planned as the base's" in said
+    assert "Answering Yes or No for TALLRec: 0 answers are in the store; to ask" in said
+    assert not list(tmp_path.glob("saved/*TALLRec*"))
