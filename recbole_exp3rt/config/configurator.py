@@ -122,9 +122,10 @@ class Config(RecBoleConfig):  # type: ignore[misc]
                 external["eval_args"] = {
                     k: v for k, v in external["eval_args"].items() if k != "mode"
                 }
-        # a class, as a reranker or an explainer is no model of a run by its name
-        named_model = find_model(model) if model in MODELS else model
-        return Config(named_model, self.dataset, config_dict={**external, **values})
+        # a reranker or explainer has settings, though it is no model of a run
+        beside = model in MODELS and MODELS[model].kind in ("reranker", "explainer")
+        named_by = find_model(model) if beside else model
+        return Config(named_by, self.dataset, config_dict={**external, **values})
 
     # --- methods that RecBole calls
 

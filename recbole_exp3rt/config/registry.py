@@ -35,6 +35,7 @@ MODELS = {
     "LLMRec": Entry("recbole_exp3rt.model.llmrec", "rating", True, True),
     "RawReviews": Entry("recbole_exp3rt.model.rawreviews", "rating", True, True),
     "ZSRanker": Entry("recbole_exp3rt.rerank.zs_ranker", "reranker", True, True),
+    "TALLRec": Entry("recbole_exp3rt.rerank.tallrec", "reranker", True, True),
     "BPR": Entry("recbole_exp3rt.model.bpr", "ranking"),
     "LightGCN": Entry("recbole_exp3rt.model.lightgcn", "ranking"),
     "Pop": Entry("recbole_exp3rt.model.pop", "ranking"),

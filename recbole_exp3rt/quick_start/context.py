@@ -85,9 +85,15 @@ class Context:
                 model: Any = EXP3RT(config, train, self.rater)
             else:
                 model = find_model(name)(config, train, self.models, self.rates)
-                self.rates.identities[self.rates.step_of(model.step.title)] = model.llm.identity
+                self._prepare(model, train=False)
             self.asking[name] = Fitted(name, config, model, None, self.split, self.learned)
         return self.asking[name]
+
+    def _prepare(self, model: Any, *, train: bool) -> None:
+        """Let a system that asks take its own student, if it has one; `train` it if needed."""
+        if prepare := getattr(model, "prepare", None):
+            prepare(self.split, lambda text: say(self.console, text), train=train)
+        self.rates.identities[self.rates.step_of(model.step.title)] = model.llm.identity
 
     def rate_with(self, name: str) -> Rate:
         """A function from pairs of raw tokens to the ratings of a model; None: unreadable.
@@ -104,11 +110,16 @@ class Context:
         return lambda pairs: rate_pairs(fitted, split, pairs)
 
     def reranker(self, name: str) -> Reranker:
-        """The system `name` as a reranker: by its own method, or by the ratings it predicts."""
+        """The system `name` as a reranker: by its own method, or by the ratings it predicts.
+
+        One that learns with a student of its own is trained now.
+        """
         own = getattr(find_model(name), "rerank", None)
         if own is None:
             return RatingReranker(self.rate_with(name))
         reranker: Reranker = self.fitted(name).model
+        if asks(name):
+            self._prepare(reranker, train=True)
         return reranker
 
     def readout_of(self, system: str) -> str:

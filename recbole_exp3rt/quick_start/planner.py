@@ -94,6 +94,11 @@ class Planner:
         for name in dict.fromkeys(name for task in self.tasks for name in task.systems):
             if asks(name) and name != "EXP3RT":
                 model = context.fitted(name).model
+                if not getattr(model, "ready", True):
+                    say(
+                        context.console,
+                        f"To train: {name}; its questions are planned as the base's",
+                    )
                 questions = model.questions(self._pairs(name))
                 title, student = self.rates.step_of(model.step.title), str(model.config["student"])
                 steps.append(plan_questions(title, model.llm, questions, prices, student))

@@ -166,4 +166,4 @@ def test_the_files_load_in_the_form_that_trainers_take(tmp_path):
 
 
 def test_every_task_has_a_name_of_its_own():
-    assert TASKS == ("preference", "user_profile", "item_profile", "rating")
+    assert TASKS == ("preference", "user_profile", "item_profile", "rating", "binary")

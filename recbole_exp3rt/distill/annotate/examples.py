@@ -1,11 +1,13 @@
 """Supervised chat examples: a prompt of inference with the answer that a student should give.
 
 A file has one example on each line, `{"messages": […, {"role": "assistant", "content": ANSWER}]}`,
-the form that TRL and OpenAI's fine-tuning read. ANSWER is the complete assistant message.
+the form that TRL and OpenAI's fine-tuning read. ANSWER is the complete assistant message. A line
+whose label is not a rating also has `"label": TEXT`, the end of ANSWER.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -15,7 +17,7 @@ from typing import Any, Literal, get_args
 from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.llm.base import Message, Role
 
-Task = Literal["preference", "user_profile", "item_profile", "rating"]
+Task = Literal["preference", "user_profile", "item_profile", "rating", "binary"]
 TASKS: tuple[Task, ...] = get_args(Task)
 PARTS = ("train", "valid")
 ROLES: tuple[Role, ...] = get_args(Role)
@@ -23,11 +25,15 @@ ROLES: tuple[Role, ...] = get_args(Role)
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """The messages of a step's prompt, and the complete assistant message that should follow."""
+    """The messages of a step's prompt, and the complete assistant message that should follow.
+
+    `label` is the end of the answer that a readout will score; None: a rating, if there is one.
+    """
 
     task: Task
     messages: tuple[Message, ...]
     answer: str
+    label: str | None = None
 
 
 Parts = tuple[tuple[Example, ...], tuple[Example, ...]]  # train, valid
@@ -71,10 +77,24 @@ def read_examples(folder: str | Path) -> dict[Task, Parts]:
     return found
 
 
+def digest_of(examples: Mapping[Task, Parts]) -> str:
+    """SHA-256, in hex, of all train and validation examples."""
+    digest = hashlib.sha256()
+    for task, parts in sorted(examples.items()):
+        for part in parts:
+            for example in part:
+                content: tuple[Any, ...] = (task, example.messages, example.answer)
+                if example.label is not None:
+                    content += (example.label,)
+                digest.update(repr(content).encode())
+    return digest.hexdigest()
+
+
 def _line(example: Example) -> str:
     turns = [{"role": m.role, "content": m.content} for m in example.messages]
     turns.append({"role": "assistant", "content": example.answer})
-    return json.dumps({"messages": turns}, ensure_ascii=False)
+    named = {} if example.label is None else {"label": example.label}
+    return json.dumps({"messages": turns, **named}, ensure_ascii=False)
 
 
 def _read(path: Path, task: Task) -> Iterable[Example]:
@@ -103,7 +123,14 @@ def _example(row: Any, task: Task) -> Example:
         raise _Malformed("the last message, and no other, has to be the assistant's")
     if not answer.content.strip():
         raise _Malformed("the answer is empty")
-    return Example(task, tuple(asked), answer.content)
+    label = row.get("label")
+    if label is not None and not (isinstance(label, str) and _ends(answer.content, label)):
+        raise _Malformed("the label is not the end of the answer")
+    return Example(task, tuple(asked), answer.content, label)
+
+
+def _ends(answer: str, label: str) -> bool:
+    return label != "" and answer.endswith(label)
 
 
 def _message(turn: Any) -> Message:

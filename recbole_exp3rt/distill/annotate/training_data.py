@@ -52,6 +52,8 @@ class DataCard:
         """The card as Markdown, for people."""
         teachers = ", ".join(sorted(set(self.teacher.values())))
         kind = "synthetic (no language model answered)" if self.synthetic else "answers of a model"
+        if not teachers:
+            teachers, kind = "none", "labels from the data set's own ratings"
         lines = [
             f"# Training data: {self.dataset}",
             "",

@@ -17,7 +17,7 @@ from transformers.utils.hub import cached_file
 from recbole_exp3rt.distill.train.packing import NAME as ROW_ATTENTION
 from recbole_exp3rt.distill.train.presets import PRESETS as TRAIN_PRESETS
 from recbole_exp3rt.distill.train.presets import TrainSettings
-from recbole_exp3rt.errors import UsageError
+from recbole_exp3rt.errors import UsageError, nearest
 from recbole_exp3rt.llm.base import LLMError
 from recbole_exp3rt.llm.local.chat_template import Chat
 from recbole_exp3rt.llm.local.memory import BYTES, USABLE, MemoryPlan, gigabytes, plan_memory
@@ -107,10 +107,25 @@ class TrainableModel:
             self.config = AutoConfig.from_pretrained(self.source, trust_remote_code=False)
             check_attention(self.name, self.config.get_text_config())
             self.shapes = dict(_linear_layers(self.config))
+        self.adapted = self._adapted()
+
+    def _adapted(self) -> dict[str, tuple[int, int]]:
+        """The layers that get an adapter. Raises: UsageError for a target that is no layer."""
+        targets = self.settings.target_modules
+        if targets is None:
+            return self.shapes
+        known = {name.rpartition(".")[2] for name in self.shapes}
+        for target in targets:
+            if target not in known:
+                raise UsageError(
+                    f"target_modules: {target!r} is no linear layer of {self.settings.base}"
+                    f"{nearest(target, known)}; it has {', '.join(sorted(known))}"
+                )
+        return {name: s for name, s in self.shapes.items() if name.rpartition(".")[2] in targets}
 
     def check_rank(self) -> None:
-        """Raises: UsageError if the rank is larger than the smallest layer."""
-        name, (rows, columns) = min(self.shapes.items(), key=lambda pair: min(pair[1]))
+        """Raises: UsageError if the rank is larger than the smallest layer with an adapter."""
+        name, (rows, columns) = min(self.adapted.items(), key=lambda pair: min(pair[1]))
         if self.settings.rank > min(rows, columns):
             preset = self.settings.preset
             usual = TRAIN_PRESETS[preset].get("rank") == self.settings.rank
@@ -123,7 +138,7 @@ class TrainableModel:
     @property
     def trained(self) -> int:
         """Number of parameters of the adapter."""
-        return self.settings.rank * sum(map(sum, self.shapes.values()))
+        return self.settings.rank * sum(map(sum, self.adapted.values()))
 
     def plan(
         self, micro_batch: int, sizes: Sequence[tuple[int, int]], checkpointing: bool

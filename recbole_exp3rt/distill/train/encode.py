@@ -3,6 +3,7 @@
 The prompt is `Chat.prompt` of the request at inference, with its prefill. The answer follows and
 ends with the end-of-turn token. The loss is on the assistant's message only. An example that is
 too long loses preferences, bullets or inner sentences of its user message, never the end of it.
+An example that names its label loses the first bullet of its longest list, the oldest entry.
 This module does not import torch.
 """
 
@@ -58,13 +59,38 @@ def check_labels(chat: Chat, answers: Iterable[str], known: Iterable[str] = ()) 
     return labels
 
 
-def encode(chat: Chat, messages: Sequence[Message], answer: str, max_tokens: int) -> Encoded | None:
+def check_named_labels(chat: Chat, named: Iterable[tuple[str, str]]) -> None:
+    """Check labels that stand at the end of answers, as pairs (answer, label).
+
+    Raises: LLMError if two labels after the same text have the same tokens.
+    """
+    by_cue: dict[str, set[str]] = {}
+    for answer, label in named:
+        by_cue.setdefault(answer.removesuffix(label), set()).add(label)
+    for cue, labels in by_cue.items():
+        label_tokens(chat.encode, "", Readout(cue, tuple(sorted(labels))), chat.end_of_turn)
+
+
+def encode(
+    chat: Chat,
+    messages: Sequence[Message],
+    answer: str,
+    max_tokens: int,
+    label: str | None = None,
+) -> Encoded | None:
     """The example within `max_tokens` tokens; None if it is too long even when shortened.
 
-    Raises: LLMError if the tokens of the rating label do not decode to it.
+    `label` is the end of the answer that a readout will score; None: its rating, if it has one.
+    Raises: LLMError if the tokens of the label do not decode to it.
     """
-    prefill, rest = _split_prefill(answer)
-    answer_ids, rated = _answer_ids(chat, prefill, rest)
+    oldest_first = label is not None
+    if label is None:
+        prefill, rest = _split_prefill(answer)
+        answer_ids, rated = _answer_ids(chat, prefill, rest)
+        label = label_of(answer)
+    else:
+        prefill = ""
+        answer_ids, rated = _labelled_ids(chat, "", answer.removesuffix(label), label)
     messages = tuple(messages)
     shortened = False
     while True:
@@ -72,7 +98,7 @@ def encode(chat: Chat, messages: Sequence[Message], answer: str, max_tokens: int
         over = len(prompt) + len(answer_ids) - max_tokens
         if over <= 0:
             break
-        shorter = _shorter(messages, over, chat)
+        shorter = _shorter(messages, over, chat, oldest_first)
         if shorter is None:
             return None
         messages, shortened = shorter, True
@@ -81,10 +107,9 @@ def encode(chat: Chat, messages: Sequence[Message], answer: str, max_tokens: int
     header = chat.prompt(Request(messages, max_new_tokens=0))
     start = shared_start([header, prompt]) if prefill else len(prompt)
     labels = (*[IGNORED] * start, *ids[start:])
-    label = label_of(answer)
     if label is not None and not chat.decode(ids[-3 - rated : -1]).endswith(label):
         raise LLMError(
-            f"{chat.name}: the tokens of the rating {label!r} decode to another text; use other "
+            f"{chat.name}: the tokens of the label {label!r} decode to another text; use other "
             "labels"
         )
     return Encoded(ids, labels, shortened, rated)
@@ -110,6 +135,11 @@ def _answer_ids(chat: Chat, prefill: str, rest: str) -> tuple[tuple[int, ...], i
         return (*chat.encode(rest), chat.end_of_turn), 0
     before = rest[: rest.rindex(CUE)].rstrip()
     cue = f"\n{CUE} " if prefill or before else f"{CUE} "
+    return _labelled_ids(chat, before, cue, label)
+
+
+def _labelled_ids(chat: Chat, before: str, cue: str, label: str) -> tuple[tuple[int, ...], int]:
+    """Tokens of `before + cue + label` and the end of the turn; label tokens in them."""
     # a second label, so that the tokens of both differ right after the cue
     other = "1" if label != "1" else "2"
     found = label_tokens(chat.encode, before, Readout(cue, (label, other)), chat.end_of_turn)
@@ -119,12 +149,15 @@ def _answer_ids(chat: Chat, prefill: str, rest: str) -> tuple[tuple[int, ...], i
     return (*found.context, *label_ids, chat.end_of_turn), len(label_ids)
 
 
-def _shorter(messages: tuple[Message, ...], over: int, chat: Chat) -> tuple[Message, ...] | None:
+def _shorter(
+    messages: tuple[Message, ...], over: int, chat: Chat, oldest_first: bool
+) -> tuple[Message, ...] | None:
     """The messages with a shorter longest user message; None if nothing can be removed."""
     sizes = [chat.count_tokens(m.content) if m.role == "user" else -1 for m in messages]
     k = sizes.index(max(sizes))
     text = messages[k].content
-    less = _without_block(text) or _without_bullet(text) or _without_inside(text, over, chat)
+    less = _without_block(text) or _without_bullet(text, oldest_first)
+    less = less or _without_inside(text, over, chat)
     if less is None:
         return None
     return (*messages[:k], replace(messages[k], content=less), *messages[k + 1 :])
@@ -139,14 +172,16 @@ def _without_block(text: str) -> str | None:
     return text[:start] + text[end + len(SEPARATOR) :]
 
 
-def _without_bullet(text: str) -> str | None:
-    """The text without the last bullet of its longest list; None if no list has two."""
+def _without_bullet(text: str, first: bool) -> str | None:
+    """The text without the last, or first, bullet of its longest list; None if no list has two."""
     lists = list(_BULLETS.finditer(text))
     longest = max(lists, key=lambda found: found.group().count("\n- "), default=None)
     if longest is None or "\n- " not in longest.group():
         return None
     body = longest.group()
     kept = body[: body.rindex("\n- ")] + ("\n" if body.endswith("\n") else "")
+    if first:
+        kept = body[body.index("\n- ") + 1 :]
     return text[: longest.start()] + kept + text[longest.end() :]
 
 

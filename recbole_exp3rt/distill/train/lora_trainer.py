@@ -135,14 +135,15 @@ class AnswerTrainer(SFTTrainer):
 
 
 def lora(settings: TrainSettings) -> LoraConfig:
-    """The adapter's configuration for peft: all linear layers except the output layer."""
+    """The adapter's configuration for peft; by default all linear layers but the output layer."""
     return LoraConfig(
         r=settings.rank,
         lora_alpha=settings.alpha,
         lora_dropout=settings.dropout,
         bias="none",
         task_type="CAUSAL_LM",
-        target_modules="all-linear",  # peft excludes the output layer
+        # peft excludes the output layer from all-linear
+        target_modules=list(settings.target_modules) if settings.target_modules else "all-linear",
     )
 
 

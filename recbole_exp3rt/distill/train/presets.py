@@ -6,7 +6,7 @@ A value of the user wins over the preset's, the preset's over the default. No to
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -55,6 +55,17 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "epochs": 3,
         "quantization": "none",
     },
+    # TALLRec's few-shot tuning (arXiv 2305.00447 and its released script)
+    "tallrec": {
+        "rank": 8,
+        "alpha": 16,
+        "dropout": 0.05,
+        "target_modules": ("q_proj", "v_proj"),
+        "learning_rate": 1e-4,
+        "batch_size": 128,
+        "epochs": 200,
+        "patience": 10,
+    },
 }
 
 
@@ -77,6 +88,7 @@ class TrainSettings:
     rank: int
     alpha: int
     dropout: float
+    target_modules: tuple[str, ...] | None
     rating_weight: float
     max_tokens: int
     learning_rate: float
@@ -96,6 +108,13 @@ class TrainSettings:
     device: str | None
     threads: int | None
     checkpoint_minutes: float
+
+    def values(self) -> dict[str, Any]:
+        """The settings by name, for cards; `target_modules` only where it is set."""
+        values = asdict(self)
+        if self.target_modules is None:
+            del values["target_modules"]
+        return values
 
     @property
     def in_rows(self) -> bool:
@@ -148,7 +167,8 @@ def make_settings(given: Mapping[str, Any]) -> TrainSettings:
     values = {**defaults(), **PRESETS[preset]}
     values |= {k: v for k, v in given.items() if v is not None}
     settings = TrainSettings(**{**values, "base": base, "preset": preset})
-    settings = replace(settings, tasks=_tasks(settings.tasks))
+    targets = _names(settings.target_modules)
+    settings = replace(settings, tasks=_tasks(settings.tasks), target_modules=targets)
     _check(settings)
     return settings
 
@@ -166,12 +186,16 @@ def read_value(text: str) -> Any:
     return text
 
 
-def _tasks(value: Any) -> tuple[str, ...] | None:
+def _names(value: Any) -> tuple[str, ...] | None:
     if value is None:
         return None
     names = value.strip("[]()").split(",") if isinstance(value, str) else value
-    names = tuple(str(name).strip() for name in names)
-    for name in names:
+    return tuple(str(name).strip() for name in names)
+
+
+def _tasks(value: Any) -> tuple[str, ...] | None:
+    names = _names(value)
+    for name in names or ():
         if name not in TASKS:
             raise UsageError(
                 f"tasks: {name!r} is not one of {', '.join(TASKS)}{nearest(name, TASKS)}"

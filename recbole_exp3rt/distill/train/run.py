@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from recbole_exp3rt.display import terminal
+from recbole_exp3rt.distill.annotate.examples import digest_of
 from recbole_exp3rt.distill.train.presets import TrainResult, TrainSettings
 from recbole_exp3rt.errors import UsageError, first_difference
 from recbole_exp3rt.llm.base import LLMError
@@ -66,7 +67,7 @@ def difference(card: Mapping[str, Any], settings: TrainSettings) -> str | None:
 
     `card` is the student's card. The text is like `rank=8, not 16`; None: there is no difference.
     """
-    from recbole_exp3rt.distill.train.student import digest_of, read
+    from recbole_exp3rt.distill.train.student import read
 
     wanted = json.loads(json.dumps(asdict(settings)))
     wanted = {key: value for key, value in wanted.items() if key not in PLACES}

@@ -6,12 +6,11 @@ each adapter.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from random import Random
@@ -19,10 +18,10 @@ from typing import Any
 
 from accelerate import PartialState
 
-from recbole_exp3rt.distill.annotate.examples import Example, Parts, Task, read_examples
+from recbole_exp3rt.distill.annotate.examples import Example, Parts, Task, digest_of, read_examples
 from recbole_exp3rt.distill.train import lora_trainer
 from recbole_exp3rt.distill.train.base import Machine, TrainableModel
-from recbole_exp3rt.distill.train.encode import Encoded, check_labels, encode
+from recbole_exp3rt.distill.train.encode import Encoded, check_labels, check_named_labels, encode
 from recbole_exp3rt.distill.train.presets import GROUPS, TrainResult, TrainSettings
 from recbole_exp3rt.errors import UsageError, first_difference
 from recbole_exp3rt.llm.base import LLMError
@@ -90,7 +89,7 @@ class Training:
         """
         begun = self.output / WORK / BEGUN
         wanted = {
-            **{k: v for k, v in asdict(self.settings).items() if k not in FREE},
+            **{k: v for k, v in self.settings.values().items() if k not in FREE},
             "data_digest": digest_of(self.examples),
             "revision": self.base.revision,
             "processes": self.state.num_processes,
@@ -207,15 +206,19 @@ class Training:
     def _encode(self, chat: Any, examples: Mapping[Task, Parts]) -> tuple[Any, Any, Any]:
         """Token ids of the train and validation examples, and the numbers of each task."""
         settings = self.settings
-        answers = (e.answer for parts in examples.values() for part in parts for e in part)
+        every = [e for parts in examples.values() for part in parts for e in part]
+        answers = (e.answer for e in every if e.label is None)
         check_labels(chat, answers, self._scale() if "rating" in examples else ())
+        check_named_labels(chat, {(e.answer, e.label) for e in every if e.label is not None})
         encoded: tuple[list[Encoded], list[Encoded]] = ([], [])
         counts = {}
         for task, parts in examples.items():
             count = {"train": 0, "valid": 0, "shortened": 0, "left_out": 0}
             for name, rows, into in zip(("train", "valid"), parts, encoded, strict=True):
                 for example in rows:
-                    made = encode(chat, example.messages, example.answer, settings.max_tokens)
+                    made = encode(
+                        chat, example.messages, example.answer, settings.max_tokens, example.label
+                    )
                     if made is None:
                         count["left_out"] += 1
                         continue
@@ -245,7 +248,7 @@ class Training:
             "preset": settings.preset,
             "settings": {
                 key: value
-                for key, value in asdict(settings).items()
+                for key, value in settings.values().items()
                 if key not in ("data", "output", "base", "preset")
             },
             "dataset": data.get("dataset"),
@@ -269,16 +272,6 @@ def load_base(settings: TrainSettings) -> TrainableModel:
     base.chat(base.tokenizer())
     base.check_rank()
     return base
-
-
-def digest_of(examples: Mapping[Task, Parts]) -> str:
-    """SHA-256, in hex, of all train and validation examples."""
-    digest = hashlib.sha256()
-    for task, parts in sorted(examples.items()):
-        for part in parts:
-            for example in part:
-                digest.update(repr((task, example.messages, example.answer)).encode())
-    return digest.hexdigest()
 
 
 def has_student(output: Path) -> bool:

@@ -59,7 +59,9 @@ def find_label(text: str, readout: Readout, *, alone: bool) -> FoundLabel | None
     if not found:
         return None
     last = found[-1]
-    return FoundLabel(text[: last.start()], spelt[_plain(last["label"])], last.start("label"))
+    by_lower = {way.lower(): label for way, label in spelt.items()}  # `yes` is Yes
+    written = by_lower[_plain(last["label"]).lower()]
+    return FoundLabel(text[: last.start()], written, last.start("label"))
 
 
 def spellings(labels: Sequence[str]) -> dict[str, str]:
