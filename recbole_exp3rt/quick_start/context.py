@@ -84,8 +84,12 @@ class Context:
             if name == "EXP3RT":
                 model: Any = EXP3RT(config, train, self.rater)
             else:
-                model = find_model(name)(config, train, self.models, self.rates)
-                self.rates.identities[self.rates.step_of(model.step.title)] = model.llm.identity
+                system = find_model(name)
+                own = {"fit": self.fits.model} if getattr(system, "fits", ()) else {}
+                model = system(config, train, self.models, self.rates, **own)
+                if model.step:
+                    step = self.rates.step_of(model.step.title)
+                    self.rates.identities[step] = model.llm.identity
             self.asking[name] = Fitted(name, config, model, None, self.split, self.learned)
         return self.asking[name]
 

@@ -87,6 +87,19 @@ def show(
         from recbole_exp3rt.recommender import Recommender
 
         show_pair(console, Recommender.from_config(config), user, item)
+        _show_explainers(console, config, user, item)
+
+
+def _show_explainers(console: Console, config: Any, user: str, item: str) -> None:
+    """What the systems of the setting `explainer` say of the pair."""
+    from recbole_exp3rt.config.reader import Reader
+    from recbole_exp3rt.display.cases import show_texts
+    from recbole_exp3rt.display.progress import ConsoleProgress
+    from recbole_exp3rt.quick_start.explaining import explain_pair
+
+    names = Reader(config).text_list("explainer")
+    texts = explain_pair(config, names, (user, item), ConsoleProgress(console))
+    show_texts(console, [(user, item)], texts)
 
 
 def show_from(
