@@ -62,7 +62,7 @@ def summary_targets(requests: Mapping[Pair, Request], step: Step) -> dict[Pair, 
 
     Raises: NothingRated if none of the first answers is readable.
     """
-    targets: dict[Pair, str] = {}
+    targets: dict[Pair, str | None] = {}
 
     def read(pair: Pair, answer: Completion) -> str:
         text = " ".join(answer_of(answer.text).split())
@@ -72,7 +72,8 @@ def summary_targets(requests: Mapping[Pair, Request], step: Step) -> dict[Pair, 
 
     def ask(pairs: Sequence[Pair]) -> None:
         found = step.run({p: requests[p] for p in pairs if p not in targets}, read).records
-        targets.update({pair: text for pair, text in found.items() if text})
+        targets.update(found)
 
     try_first(list(requests), ask, step.count, "a sentence", "reviews was summed up")
-    return targets
+    # in the order of the requests: the order of the answers is chance
+    return {pair: text for pair in requests if (text := targets.get(pair))}
