@@ -61,11 +61,8 @@ def student(tmp_path_factory):
         for u in range(5)
         for i in range(5)
     ]
-    words = [
-        prompt.replace("{", " ")
-        for prompt in [resources.files(prompts).joinpath("xrec.txt").read_text()] * 20
-    ]
-    texts = [*words, *(said for _, said in turns)]
+    asked = resources.files(prompts).joinpath("xrec.txt").read_text(encoding="utf-8")
+    texts = [*[asked] * 20, *(said for _, said in turns)]
     return chat_model(tmp_path_factory.mktemp("lm") / "tiny", texts, turns)
 
 
@@ -97,13 +94,12 @@ def folders(tmp_path):
 
 
 def test_what_is_learned_is_the_start_of_each_train_review(given):
-    assert (
-        first_sentences("I saw rain and left early. Then I slept.") == "I saw rain and left early."
-    )
-    assert first_sentences("Great!  A film\nabout the sea. More.") == "Great! A film about the sea."
-    assert (
-        first_sentences("“So good, and so very long!” he said.") == "“So good, and so very long!”"
-    )
+    for text, start in (
+        ("I saw rain and left early. Then I slept.", "I saw rain and left early."),
+        ("Great!  A film\nabout the sea. More.", "Great! A film about the sea."),
+        ("“So good, and so very long!” he said.", "“So good, and so very long!”"),
+    ):
+        assert first_sentences(text) == start
     assert first_sentences("no end") == "no end" and first_sentences(" \n") == ""
     assert len(first_sentences("word " * 80).split()) == 50
     model = xrec(given)
@@ -241,7 +237,7 @@ def test_a_run_prints_and_exports_explanations_beside_the_model(given, tmp_path,
     assert "- new / i1\n  XRec: no explanation" in said
     table = pd.read_csv("out/explanations.csv", keep_default_na=False)
     assert list(table) == ["user_id", "item_id", "system", "text"]
-    assert [*zip(table.user_id, table.item_id)] == [(u, i) for u, i, *_ in TEST]
+    assert [*zip(table.user_id, table.item_id, strict=True)] == [(u, i) for u, i, *_ in TEST]
     assert list(table.text.astype(bool)) == [True, True, False, False]
     about = json.loads((tmp_path / "result.json").read_text())["explainers"]["XRec"]
     assert (about["pairs"], about["coverage"], about["calls"]) == (4, 0.5, 0)
