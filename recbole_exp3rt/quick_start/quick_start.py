@@ -123,6 +123,8 @@ def show_from(
         raise UsageError(f"no file {result_file}; name the result_file of a run")
     with quiet():
         from recbole_exp3rt.display.cases import show_pair
-        from recbole_exp3rt.recommender import Recommender
+        from recbole_exp3rt.recommender import Recommender, config_of_run
 
-        show_pair(console, Recommender.from_run(result_file, **settings), user, item)
+        config = config_of_run(result_file, settings)
+        show_pair(console, Recommender.from_config(config), user, item)
+        _show_explainers(console, config, user, item)
