@@ -7,6 +7,7 @@ was stopped ends as an undisturbed one does.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -18,7 +19,8 @@ from torch import nn
 from recbole_exp3rt.paths import atomic
 
 STATE = "training.safetensors"
-SAVE_EVERY = 50  # steps between two saved states
+SAVE_EVERY = 50  # steps between two saved states, at most
+SAVE_SECONDS = 60.0  # as long as that between two of slow steps
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # of Adam, for each weight
 Batch = Sequence[int]  # numbers of examples
 
@@ -44,13 +46,14 @@ def tune(
 ) -> Iterator[float]:
     """Train `module` on `batches` and yield the loss of each step, also of those done before.
 
-    The state is kept in `folder` every `save_every` steps; whoever has saved the result removes
-    it (`forget`). Raises: UsageError if it cannot be written.
+    The state is kept in `folder` every `save_every` steps, or once a minute; whoever has saved the
+    result removes it (`forget`). Raises: UsageError if it cannot be written.
     """
     optimizer = torch.optim.Adam(module.parameters(), lr=learning_rate)
     done = _resume(folder / STATE, module, optimizer)
     yield from done
     module.train()
+    saved = time.monotonic()
     for step in range(len(done), len(batches)):
         # a caller may run without gradients; the random numbers of others stay theirs
         with torch.enable_grad(), torch.random.fork_rng():
@@ -60,8 +63,10 @@ def tune(
             value.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
         done.append(float(value.detach()))
-        if len(done) % save_every == 0 and len(done) < len(batches):
+        due = len(done) % save_every == 0 or time.monotonic() - saved > SAVE_SECONDS
+        if due and len(done) < len(batches):
             _keep(folder / STATE, module, optimizer, done)
+            saved = time.monotonic()
         yield done[-1]
     module.eval()
 
