@@ -80,27 +80,7 @@ class Recommender:
         Raises: UsageError if the file is no result of EXP3RT, its data has changed since, or it
         names a place that `settings` do not.
         """
-        try:
-            run = json.loads(Path(result_file).read_text(encoding="utf-8"))
-            model, dataset, given = run["model"], run["dataset"], dict(run["settings"])
-            kept = str(run["split_digest"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UsageError(f"{result_file} is no result file of a run ({error})") from None
-        if model != "EXP3RT":
-            raise UsageError(f"{result_file} is of {model}; only EXP3RT reads reviews")
-        own = _of_a_run(given, settings, f"{result_file}")
-        if not isinstance(dataset, str) or dataset == ".." or Path(dataset).name != dataset:
-            raise UsageError(f"{result_file}: {dataset!r} is no name of a data set")
-        config = Config(model, dataset, config_dict={**own, **settings})
-        from recbole_exp3rt.data.split import load_split
-
-        digest = load_split(config).digest
-        if digest != kept:
-            raise UsageError(
-                f"{result_file} is of split {kept[:12]}, the data now gives "
-                f"{digest[:12]}; run again on this data"
-            )
-        return cls.from_config(config)
+        return cls.from_config(config_of_run(result_file, settings))
 
     @classmethod
     def from_reviews(
@@ -322,6 +302,31 @@ def by_bias(corpus: Corpus) -> list[str]:
         return -sum(rating - mean for rating in own) / (len(own) + DAMPING), -len(own), item
 
     return sorted({*rows, *corpus.descriptions}, key=order)
+
+
+def config_of_run(result_file: str | Path, settings: Mapping[str, Any]) -> Config:
+    """The Config of the run that wrote `result_file`; `settings` win. Raises: see `from_run`."""
+    try:
+        run = json.loads(Path(result_file).read_text(encoding="utf-8"))
+        model, dataset, given = run["model"], run["dataset"], dict(run["settings"])
+        kept = str(run["split_digest"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{result_file} is no result file of a run ({error})") from None
+    if model != "EXP3RT":
+        raise UsageError(f"{result_file} is of {model}; only EXP3RT reads reviews")
+    own = _of_a_run(given, settings, f"{result_file}")
+    if not isinstance(dataset, str) or dataset == ".." or Path(dataset).name != dataset:
+        raise UsageError(f"{result_file}: {dataset!r} is no name of a data set")
+    config = Config(model, dataset, config_dict={**own, **settings})
+    from recbole_exp3rt.data.split import load_split
+
+    digest = load_split(config).digest
+    if digest != kept:
+        raise UsageError(
+            f"{result_file} is of split {kept[:12]}, the data now gives "
+            f"{digest[:12]}; run again on this data"
+        )
+    return config
 
 
 def _of_a_run(given: Mapping[str, Any], settings: Mapping[str, Any], file: str) -> dict[str, Any]:

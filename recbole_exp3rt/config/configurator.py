@@ -122,10 +122,7 @@ class Config(RecBoleConfig):  # type: ignore[misc]
                 external["eval_args"] = {
                     k: v for k, v in external["eval_args"].items() if k != "mode"
                 }
-        # a reranker or explainer has settings, though it is no model of a run
-        beside = model in MODELS and MODELS[model].kind in ("reranker", "explainer")
-        named_by = find_model(model) if beside else model
-        return Config(named_by, self.dataset, config_dict={**external, **values})
+        return Config(model, self.dataset, config_dict={**external, **values})
 
     # --- methods that RecBole calls
 

@@ -76,6 +76,7 @@ def precheck(
     if isinstance(name, type):
         return external  # a class of the caller's, which only RecBole can look into
     check_model(name)
+    check_runs(name)
     check_shaping(external, name)
     external |= _of_model(external, name)
     internal = _internal(name, data, external)
@@ -158,15 +159,19 @@ def check_model(name: str) -> None:
     if name not in all_models():
         hint = nearest(name, all_models())
         raise UsageError(f"model={name} is not a model of this package or of RecBole{hint}")
-    if name in MODELS and MODELS[name].kind in ("reranker", "explainer"):
-        kind = MODELS[name].kind
-        raise UsageError(
-            f"model={name} is a {kind}; name it so, such as --model=LightGCN --{kind}={name}"
-        )
     if needs_more(name):
         raise UsageError(
             f"model={name} needs a knowledge graph or another file, which a run does not have; "
             "use LightGCN, SASRec or another model"
+        )
+
+
+def check_runs(name: str) -> None:
+    """Raises: UsageError for a system that is no run's own model: it stands beside one."""
+    if name in MODELS and (kind := MODELS[name].kind) in ("reranker", "explainer"):
+        raise UsageError(
+            f"model={name}: it is no model but a system of the kind {kind}; name it so, such as "
+            f"--model=LightGCN --{kind}={name}"
         )
 
 

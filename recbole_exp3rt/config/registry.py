@@ -17,6 +17,7 @@ class Entry:
     `reranker` has a method `rerank`, an `explainer` a method `explain`; a model may have them too
     (`does`). `reads`: it learns from review texts or descriptions. `asks`: it asks a language
     model and is not fitted; its class is made with `models`, the language models of the run.
+    A class may name in `fits` models that it reads fitted; then it is made with `fit` too.
     """
 
     module: str
@@ -36,6 +37,7 @@ MODELS = {
     "RawReviews": Entry("recbole_exp3rt.model.rawreviews", "rating", True, True),
     "ZSRanker": Entry("recbole_exp3rt.rerank.zs_ranker", "reranker", True, True),
     "TALLRec": Entry("recbole_exp3rt.rerank.tallrec", "reranker", True, True),
+    "XRec": Entry("recbole_exp3rt.explainer.xrec", "explainer", True, True),
     "BPR": Entry("recbole_exp3rt.model.bpr", "ranking"),
     "LightGCN": Entry("recbole_exp3rt.model.lightgcn", "ranking"),
     "Pop": Entry("recbole_exp3rt.model.pop", "ranking"),

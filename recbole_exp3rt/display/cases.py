@@ -19,6 +19,8 @@ from recbole_exp3rt.stages.counts import NothingRated, StepCount
 from recbole_exp3rt.stages.lists import Unreadable, render_lists
 from recbole_exp3rt.stages.pipeline import Models, Pipeline
 
+NO_TEXT = "no explanation (the user or the item is not in the train part)"
+
 if TYPE_CHECKING:
     from recbole_exp3rt.data.split import Split
 
@@ -29,8 +31,12 @@ def show_explanations(
     split: Split,
     rated: Sequence[tuple[str, str]],
     number: int,
+    others: Mapping[str, Sequence[str | None]] | None = None,
 ) -> None:
-    """The first pairs with their predicted and true ratings and the rationale behind them."""
+    """The first pairs with their predicted and true ratings and the rationale behind them.
+
+    `others`: system -> its explanation of each of these pairs, shown beside that of EXP3RT.
+    """
     pairs = list(dict.fromkeys(rated))[:number]
     if not pairs:
         return
@@ -39,10 +45,12 @@ def show_explanations(
     for pair, rating in zip(split.pairs("test"), split.ratings("test").tolist(), strict=True):
         truth.setdefault(pair, []).append(f"{rating:g}")
     console.print(f"\n[bold]Explanations[/bold] (reasoning by {escape(rater.who()['rating'])})")
-    for (user, item), prediction in zip(pairs, rater.rate(pairs), strict=True):
+    beside = {name: texts for name, texts in (others or {}).items() if name != "EXP3RT"}
+    for row, ((user, item), prediction) in enumerate(zip(pairs, rater.rate(pairs), strict=True)):
         title = rater.pipeline.corpus.description(item).title
         if prediction is None:
             console.print(f"- {escape(user)} / {escape(title)}: no readable answer")
+            _say_texts(console, beside, row)
             continue
         own = " and ".join(truth.get((user, item), []))
         true = f", true {own}" if own else ", not in test"
@@ -51,6 +59,24 @@ def show_explanations(
             f"(most probable {prediction.modal:g}{true}; {scale.lowest}–{scale.highest})"
         )
         console.print(f"  {escape(prediction.rationale) or '(no reasoning asked for)'}")
+        _say_texts(console, beside, row)
+
+
+def show_texts(
+    console: Console, pairs: Sequence[tuple[str, str]], texts: Mapping[str, Sequence[str | None]]
+) -> None:
+    """What each system says of each pair, where EXP3RT's explanation is not told with it."""
+    if not texts:
+        return
+    console.print("\n[bold]Explanations[/bold]")
+    for row, (user, item) in enumerate(pairs):
+        console.print(f"- {escape(user)} / {escape(item)}")
+        _say_texts(console, texts, row)
+
+
+def _say_texts(console: Console, texts: Mapping[str, Sequence[str | None]], row: int) -> None:
+    for name, said in texts.items():
+        console.print(f"  {escape(name)}: {escape(said[row] or NO_TEXT)}")
 
 
 def show_unreadable(console: Console, counts: Mapping[str, StepCount]) -> None:

@@ -1,4 +1,6 @@
-"""Texts as vectors: sentence encoders by name, and the store that keeps their vectors.
+"""Vectors of texts, and vectors in place of texts.
 
-For the systems that compare texts (TextKNN, RGCL, RawReviews). It knows no data set and no model.
+Sentence encoders by name, with the store that keeps their vectors (TextKNN, RGCL, RawReviews).
+Slots: positions in a prompt whose embeddings are given, and adapters that learn them (XRec). It
+knows no data set and no recommender.
 """

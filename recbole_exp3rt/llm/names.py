@@ -97,8 +97,16 @@ def load_llm(name: str, http: HTTPOptions | None = None, **options: Any) -> LLM:
         from recbole_exp3rt.llm.local.transformers_llm import TransformersLLM
     except ModuleNotFoundError as error:
         raise LLMError(f"model {name!r} needs {error.name}: pip install {error.name}") from error
+    return TransformersLLM(**local_options(name, **options))
+
+
+def local_options(name: str, **options: Any) -> dict[str, Any]:
+    """The options of a model on this machine: those of its name, then the given ones.
+
+    Raises: LLMError for an adapter without a base model.
+    """
     given = {key: value for key, value in options.items() if value is not None}
     base = base_of(name)
     if base is not None:
         name, given = base, {"adapter": str(folder_of(name)), **given}
-    return TransformersLLM(**{"name_or_path": name, **PRESETS.get(name, {}), **given})
+    return {"name_or_path": name, **PRESETS.get(name, {}), **given}

@@ -54,6 +54,10 @@ class EXP3RT(GeneralRecommender):  # type: ignore[misc]
         """
         return [p.expected if p else None for p in self.rater.rate(pairs)]
 
+    def explain(self, pairs: Sequence[tuple[str, str]]) -> list[str | None]:
+        """The rationale of each pair, None where there is none: [n_pairs]."""
+        return [p.rationale or None if p else None for p in self.rater.rate(pairs)]
+
     @property
     def readout(self) -> str:
         """How the labels are read: exact, top or parsed."""

@@ -84,7 +84,9 @@ class Context:
             if name == "EXP3RT":
                 model: Any = EXP3RT(config, train, self.rater)
             else:
-                model = find_model(name)(config, train, self.models, self.rates)
+                system = find_model(name)
+                own = {"fit": self.fits.model} if getattr(system, "fits", ()) else {}
+                model = system(config, train, self.models, self.rates, **own)
                 self._prepare(model, train=False)
             self.asking[name] = Fitted(name, config, model, None, self.split, self.learned)
         return self.asking[name]
@@ -93,7 +95,8 @@ class Context:
         """Let a system that asks take its own student, if it has one; `train` it if needed."""
         if prepare := getattr(model, "prepare", None):
             prepare(self.split, lambda text: say(self.console, text), train=train)
-        self.rates.identities[self.rates.step_of(model.step.title)] = model.llm.identity
+        if model.step:
+            self.rates.identities[self.rates.step_of(model.step.title)] = model.llm.identity
 
     def rate_with(self, name: str) -> Rate:
         """A function from pairs of raw tokens to the ratings of a model; None: unreadable.

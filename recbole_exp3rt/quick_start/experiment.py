@@ -19,6 +19,7 @@ from recbole_exp3rt.data.train_corpus import corpus_of
 from recbole_exp3rt.display.cases import (
     show_explanations,
     show_extractions,
+    show_texts,
     show_unreadable,
 )
 from recbole_exp3rt.display.notes import noting
@@ -33,6 +34,7 @@ from recbole_exp3rt.llm.server.urls import masked
 from recbole_exp3rt.model.language_models import LanguageModels
 from recbole_exp3rt.model.rater import Rater, make_rater
 from recbole_exp3rt.quick_start.context import Context
+from recbole_exp3rt.quick_start.explaining import Explained, explain
 from recbole_exp3rt.quick_start.fits import Fits
 from recbole_exp3rt.quick_start.outputs import Task, check_places, write_exports
 from recbole_exp3rt.quick_start.planner import Planner
@@ -151,14 +153,23 @@ class Experiment:
             nothing = error
         self.rates.keep()
         self._write_results()
-        self._show_end()
+        explained = self._explained()
+        self._show_end(explained)
         if context.run.export_dir:
-            say(self.console, "Exports: " + ", ".join(map(str, write_exports(context, self.tasks))))
+            files = write_exports(context, self.tasks, explained)
+            say(self.console, "Exports: " + ", ".join(map(str, files)))
         if nothing:
             raise nothing
         return context.results
 
-    def _show_end(self) -> None:
+    def _explained(self) -> Explained:
+        """Explanations of pairs that the tasks looked at; what they took joins the result file."""
+        explained = explain(self.context, [pair for task in self.tasks for pair in task.explained])
+        if explained.texts and self.context.run.result_file:
+            self.context.results.write(self.context.run.result_file)
+        return explained
+
+    def _show_end(self, said: Explained) -> None:
         """What could not be read, what was paid, explanations of pairs."""
         context, console = self.context, self.console
         counts = {
@@ -175,7 +186,9 @@ class Experiment:
             explained = [pair for task in self.tasks for pair in task.explained]
             show_extractions(console, context.rater, context.settings, explained)
             number = context.run.explanations
-            show_explanations(console, context.rater, context.split, explained, number)
+            show_explanations(console, context.rater, context.split, explained, number, said.texts)
+        else:
+            show_texts(console, said.pairs, said.texts)
 
     def _do(self, task: Task) -> None:
         """Run a task; its finished rows are shown and kept, whatever stops it."""

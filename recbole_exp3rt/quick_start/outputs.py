@@ -18,12 +18,14 @@ from recbole_exp3rt.evaluator.exports import (
 )
 from recbole_exp3rt.paths import check_writable
 from recbole_exp3rt.quick_start.context import Context
+from recbole_exp3rt.quick_start.explaining import Explained
 from recbole_exp3rt.quick_start.rating_task import RatingTask
 from recbole_exp3rt.quick_start.reranking_task import RerankingTask
 from recbole_exp3rt.rerank.evaluation import relevant_rows
 
 Task = RatingTask | RerankingTask
 TABLES = {"rating": "ratings", "rerank": "topk"}  # task -> name of its exported table
+EXPLANATIONS = "explanations"
 
 
 def check_places(run: RunSettings, tasks: Sequence[str], checkpoint_dir: str) -> None:
@@ -36,6 +38,8 @@ def check_places(run: RunSettings, tasks: Sequence[str], checkpoint_dir: str) ->
         folder = Path(run.export_dir)
         tables = [folder / f"{TABLES[task]}.{run.export_format}" for task in tasks]
         files["export_dir"] = [*tables, folder / PROFILES]
+        if run.explainers:
+            files["export_dir"].append(folder / f"{EXPLANATIONS}.{run.export_format}")
     for setting, paths in files.items():
         for path in paths:
             check_writable(path)
@@ -46,8 +50,8 @@ def check_places(run: RunSettings, tasks: Sequence[str], checkpoint_dir: str) ->
     check_writable(Path(checkpoint_dir) / "model.pth")
 
 
-def write_exports(context: Context, tasks: Sequence[Task]) -> list[Path]:
-    """Ratings, top-k lists and profiles as tables in `export_dir`: the files.
+def write_exports(context: Context, tasks: Sequence[Task], explained: Explained) -> list[Path]:
+    """Ratings, top-k lists, explanations and profiles as tables in `export_dir`: the files.
 
     Raises: UsageError if one cannot be written.
     """
@@ -65,6 +69,8 @@ def write_exports(context: Context, tasks: Sequence[Task]) -> list[Path]:
             table = topk_table(task.lists, relevant, said, run.scale)
         if task.rows:
             tables[TABLES[task.name]] = table
+    if explained.texts:
+        tables[EXPLANATIONS] = explained.table
     written = [
         write_table(table, folder, name, run.export_format, safe_cells=run.export_safe_cells)
         for name, table in tables.items()

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from recbole_exp3rt.config.precheck import is_file
-from recbole_exp3rt.config.registry import asks
+from recbole_exp3rt.config.registry import asks, find_model
 from recbole_exp3rt.data.slices import sample_rows
 from recbole_exp3rt.display.steps import say
 from recbole_exp3rt.llm.cost.prices import Prices
@@ -91,7 +91,8 @@ class Planner:
             names = (settings.preference_model, settings.profile_model, settings.rating_model)
             pairs = self._pairs("EXP3RT")
             steps += plan_pairs(context.rater, names, pairs, prices, self.rates).steps
-        for name in dict.fromkeys(name for task in self.tasks for name in task.systems):
+        systems = [name for task in self.tasks for name in task.systems]
+        for name in dict.fromkeys([*systems, *context.run.explainers]):
             if asks(name) and name != "EXP3RT":
                 model = context.fitted(name).model
                 if not getattr(model, "ready", True):
@@ -99,8 +100,11 @@ class Planner:
                         context.console,
                         f"To train: {name}; its questions are planned as the base's",
                     )
+                if model.step is None:
+                    continue
                 questions = model.questions(self._pairs(name))
-                title, student = self.rates.step_of(model.step.title), str(model.config["student"])
+                title = self.rates.step_of(model.step.title)
+                student = str(getattr(model, "asked_model", None) or model.config["student"])
                 steps.append(plan_questions(title, model.llm, questions, prices, student))
         return timed(Plan(tuple(steps), bound), self.rates)
 
@@ -116,12 +120,27 @@ class Planner:
             else:
                 for spec in context.generators:
                     pairs += self._candidates(spec, task.users)
+        if system in context.run.explainers and not pairs:
+            pairs = self._explained_pairs()
         settings, split = context.settings, context.split
         if system == "EXP3RT" and settings and settings.calibration != "none":
             rows = sample_rows(split.size("valid"), settings.calibration_pairs, context.run.seed)
             valid = split.pairs("valid")
             pairs += [valid[row] for row in rows]
         return list(dict.fromkeys(pairs))
+
+    def _explained_pairs(self) -> list[tuple[str, str]]:
+        """The pairs that will be explained; of lists that are not known, the first candidates."""
+        context, pairs = self.context, list[tuple[str, str]]()
+        number = context.run.explanations
+        for task in self.tasks:
+            if isinstance(task, RatingTask):
+                pairs += task.pairs[:number]
+            else:
+                for spec in context.generators:
+                    own = self._candidates(spec, task.users[:number])
+                    pairs += {user: (user, item) for user, item in reversed(own)}.values()
+        return list(dict.fromkeys(pairs))[:number]
 
     def _candidates_known(self, spec: str) -> bool:
         return is_file(spec) or self.context.fits.is_kept(spec)
@@ -156,6 +175,8 @@ class Planner:
             if isinstance(task, RerankingTask):
                 names += [spec for spec in self.context.generators if not is_file(spec)]
             names += [name for name in task.systems if not asks(name)]
+        for name in self.context.run.explainers:
+            names += getattr(find_model(name), "fits", ()) if asks(name) else [name]
         return list(dict.fromkeys(names))
 
 

@@ -87,6 +87,19 @@ def show(
         from recbole_exp3rt.recommender import Recommender
 
         show_pair(console, Recommender.from_config(config), user, item)
+        _show_explainers(console, config, user, item)
+
+
+def _show_explainers(console: Console, config: Any, user: str, item: str) -> None:
+    """What the systems of the setting `explainer` say of the pair."""
+    from recbole_exp3rt.config.reader import Reader
+    from recbole_exp3rt.display.cases import show_texts
+    from recbole_exp3rt.display.progress import ConsoleProgress
+    from recbole_exp3rt.quick_start.explaining import explain_pair
+
+    names = Reader(config).text_list("explainer")
+    texts = explain_pair(config, names, (user, item), ConsoleProgress(console))
+    show_texts(console, [(user, item)], texts)
 
 
 def show_from(
@@ -110,6 +123,8 @@ def show_from(
         raise UsageError(f"no file {result_file}; name the result_file of a run")
     with quiet():
         from recbole_exp3rt.display.cases import show_pair
-        from recbole_exp3rt.recommender import Recommender
+        from recbole_exp3rt.recommender import Recommender, config_of_run
 
-        show_pair(console, Recommender.from_run(result_file, **settings), user, item)
+        config = config_of_run(result_file, settings)
+        show_pair(console, Recommender.from_config(config), user, item)
+        _show_explainers(console, config, user, item)

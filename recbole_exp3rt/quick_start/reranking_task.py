@@ -52,6 +52,13 @@ class RerankingTask:
         rated = config.kind == "rating" or (run.rerankers and self.context.can_rate)
         return list(dict.fromkeys([*(["Bias"] if rated else []), *own, *run.rerankers]))
 
+    @property
+    def _explained_system(self) -> str:
+        """Whose first item of each list is explained: EXP3RT's, else the model's, else ("") the
+        generator's."""
+        model = self.context.config.model
+        return next((name for name in ("EXP3RT", model) if name in self.systems), "")
+
     def run(self) -> None:
         """Make all rows. Raises: NothingRated; rows that are finished stay."""
         for spec in self.context.generators:
@@ -106,7 +113,7 @@ class RerankingTask:
             scores = [score for one in result.lists for score in one.scores]
             known = [score is not None and not math.isnan(score) for score in scores]
             coverage = sum(known) / max(len(known), 1)
-        if system == "EXP3RT":
+        if system == self._explained_system:
             full = [one for one in result.lists if one.order]  # a file may give a user none
             first = [(one.candidates.user, one.candidates.items[one.order[0]]) for one in full]
             self.explained += first

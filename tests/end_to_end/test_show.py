@@ -9,9 +9,12 @@ from rich.console import Console
 from sample_oracle import ORACLE
 
 from recbole_exp3rt.cli.main import main
+from recbole_exp3rt.config import registry
 from recbole_exp3rt.config.configurator import Config
 from recbole_exp3rt.config.settings import Settings
-from recbole_exp3rt.display.cases import show_explanations, show_extractions, show_pair
+from recbole_exp3rt.display.cases import NO_TEXT, show_explanations, show_extractions, show_pair
+from recbole_exp3rt.model.bias import Bias
+from recbole_exp3rt.model.exp3rt import EXP3RT
 from recbole_exp3rt.records import Review
 
 
@@ -36,6 +39,31 @@ def test_show_prints_what_the_model_saw_and_said(known, capsys):
     assert "user nobody has no reviews" in capsys.readouterr().err
     assert main(["show", "--model=MF", f"--user={user}", f"--item={item}", *settings]) == 2
     assert "--model=MF: show prints what EXP3RT saw" in capsys.readouterr().err
+
+
+def test_explainers_stand_beside_exp3rt(known, capsys, monkeypatch):
+    recommender, split = known
+    monkeypatch.setattr(
+        Bias, "explain", lambda self, pairs: ["Because of rain."] * len(pairs), raising=False
+    )
+    entry = replace(registry.MODELS["Bias"], does=("explain",))
+    monkeypatch.setitem(registry.MODELS, "Bias", entry)
+    pair = split.pairs("test")[0]
+    settings = [f"--{key}={value}" for key, value in ORACLE.items()]
+    words = [f"--user={pair[0]}", f"--item={pair[1]}", "--explainer=[EXP3RT,Bias]"]
+    assert main(["show", *words, "--dataset=sample", *settings]) == 0
+    said = capsys.readouterr().out
+    assert "Rationale" in said and f"- {pair[0]} / {pair[1]}\n  Bias: Because of rain." in said
+    out = io.StringIO()
+    console = Console(file=out, width=110)
+    texts = {"EXP3RT": ["its own"], "Bias": ["Because of rain."], "Other": [None]}
+    show_explanations(console, recommender.rater, split, [pair], 1, texts)
+    lines = [line.strip() for line in out.getvalue().splitlines()]
+    assert lines[-2:] == ["Bias: Because of rain.", f"Other: {NO_TEXT}"]
+    rationale = recommender.rate([pair])[0].rationale
+    assert " ".join(rationale.split()) in " ".join(lines) and "its own" not in out.getvalue()
+    config = Config("EXP3RT", "sample", config_dict=ORACLE)
+    assert EXP3RT(config, split.train, recommender.rater).explain([pair]) == [rationale]
 
 
 def test_no_control_of_a_review_reaches_the_terminal(known):

