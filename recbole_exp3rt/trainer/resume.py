@@ -97,8 +97,8 @@ class Unfinished:
 
         Raises: DamagedState.
         """
-        ours, *classes = type(trainer).__mro__
-        own = next(one for one in classes if one.__module__ != __package__ + ".trainer")
+        classes = type(trainer).__mro__  # after our own and its mixins comes RecBole's
+        own = next(one for one in classes if one.__module__ != f"{__package__}.trainer")
         if self.path is None or not _plain_loop(own):
             return
         usual = _attributes(trainer.model)
