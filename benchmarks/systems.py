@@ -164,7 +164,9 @@ def main() -> None:
     print(text)
     if options.out:
         command = " ".join([f"--{key}={value}" for key, value in extra.items()])
-        head = f"# Systems, {options.task}\n\nSettings beside the defaults: {command or 'none'}.\n\n"
+        head = (
+            f"# Systems, {options.task}\n\nSettings beside the defaults: {command or 'none'}.\n\n"
+        )
         path = options.out / f"systems-{options.task}.md"
         path.write_text(head + text + "\n", encoding="utf-8")
 

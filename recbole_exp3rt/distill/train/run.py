@@ -18,7 +18,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from recbole_exp3rt.display import terminal
+from recbole_exp3rt.display.terminal import say as say_line
 from recbole_exp3rt.distill.annotate.examples import digest_of
 from recbole_exp3rt.distill.train.presets import TrainResult, TrainSettings
 from recbole_exp3rt.errors import UsageError, first_difference
@@ -30,7 +30,7 @@ PLACES = {"data", "output", "overwrite", "preset", "threads", "checkpoint_minute
 PLACES |= {"micro_batch", "gradient_checkpointing"}
 
 
-def train(settings: TrainSettings, say: Callable[[str], None] = terminal.say) -> TrainResult:
+def train(settings: TrainSettings, say: Callable[[str], None] = say_line) -> TrainResult:
     """Train the adapters of a student; an unfinished training goes on.
 
     `say` prints a line of progress.
