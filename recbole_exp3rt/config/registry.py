@@ -32,6 +32,7 @@ MODELS = {
     "WDL": Entry("recbole_exp3rt.model.wdl", "rating"),
     "EXP3RT": Entry("recbole_exp3rt.model.exp3rt", "rating", True, True, ("explain",)),
     "LLMRec": Entry("recbole_exp3rt.model.llmrec", "rating", True, True),
+    "TextKNN": Entry("recbole_exp3rt.model.textknn", "rating", reads=True),
     "BPR": Entry("recbole_exp3rt.model.bpr", "ranking"),
     "LightGCN": Entry("recbole_exp3rt.model.lightgcn", "ranking"),
     "Pop": Entry("recbole_exp3rt.model.pop", "ranking"),
