@@ -396,7 +396,8 @@ def test_texts_mean_nothing_to_a_model_that_reads_none(world, fits):
 
 def test_it_is_a_model_a_baseline_and_a_reranker(world):
     given = {k: v for k, v in world().given().items() if k != "search"}
-    rows = run("TextKNN", "world", config_dict={**given, "search": None}).rows
+    search = [{"way": ["knn"], "power": [1.0]}, {"way": ["ridge"]}]
+    rows = run("TextKNN", "world", config_dict={**given, "search": search}).rows
     assert "TextKNN" in [row.name for row in rows if row.slice == "all"]
     ranking = {**given, "epochs": 1, "topk": [1, 2], "reranker": ["TextKNN"]}
     rows = run("Pop", "world", config_dict={**ranking, "TextKNN.search": None}).rows
