@@ -233,8 +233,8 @@ def check_packages(final: Mapping[str, Any], systems: Iterable[str] = ()) -> Non
             if find_spec(package) is None:
                 raise UsageError(f"{name} needs {package}: pip install '{install}'")
     for name in sorted(named & ENCODES):
-        if package := missing_package(str(final["encoder"])):
-            raise UsageError(f"{name} needs {package}: pip install '{ENCODE}'")
+        if absent := missing_package(str(final["encoder"])):
+            raise UsageError(f"{name} needs {absent}: pip install '{ENCODE}'")
 
 
 def check_language_model(name: str, key: str, http: HTTPOptions) -> None:

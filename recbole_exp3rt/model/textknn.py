@@ -157,7 +157,7 @@ class _Neighbours(nn.Module):
         before = (self.starts[owner + 1] - self.starts[owner]).cumsum(0)
         _, sizes = torch.unique_consecutive(before // NEIGHBOURS_AT_ONCE, return_counts=True)
         pieces = sizes.tolist()
-        means = map(self._means, owner.split(pieces), target.split(pieces))
+        means = map(self._means, torch.split(owner, pieces), torch.split(target, pieces))
         return torch.cat(list(means))
 
     def _means(self, owner: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
@@ -201,7 +201,7 @@ class TextRidge(nn.Module):
     def forward(self, user: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
         """What the texts add, in rating units: [batch], [batch] -> [batch]."""
         added = []
-        for u, i in zip(user.split(AT_ONCE), item.split(AT_ONCE), strict=True):
+        for u, i in zip(torch.split(user, AT_ONCE), torch.split(item, AT_ONCE), strict=True):
             own, about = self.user_vectors[u], self.item_vectors[i]  # [piece, dimension]
             of_user, of_item, of_both = self.weights
             scale = own.shape[1] ** 0.5
@@ -250,15 +250,17 @@ def own_pull(users: NDArray[Any], items: NDArray[Any], reg_bias: float) -> Numbe
 
 def _moments(texts: TextVectors, shrinkage: float) -> tuple[Numbers, Numbers]:
     """Scatter about the mean [size, size] and mean [size] of the features of all train pairs."""
-    if shrinkage not in texts.moments:
-        total, scatter = 0.0, 0.0
+    known: dict[float, tuple[Numbers, Numbers]] = texts.moments
+    if shrinkage not in known:
+        size = 3 * texts.reviews.shape[1]
+        total, scatter = np.zeros(size), np.zeros((size, size))
         for rows in _pieces(n := len(texts.users)):
             made = features(*texts.without_own(rows, shrinkage))
-            total = total + made.sum(axis=0, dtype=np.float64)
-            scatter = scatter + (made.T @ made).astype(np.float64)
+            total += made.sum(axis=0, dtype=np.float64)
+            scatter += made.T @ made
         mean = total / n
-        texts.moments[shrinkage] = (scatter - n * np.outer(mean, mean), mean)
-    return texts.moments[shrinkage]
+        known[shrinkage] = (scatter - n * np.outer(mean, mean), mean)
+    return known[shrinkage]
 
 
 def _pieces(n: int) -> list[slice]:
