@@ -119,7 +119,14 @@ def check_values(
 
 
 def check_search(search: Any, defaults: Mapping[str, Any], model: str) -> None:
-    """Raises: UsageError if `search` does not map settings of `model` to lists of their values."""
+    """Raises: UsageError if `search` does not map settings of `model` to lists of their values.
+
+    Several maps, in a list, are searched one after the other.
+    """
+    if isinstance(search, (list, tuple)):
+        for part in search:
+            check_search(part, defaults, model)
+        return
     if not isinstance(search, Mapping):
         raise UsageError(f"search={search!r} does not map settings to lists of values")
     check_keys(search, where="search: ")

@@ -39,6 +39,8 @@ from recbole_exp3rt.config.layers import merge_layer, read_layer, read_layers, r
 from recbole_exp3rt.config.registry import MODELS, asks
 from recbole_exp3rt.config.registry import names as systems
 from recbole_exp3rt.config.settings import ModelSettings, RunSettings, Settings
+from recbole_exp3rt.encode.encoders import PACKAGE as ENCODE
+from recbole_exp3rt.encode.encoders import missing_package
 from recbole_exp3rt.errors import UsageError, nearest
 from recbole_exp3rt.llm.card import folder_of
 from recbole_exp3rt.llm.names import ORACLE, PRESETS, is_served
@@ -55,6 +57,7 @@ PACKAGES = {
     "log_wandb": {"wandb": "wandb"},
     "train": {"trl": "recbole-exp3rt[train]", "accelerate": "recbole-exp3rt[train]"},
 }
+ENCODES = {"TextKNN"}  # systems that need the setting `encoder`
 
 
 def precheck(
@@ -100,8 +103,8 @@ def precheck(
         if data not in BUILT_IN:
             raise
         missing = error  # it will be made, once all else is right
-    check_packages(final)
     run = RunSettings.from_config(final)
+    check_packages(final, {name, *run.baselines, *run.rerankers, *run.explainers})
     check_baselines(run.baselines)
     check_rerankers(run.rerankers)
     check_explainers(run.explainers)
@@ -225,14 +228,18 @@ def _check_named(key: str, names: Iterable[str], known: Sequence[str], reason: s
             raise UsageError(f"{key}: {name} {reason}{hint}; known are {', '.join(known)}")
 
 
-def check_packages(final: Mapping[str, Any]) -> None:
-    """Raises: UsageError for a package that the model or a setting needs, with its command."""
+def check_packages(final: Mapping[str, Any], systems: Iterable[str] = ()) -> None:
+    """Raises: UsageError for a package that a system or a setting needs, with its command."""
+    named = {final["model"], *systems}
     for name, packages in PACKAGES.items():
-        if name != final["model"] and final.get(name) is not True:
+        if name not in named and final.get(name) is not True:
             continue
         for package, install in packages.items():
             if find_spec(package) is None:
                 raise UsageError(f"{name} needs {package}: pip install '{install}'")
+    for name in sorted(named & ENCODES):
+        if absent := missing_package(str(final["encoder"])):
+            raise UsageError(f"{name} needs {absent}: pip install '{ENCODE}'")
 
 
 def check_language_model(name: str, key: str, http: HTTPOptions) -> None:

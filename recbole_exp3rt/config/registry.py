@@ -38,6 +38,7 @@ MODELS = {
     "ZSRanker": Entry("recbole_exp3rt.rerank.zs_ranker", "reranker", True, True),
     "TALLRec": Entry("recbole_exp3rt.rerank.tallrec", "reranker", True, True),
     "XRec": Entry("recbole_exp3rt.explainer.xrec", "explainer", True, True),
+    "TextKNN": Entry("recbole_exp3rt.model.textknn", "rating", reads=True),
     "BPR": Entry("recbole_exp3rt.model.bpr", "ranking"),
     "LightGCN": Entry("recbole_exp3rt.model.lightgcn", "ranking"),
     "Pop": Entry("recbole_exp3rt.model.pop", "ranking"),

@@ -33,16 +33,19 @@ class VectorStore:
             raise UsageError(f"vectors cannot be kept in {self.path}: {error}") from error
 
     def get(self, keys: Sequence[str]) -> dict[str, NDArray[np.float32]]:
-        """The vectors of the keys that are known."""
+        """The vectors of the keys that are known. Raises: UsageError if it cannot be read."""
         digests = {_digest(key): key for key in keys}
         found: dict[str, NDArray[np.float32]] = {}
         listed = list(digests)
         for start in range(0, len(listed), AT_ONCE):
             some = listed[start : start + AT_ONCE]
             marks = ",".join("?" * len(some))
-            rows = self._file.execute(
-                f"SELECT key, vector FROM vectors WHERE key IN ({marks})", some
-            )
+            try:
+                rows = self._file.execute(
+                    f"SELECT key, vector FROM vectors WHERE key IN ({marks})", some
+                ).fetchall()
+            except sqlite3.Error as error:
+                raise UsageError(f"{self.path} cannot be read: {error}; delete it") from error
             found |= {digests[key]: np.frombuffer(made, dtype="<f4") for key, made in rows}
         return found
 

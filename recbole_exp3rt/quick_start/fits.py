@@ -74,7 +74,7 @@ class Fits:
         return self._generators[spec]
 
     def _say(self, fitted: Fitted, seconds: float) -> None:
-        chosen = ", ".join(f"{key}={value:g}" for key, value in fitted.chosen.items())
+        chosen = ", ".join(f"{key}={_shown(value)}" for key, value in fitted.chosen.items())
         how = ", ".join(filter(None, [chosen, f"{fitted.epochs} epochs" if fitted.epochs else ""]))
         where = ""
         if fitted.name in self.cache.hits:
@@ -91,3 +91,8 @@ class Fits:
             except UsageError as error:
                 kept = f"note: {fitted.name} is not kept: {error}"
             say(self.console, f"  {kept}")
+
+
+def _shown(value: object) -> str:
+    """A searched value: a number in its short form, or a name."""
+    return f"{value:g}" if isinstance(value, (int, float)) else str(value)

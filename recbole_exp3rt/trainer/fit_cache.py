@@ -25,6 +25,7 @@ from recbole_exp3rt.config.configurator import Config
 from recbole_exp3rt.config.known import top_keys
 from recbole_exp3rt.config.registry import MODELS
 from recbole_exp3rt.data.split import PARTS, Split
+from recbole_exp3rt.encode.encoders import identity_of
 from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.llm.local.wheels import digest_of as digest_of_file
 from recbole_exp3rt.paths import properties_dir
@@ -155,14 +156,17 @@ def digest_of(split: Split) -> str:
 
 
 def texts_of(config: Config) -> dict[str, Any]:
-    """What a model that reads texts depends on: the settings that name them, and the files."""
+    """What a model that reads texts depends on: settings that name them, the files, the encoder."""
     folder, name = Path(config["data_path"]), config.dataset
-    review_file = Path(config["review_file"] or folder / f"{name}.reviews.jsonl")
-    settings = ("description_fields", "review_fields", "item_word", "encoder")
-    files = (review_file, folder / f"{name}.item")
+    settings = ("description_fields", "review_fields", "item_word")
+    files = {
+        "reviews": Path(config["review_file"] or folder / f"{name}.reviews.jsonl"),
+        "descriptions": folder / f"{name}.item",
+    }
     return {
         **{key: config[key] for key in settings},
-        **{file.suffixes[0]: digest_of_file(file) for file in files if file.is_file()},
+        **{what: digest_of_file(file) for what, file in files.items() if file.is_file()},
+        "encoder": identity_of(str(config["encoder"]), config["encoder_tokens"]),
     }
 
 

@@ -23,6 +23,7 @@ from recbole_exp3rt.config.configurator import Config
 from recbole_exp3rt.config.known import LENGTH, TRAINING, model_keys
 from recbole_exp3rt.data.split import Split
 from recbole_exp3rt.errors import UsageError
+from recbole_exp3rt.llm.base import LLMError
 from recbole_exp3rt.trainer.resume import DamagedState, Found, Unfinished, damaged
 from recbole_exp3rt.trainer.sequential import sequential_model, with_sequences
 from recbole_exp3rt.trainer.tensors import load_weights, weights_of
@@ -123,7 +124,8 @@ def _choose(
         fitted.chosen = values
         if best is None or _better(fitted, best):
             best = fitted
-    assert best is not None  # the grid has at least the defaults
+    if best is None:
+        raise UsageError(f"{model}: its search has no map for the settings that are given")
     if refit:
         if progress:
             progress(model, len(grid), len(grid) + 1)
@@ -173,7 +175,7 @@ def blaming_settings(config: Config) -> Iterator[None]:
     given = {k: v for k, v in config.external_config_dict.items() if k in own - {"search"}}
     try:
         yield
-    except UsageError:
+    except (UsageError, LLMError):
         raise
     except ImportError as error:
         needed = f"needs the package {error.name}, which" if error.name else "needs what"
@@ -243,12 +245,21 @@ def _train(name: str, config: Config, split: Split, state: Unfinished, *, valida
 
 
 def _grid(config: Config) -> Iterator[dict[str, Any]]:
-    """Every combination of the searched settings that the user left open."""
+    """Every combination of the searched settings that the user left open.
+
+    `search` is one map of settings to values, or a list of maps. A map of a list whose only value
+    of a setting is not the user's, such as another `way`, is left out.
+    """
     search = config["search"] or {}
     given: Mapping[str, Any] = config.external_config_dict
-    open_keys = [key for key in search if key not in given]
-    for values in itertools.product(*(search[key] for key in open_keys)):
-        yield dict(zip(open_keys, values, strict=True))
+    for values in search if isinstance(search, list) else [search]:
+        if isinstance(search, list) and any(
+            len(values[key]) == 1 and values[key][0] != given[key] for key in values.keys() & given
+        ):
+            continue
+        open_keys = [key for key in values if key not in given]
+        for chosen in itertools.product(*(values[key] for key in open_keys)):
+            yield dict(zip(open_keys, chosen, strict=True))
 
 
 def _better(one: Fitted, other: Fitted) -> bool:

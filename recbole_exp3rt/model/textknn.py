@@ -1,0 +1,285 @@
+"""TextKNN: what a user would pick instead of a language model.
+
+Bias, and what is left of the ratings is explained by the texts: by neighbours with similar texts,
+or by a ridge regression on the texts. Vectors come from a sentence encoder (Reimers and Gurevych,
+2019, arXiv 1908.10084). Neighbourhoods on what biases leave: Koren, Bell and Volinsky (2009).
+`docs/models/textknn.md` says the rest.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from recbole.model.abstract_recommender import GeneralRecommender
+from recbole.utils import InputType, ModelType
+from torch import nn
+
+from recbole_exp3rt.config.reader import Reader
+from recbole_exp3rt.encode.encoders import Vectors
+from recbole_exp3rt.errors import UsageError
+from recbole_exp3rt.model.bias import solve_biases
+from recbole_exp3rt.model.scale import clip_to, rating_range
+from recbole_exp3rt.model.text_vectors import AT_ONCE, TextVectors, text_vectors
+
+WAYS = ("knn", "ridge")
+NEIGHBOURS_AT_ONCE = 16384  # neighbours of one piece: 50 MB of vectors of length 384
+Numbers = NDArray[np.float64]
+
+
+class TextKNN(GeneralRecommender):  # type: ignore[misc]
+    """mu + b_u + b_i + what the texts say of this user and item, clipped to the scale.
+
+    It is fitted when it is created, in closed form. Unseen users have no bias and no texts; of an
+    unseen item the description is known.
+    """
+
+    type = ModelType.TRADITIONAL  # one epoch is enough
+    input_type = InputType.POINTWISE
+    mean: torch.Tensor
+    user_bias: torch.Tensor
+    item_bias: torch.Tensor
+
+    def __init__(self, config: Any, dataset: Any) -> None:
+        """Fit to the rows of `dataset` and their texts.
+
+        Raises: UsageError for settings out of range, or without reviews; LLMError if the encoder
+        cannot be had.
+        """
+        super().__init__(config, dataset)
+        way = Reader(config).one_of("way", WAYS)
+        reg_bias, power, shrinkage, reg_weight = (
+            _above_zero(config, key) for key in ("reg_bias", "power", "shrinkage", "reg_weight")
+        )
+        rows = dataset.inter_feat
+        users, items = rows[self.USER_ID].numpy(), rows[self.ITEM_ID].numpy()
+        ratings = rows[config["RATING_FIELD"]].numpy().astype(np.float64)
+        texts = text_vectors(config, dataset)
+        mean, user_bias, item_bias = solve_biases(
+            users, items, ratings, (self.n_users, self.n_items), reg_bias
+        )
+        left = ratings - mean - user_bias[users] - item_bias[items]
+        self.range = rating_range(config, ratings)
+        self.register_buffer("mean", torch.tensor(mean))
+        self.register_buffer("user_bias", torch.tensor(user_bias, dtype=torch.float32))
+        self.register_buffer("item_bias", torch.tensor(item_bias, dtype=torch.float32))
+        if way == "knn":
+            self.texts: nn.Module = SimilarTexts(
+                *texts.pooled(), users, items, left, power=power, shrinkage=shrinkage
+            )
+        else:
+            left = left / (1 - own_pull(users, items, reg_bias))
+            wanted = _mean_by_pair(texts, users, items, left)
+            self.texts = TextRidge(texts, wanted, shrinkage, reg_weight)
+        self.unused = nn.Parameter(torch.zeros(1))
+
+    def calculate_loss(self, interaction: Any) -> torch.Tensor:
+        """Return 0: there is nothing to train."""
+        return self.unused.sum() * 0.0
+
+    def predict(self, interaction: Any) -> torch.Tensor:
+        """Ratings in rating units: [batch]."""
+        user, item = interaction[self.USER_ID], interaction[self.ITEM_ID]
+        biases = self.mean + self.user_bias[user] + self.item_bias[item]
+        return clip_to(self.range, biases + self.texts(user, item))
+
+
+class SimilarTexts(nn.Module):
+    """Two shrunk means of residuals: of the user's other items, and of the item's other users.
+
+    For user u and item i, with residuals e of the train rows and clipped cosines s of the texts:
+
+        sum_j s(i, j)^power e(u, j) / (shrinkage + sum_j s(i, j)^power)     j: items that u rated
+      + sum_v s(u, v)^power e(v, i) / (shrinkage + sum_v s(u, v)^power)     v: users who rated i
+
+    The pair's own train rating is left out of both.
+    """
+
+    def __init__(
+        self,
+        user_vectors: Vectors,
+        item_vectors: Vectors,
+        users: NDArray[Any],
+        items: NDArray[Any],
+        residuals: Numbers,
+        *,
+        power: float,
+        shrinkage: float,
+    ) -> None:
+        """`residuals`: what the biases leave of the ratings of the pairs `users`, `items`."""
+        super().__init__()
+        form = {"power": power, "shrinkage": shrinkage}
+        self.of_user = _Neighbours(item_vectors, len(user_vectors), users, items, residuals, **form)
+        self.of_item = _Neighbours(user_vectors, len(item_vectors), items, users, residuals, **form)
+
+    def forward(self, user: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
+        """What the neighbours add, in rating units: [batch], [batch] -> [batch]."""
+        added: torch.Tensor = self.of_user(user, item) + self.of_item(item, user)
+        return added
+
+
+class _Neighbours(nn.Module):
+    """One of the two means: each owner has a list of rated members with residuals."""
+
+    unit: torch.Tensor
+    starts: torch.Tensor
+    members: torch.Tensor
+    residuals: torch.Tensor
+
+    def __init__(
+        self,
+        vectors: Vectors,
+        n_owners: int,
+        owners: NDArray[Any],
+        members: NDArray[Any],
+        residuals: Numbers,
+        *,
+        power: float,
+        shrinkage: float,
+    ) -> None:
+        super().__init__()
+        self.power, self.shrinkage = power, shrinkage
+        order = np.argsort(owners, kind="stable")
+        starts = np.concatenate([[0], np.cumsum(np.bincount(owners, minlength=n_owners))])
+        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+        unit = np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 1e-6)
+        self.register_buffer("unit", torch.from_numpy(unit))
+        self.register_buffer("starts", torch.from_numpy(starts.astype(np.int64)))
+        self.register_buffer("members", torch.from_numpy(members[order].astype(np.int64)))
+        self.register_buffer("residuals", torch.from_numpy(residuals[order].astype(np.float32)))
+
+    def forward(self, owner: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """The mean over the owner's list, weighted by similarity to `target`: [batch]."""
+        if not len(owner):
+            return self.residuals.new_zeros(0)
+        before = (self.starts[owner + 1] - self.starts[owner]).cumsum(0)
+        _, sizes = torch.unique_consecutive(before // NEIGHBOURS_AT_ONCE, return_counts=True)
+        pieces = sizes.tolist()
+        means = map(self._means, torch.split(owner, pieces), torch.split(target, pieces))
+        return torch.cat(list(means))
+
+    def _means(self, owner: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """As `forward`, for so few pairs that all their neighbours have room: [piece]."""
+        counts = self.starts[owner + 1] - self.starts[owner]
+        pair = torch.repeat_interleave(torch.arange(len(owner), device=owner.device), counts)
+        first = self.starts[owner] - (counts.cumsum(0) - counts)
+        place = torch.arange(len(pair), device=owner.device) + first[pair]  # [neighbours]
+        member, wanted = self.members[place], target[pair]
+        cosine = torch.einsum("nd,nd->n", self.unit[member], self.unit[wanted])
+        weight = cosine.clamp(min=0) ** self.power * (member != wanted)
+        total = torch.zeros(len(owner), device=owner.device)
+        above = total.index_add(0, pair, weight * self.residuals[place])
+        return above / (self.shrinkage + total.index_add(0, pair, weight))
+
+
+class TextRidge(nn.Module):
+    """Ridge regression of what the biases leave, on the vectors of user and item.
+
+    Features of a pair: [user vector, item vector, their product], pooled and shrunk. A train pair
+    is learned without its own review in either vector.
+    """
+
+    user_vectors: torch.Tensor
+    item_vectors: torch.Tensor
+    weights: torch.Tensor
+    intercept: torch.Tensor
+
+    def __init__(
+        self, texts: TextVectors, wanted: Numbers, shrinkage: float, reg_weight: float
+    ) -> None:
+        """`wanted`: what is left of the rating of each pair of `texts`, [n_pairs]."""
+        super().__init__()
+        weights, intercept = ridge(texts, wanted, shrinkage, reg_weight)
+        users, items = texts.pooled(shrinkage)
+        self.register_buffer("user_vectors", torch.from_numpy(users))
+        self.register_buffer("item_vectors", torch.from_numpy(items))
+        self.register_buffer("weights", torch.tensor(weights.reshape(3, -1), dtype=torch.float32))
+        self.register_buffer("intercept", torch.tensor(intercept, dtype=torch.float32))
+
+    def forward(self, user: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
+        """What the texts add, in rating units: [batch], [batch] -> [batch]."""
+        added = []
+        for u, i in zip(torch.split(user, AT_ONCE), torch.split(item, AT_ONCE), strict=True):
+            own, about = self.user_vectors[u], self.item_vectors[i]  # [piece, dimension]
+            of_user, of_item, of_both = self.weights
+            scale = own.shape[1] ** 0.5
+            added.append(own @ of_user + about @ of_item + scale * (own * about) @ of_both)
+        return torch.cat(added) + self.intercept
+
+
+def ridge(
+    texts: TextVectors, wanted: Numbers, shrinkage: float, reg_weight: float
+) -> tuple[Numbers, float]:
+    """Weights [3 * dimension] and intercept of the regression, in rating units.
+
+    min over w and c of  sum (wanted - c - x · w)^2 + reg_weight * |w|^2.
+    """
+    gram, mean = _moments(texts, shrinkage)
+    n, size = len(wanted), len(mean)
+    level = float(wanted.mean())
+    against = np.zeros(size)
+    for rows in _pieces(n):
+        against += features(*texts.without_own(rows, shrinkage)).T @ (wanted[rows] - level)
+    weights = np.linalg.solve(gram + reg_weight * np.identity(size), against)
+    return weights, level - float(mean @ weights)
+
+
+def features(users: Vectors, items: Vectors) -> Vectors:
+    """[user vector, item vector, product * sqrt(dimension)]: [n, 3 * dimension].
+
+    With the factor the product is about as long as the other two.
+    """
+    product = users * items * np.float32(users.shape[1] ** 0.5)
+    return np.concatenate([users, items, product], axis=1)
+
+
+def own_pull(users: NDArray[Any], items: NDArray[Any], reg_bias: float) -> Numbers:
+    """How far each rating pulls its own biased prediction towards itself, from 0 to 1: [n_rows].
+
+    The diagonal of the ridge regression's hat matrix with all other biases held fixed,
+    (a + b - 2) / (a b - 1) for a = n_u + reg_bias, b = n_i + reg_bias. A residual divided by
+    1 - own_pull is what the biases would leave of a rating that they have not seen.
+    """
+    a = np.bincount(users)[users] + reg_bias
+    b = np.bincount(items)[items] + reg_bias
+    pull: Numbers = (a + b - 2) / (a * b - 1)
+    return pull
+
+
+def _moments(texts: TextVectors, shrinkage: float) -> tuple[Numbers, Numbers]:
+    """Scatter about the mean [size, size] and mean [size] of the features of all train pairs."""
+    known: dict[float, tuple[Numbers, Numbers]] = texts.moments
+    if shrinkage not in known:
+        size = 3 * texts.reviews.shape[1]
+        total, scatter = np.zeros(size), np.zeros((size, size))
+        for rows in _pieces(n := len(texts.users)):
+            made = features(*texts.without_own(rows, shrinkage))
+            total += made.sum(axis=0, dtype=np.float64)
+            scatter += made.T @ made
+        mean = total / n
+        known[shrinkage] = (scatter - n * np.outer(mean, mean), mean)
+    return known[shrinkage]
+
+
+def _pieces(n: int) -> list[slice]:
+    return [slice(start, start + AT_ONCE) for start in range(0, n, AT_ONCE)]
+
+
+def _mean_by_pair(
+    texts: TextVectors, users: NDArray[Any], items: NDArray[Any], values: Numbers
+) -> Numbers:
+    """The mean value of the rows of each pair of `texts`: [n_pairs]."""
+    key = users.astype(np.int64) * texts.n_items + items
+    pairs, row = np.unique(key, return_inverse=True)
+    means = np.bincount(row, values) / np.bincount(row)
+    found: Numbers = means[np.searchsorted(pairs, texts.users * texts.n_items + texts.items)]
+    return found
+
+
+def _above_zero(config: Any, key: str) -> float:
+    value = Reader(config).number_or_none(key)
+    if value is None or not value > 0:
+        raise UsageError(f"{key}={value} is not a number above 0")
+    return value
