@@ -57,7 +57,7 @@ PACKAGES = {
     "log_wandb": {"wandb": "wandb"},
     "train": {"trl": "recbole-exp3rt[train]", "accelerate": "recbole-exp3rt[train]"},
 }
-ENCODES = {"TextKNN"}  # systems that need the setting `encoder`
+ENCODES = {"TextKNN", "RGCL"}  # systems that need the setting `encoder`
 
 
 def precheck(

@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from recbole_exp3rt.config.reader import Reader
-from recbole_exp3rt.encode.encoders import load_encoder
 from recbole_exp3rt.encode.relevance import Encode, Relevance
 from recbole_exp3rt.encode.tfidf import Tfidf
 from recbole_exp3rt.model.prompted import Content, PromptedRater
+from recbole_exp3rt.model.text_vectors import encoder_of
 from recbole_exp3rt.records import Review
 from recbole_exp3rt.stages.lists import shorten
 from recbole_exp3rt.stages.rating import render_description
@@ -46,7 +46,7 @@ class RawReviews(PromptedRater):
         if relevance == "newest":
             return None
         if relevance == "encoder":
-            return load_encoder(read.text("encoder"), read.text("vector_store")).encode
+            return encoder_of(self.config).encode
         train = [review for rows in self.corpus.by_user.values() for review in rows]
         return Tfidf([f"{review.title}\n{review.text}" for review in train]).encode
 

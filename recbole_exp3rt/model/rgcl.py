@@ -19,12 +19,12 @@ from torch.nn import functional
 
 from recbole_exp3rt.config.reader import Reader, read_scale
 from recbole_exp3rt.data.train_corpus import corpus_of
-from recbole_exp3rt.encode.encoders import load_encoder
 from recbole_exp3rt.encode.texts import review_text
 from recbole_exp3rt.encode.whitening import Matrix, Whitening
 from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.llm.base import LLMError
 from recbole_exp3rt.model.review_graph import Decoder, ReviewGraph, contrast, frugal, spans, xavier
+from recbole_exp3rt.model.text_vectors import encoder_of
 from recbole_exp3rt.records import Review
 
 PASSES = 2  # through the graph in a training step, each with its own dropout
@@ -231,8 +231,7 @@ def _vectors(reviews: list[Review], read: Reader) -> Matrix:
     if not written.any():
         return np.zeros((len(reviews), size), dtype=np.float32)
     try:
-        encoder = load_encoder(read.text("encoder"), read.text("vector_store"))
-        found = encoder.encode([text for text in texts if text])
+        found = encoder_of(read.config).encode([text for text in texts if text])
     except LLMError as error:
         raise UsageError(str(error)) from error
     whitening = Whitening.fitted(found, size)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from recbole_exp3rt.config.reader import Reader
 from recbole_exp3rt.data.train_corpus import corpus_of
-from recbole_exp3rt.encode.encoders import Vectors, identity_of, load_encoder
+from recbole_exp3rt.encode.encoders import StoredEncoder, Vectors, identity_of, load_encoder
 from recbole_exp3rt.encode.texts import description_text, review_text
 
 AT_ONCE = 4096  # rows of one piece: memory is linear in the rows, and small in the features
@@ -110,12 +110,7 @@ def _read(config: Any, dataset: Any) -> TextVectors:
     texts = [review_text(review) for review in reviews]
     tokens = dataset.field2id_token[iid]
     about = [description_text(corpus.description(str(token))) for token in tokens]
-    encoder = load_encoder(
-        read.text("encoder"),
-        read.text("vector_store"),
-        str(config["device"]),
-        read.whole_or_none("encoder_tokens"),
-    )
+    encoder = encoder_of(config)
     seen = np.isin(np.arange(len(tokens)), items)
     # Each kind from its own mean: that of descriptions is of the train items alone.
     review_vectors, written = _centred(encoder.encode(texts), texts, np.ones(len(texts), bool))
@@ -158,3 +153,14 @@ def _key(config: Any, dataset: Any) -> str:
     digest.update(repr([config[key] for key in settings]).encode())
     digest.update(identity_of(str(config["encoder"]), config["encoder_tokens"]).encode())
     return digest.hexdigest()
+
+
+def encoder_of(config: Any) -> StoredEncoder:
+    """The sentence encoder of the settings, with its store. Raises: LLMError, UsageError."""
+    read = Reader(config)
+    return load_encoder(
+        read.text("encoder"),
+        read.text("vector_store"),
+        str(config["device"]),
+        read.whole_or_none("encoder_tokens"),
+    )
