@@ -31,6 +31,7 @@ MODELS = {
     "MF": Entry("recbole_exp3rt.model.mf", "rating"),
     "WDL": Entry("recbole_exp3rt.model.wdl", "rating"),
     "EXP3RT": Entry("recbole_exp3rt.model.exp3rt", "rating", True, True, ("explain",)),
+    "P5": Entry("recbole_exp3rt.model.p5.model", "rating", reads=True, does=("rerank", "explain")),
     "LLMRec": Entry("recbole_exp3rt.model.llmrec", "rating", True, True),
     "BPR": Entry("recbole_exp3rt.model.bpr", "ranking"),
     "LightGCN": Entry("recbole_exp3rt.model.lightgcn", "ranking"),
