@@ -35,7 +35,7 @@ from recbole_exp3rt.model.p5.tasks import (
     levels_of_decimals,
     load_templates,
 )
-from recbole_exp3rt.model.p5.words import Speller, Spelled, train_tokenizer
+from recbole_exp3rt.model.p5.words import Spelled, Speller, train_tokenizer
 from recbole_exp3rt.rerank.reranker import Candidates
 from recbole_exp3rt.scale import RatingScale
 
@@ -74,7 +74,7 @@ class P5Settings:
         families = tuple(family for family in FAMILIES if family in read.text_list("families"))
         if "rating" not in families or len(families) < len(read.text_list("families")):
             raise UsageError(
-                f"families={config['families']!r} is not rating, with or without explanation, direct"
+                f"families={config['families']!r} is not rating, alone or with explanation and direct"
             )
         found = cls(
             scale=read_scale(config),

@@ -154,9 +154,10 @@ class Tasks:
                 return []
             k = int(self.random.integers(len(found))) if self.any_sentence else 0
             return [self._drawn(family, user, item, found[k])]
+        if self.random.random() < 0.5:
+            return [self._drawn(family, user, item, YES)]
         other = self._unseen(user)
-        asked = [(item, YES)] + ([(other, NO)] if other else [])
-        return [self._drawn(family, user, of, answer) for of, answer in asked]
+        return [self._drawn(family, user, other, NO)] if other else []
 
     def _drawn(self, family: Family, user: str, item: str, target: str) -> Sample:
         fitting = [
