@@ -74,7 +74,8 @@ class P5Settings:
         families = tuple(family for family in FAMILIES if family in read.text_list("families"))
         if "rating" not in families or len(families) < len(read.text_list("families")):
             raise UsageError(
-                f"families={config['families']!r} is not rating, alone or with explanation and direct"
+                f"families={config['families']!r} is not rating, alone or with others of "
+                + ", ".join(FAMILIES)
             )
         found = cls(
             scale=read_scale(config),
