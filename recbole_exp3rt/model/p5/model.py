@@ -322,8 +322,9 @@ def _network(settings: P5Settings, ids: Ids, tasks: Tasks) -> tuple[WordT5, Spel
         first = len(tokenizer)
         size = first + ids.n_tokens
         t5 = random_t5(size, settings.d_model, settings.layers, settings.heads, settings.dropout)
-    else:
-        tokenizer, t5, first = pretrained_t5(settings.base, ids.n_tokens)
+        # pieces have the deviation 1; a word's number must not drown them
+        return WordT5(t5, spread=0.1), Speller(tokenizer, ids.paths, first)
+    tokenizer, t5, first = pretrained_t5(settings.base, ids.n_tokens)
     return WordT5(t5), Speller(tokenizer, ids.paths, first)
 
 

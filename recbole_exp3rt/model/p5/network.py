@@ -22,11 +22,12 @@ AT_ONCE = 2**24  # numbers that the decoder may put out in one pass while answer
 class WordT5(nn.Module):
     """A T5 model `t5` and a table of embeddings of word numbers."""
 
-    def __init__(self, t5: Any) -> None:
-        """Take over `t5`. The new table starts at random values."""
+    def __init__(self, t5: Any, spread: float = 1.0) -> None:
+        """Take over `t5`. The new table starts at random values with the deviation `spread`."""
         super().__init__()
         self.t5 = t5
         self.words = nn.Embedding(MOST_WORDS, t5.config.d_model)
+        nn.init.normal_(self.words.weight, std=spread)
 
     @property
     def start(self) -> int:
