@@ -52,7 +52,7 @@ def make_ids(kind: Kind, pairs: Iterable[Pair], seed: int, clusters: int) -> Ids
     if kind == "random":
         return Ids(words["user"], words["item"])
     if kind == "independent":
-        paths = {word: (k,) for k, word in enumerate(words["user"].values())}
+        paths: dict[str, Path] = {w: (k,) for k, w in enumerate(words["user"].values())}
         paths |= {word: (k,) for k, word in enumerate(words["item"].values(), len(paths))}
         return Ids(words["user"], words["item"], paths, len(paths))
     row, column = ({token: k for k, token in enumerate(tokens)} for tokens in (users, items))

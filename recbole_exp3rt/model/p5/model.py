@@ -163,7 +163,7 @@ class P5(GeneralRecommender):  # type: ignore[misc]
                 for (user, item), rating in zip(pairs, ratings, strict=True)
                 for family in families
                 if family in self.settings.families
-                for sample in self.tasks.samples(family, user, item, rating)  # type: ignore[arg-type]
+                for sample in self.tasks.samples(family, user, item, rating)
             ]
             if samples:
                 losses.append(self._losses(samples))
@@ -189,7 +189,8 @@ class P5(GeneralRecommender):  # type: ignore[misc]
         warm = math.ceil(self.settings.warm_up * steps)
 
         def share(step: int) -> float:
-            return (step + 1) / warm if step < warm else (steps - step) / max(steps - warm, 1)
+            rising = step < warm
+            return float((step + 1) / warm if rising else (steps - step) / max(steps - warm, 1))
 
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: max(share(step), 0.0))
         optimizer.register_step_post_hook(lambda *_: schedule.step())
