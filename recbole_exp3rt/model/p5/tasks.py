@@ -169,17 +169,11 @@ class Tasks:
         return Sample(self._fill(template, user, item), target)
 
     def _fill(self, template: str, user: str, item: str) -> str:
-        return template.format(
-            user=self.ids.users[user],
-            item=self.ids.items[item],
-            title=self.titles.get(item, ""),
-            **self._words,
-        )
+        names = {"user": self.ids.users[user], "item": self.ids.items[item]}
+        return template.format(title=self.titles.get(item, ""), **names, **self._words)
 
     def _unseen(self, user: str) -> str | None:
         """A random item without a train row of the user; None if 50 draws find none."""
         seen = self._seen.get(user, set())
-        for k in self.random.integers(len(self._items), size=50).tolist():
-            if self._items[k] not in seen:
-                return self._items[k]
-        return None
+        drawn = [self._items[int(k)] for k in self.random.integers(len(self._items), size=50)]
+        return next((item for item in drawn if item not in seen), None)
