@@ -4,7 +4,7 @@ The settings come in layers; a later layer replaces values of the layers before:
 
 1. RecBole's defaults
 2. our `properties/`: overall.yaml, llm.yaml, rating.yaml or ranking.yaml, model/<Model>.yaml,
-   dataset/<data set>.yaml, model/<Model>-<data set>.yaml
+   model/<Model>-<preset>.yaml, dataset/<data set>.yaml, model/<Model>-<data set>.yaml
 3. the file <data set>.yaml beside the data (`dataset_file.py`)
 4. the user's files, then the user's dictionary, then the command line
 
@@ -167,11 +167,14 @@ class Config(RecBoleConfig):  # type: ignore[misc]
                 external[key.partition(".")[2]] = external[key]
         kind = kind_of(model, model_class)
         ours = properties_dir()
+        own = model_values(model).get("preset")
+        preset = external.get("preset", own) if own else None
         layers = (
             "overall",
             "llm",
             kind,
             f"model/{model}",
+            *([f"model/{model}-{preset}"] if preset else []),
             f"dataset/{dataset}",
             f"model/{model}-{dataset}",
         )

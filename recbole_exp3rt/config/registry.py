@@ -33,6 +33,7 @@ MODELS = {
     "WDL": Entry("recbole_exp3rt.model.wdl", "rating"),
     "RGCL": Entry("recbole_exp3rt.model.rgcl", "rating", True),
     "EXP3RT": Entry("recbole_exp3rt.model.exp3rt", "rating", True, True, ("explain",)),
+    "P5": Entry("recbole_exp3rt.model.p5.model", "rating", reads=True, does=("rerank", "explain")),
     "LLMRec": Entry("recbole_exp3rt.model.llmrec", "rating", True, True),
     "RawReviews": Entry("recbole_exp3rt.model.rawreviews", "rating", True, True),
     "ZSRanker": Entry("recbole_exp3rt.rerank.zs_ranker", "reranker", True, True),
