@@ -79,3 +79,12 @@ class RatingPrediction:
     probabilities: Mapping[str, float] = field(default_factory=dict)
     prompt_tokens: int = 0
     new_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """The best items of one user, as raw tokens, in the order of the generator's scores."""
+
+    user: str
+    items: tuple[str, ...]
+    scores: tuple[float, ...]  # of the generator, falling

@@ -46,7 +46,13 @@ from recbole_exp3rt.config.checks import (  # noqa: E402
     metrics_of,
 )
 from recbole_exp3rt.config.dataset_file import read_dataset_file  # noqa: E402
-from recbole_exp3rt.config.known import Kind, kind_by_name, model_values, shaping_keys  # noqa: E402
+from recbole_exp3rt.config.known import (  # noqa: E402
+    Kind,
+    kind_by_name,
+    layer_names,
+    model_values,
+    shaping_keys,
+)
 from recbole_exp3rt.config.layers import (  # noqa: E402
     merge_layer,
     one_line,
@@ -167,17 +173,7 @@ class Config(RecBoleConfig):  # type: ignore[misc]
                 external[key.partition(".")[2]] = external[key]
         kind = kind_of(model, model_class)
         ours = properties_dir()
-        own = model_values(model).get("preset")
-        preset = external.get("preset", own) if own else None
-        layers = (
-            "overall",
-            "llm",
-            kind,
-            f"model/{model}",
-            *([f"model/{model}-{preset}"] if preset else []),
-            f"dataset/{dataset}",
-            f"model/{model}-{dataset}",
-        )
+        layers = layer_names(model, kind, dataset, external)
         for name in layers:
             if (ours / f"{name}.yaml").is_file():
                 merge_layer(internal, read_layer(ours / f"{name}.yaml", self.yaml_loader))

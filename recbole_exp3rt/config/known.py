@@ -104,6 +104,18 @@ def _model_files(model: str) -> list[Path]:
     return [file for file in files if file.is_file()]
 
 
+def layer_names(model: str, kind: Kind, dataset: str, external: Mapping[str, Any]) -> list[str]:
+    """Names of our yaml files that a run of `model` on `dataset` has, in the order of layers.
+
+    A model with presets has the file `model/<Model>-<preset>.yaml` too, where there is one.
+    """
+    own = model_values(model).get("preset")
+    preset = external.get("preset", own) if own else None
+    presets = [f"model/{model}-{preset}"] if preset else []
+    more = [f"dataset/{dataset}", f"model/{model}-{dataset}"]
+    return [*WHOLE, kind, f"model/{model}", *presets, *more]
+
+
 def default_values(model: str) -> dict[str, Any]:
     """Our settings and their defaults as `model` has them, without a data set."""
     values: dict[str, Any] = {}

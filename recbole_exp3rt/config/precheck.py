@@ -30,6 +30,7 @@ from recbole_exp3rt.config.known import (
     BUILT_IN,
     all_models,
     kind_by_name,
+    layer_names,
     model_values,
     needs_more,
     recbole_dir,
@@ -289,9 +290,7 @@ def _internal(model: str, dataset: str, external: Mapping[str, Any]) -> dict[str
     files = [theirs / f"{name}.yaml" for name in ("overall", f"model/{model}", "dataset/sample")]
     if kind == "other":
         files.append(theirs / "quick_start_config" / "context-aware.yaml")
-    names: tuple[str, ...] = ("overall", "llm", kind, f"model/{model}", f"dataset/{dataset}")
-    names += (f"model/{model}-{dataset}",)
-    files += [ours / f"{name}.yaml" for name in names]
+    files += [ours / f"{name}.yaml" for name in layer_names(model, kind, dataset, external)]
     values: dict[str, Any] = {}
     for file in files:
         if file.is_file():

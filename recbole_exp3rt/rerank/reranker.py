@@ -12,17 +12,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from recbole_exp3rt.records import Candidates as Candidates
+
 # Raw (user, item) tokens -> a rating for each pair, None where there is none.
 Rate = Callable[[Sequence[tuple[str, str]]], Sequence[float | None]]
-
-
-@dataclass(frozen=True, slots=True)
-class Candidates:
-    """The best items of one user, as raw tokens, in the order of the generator's scores."""
-
-    user: str
-    items: tuple[str, ...]
-    scores: tuple[float, ...]  # of the generator, falling
 
 
 @dataclass(frozen=True, slots=True)

@@ -98,15 +98,6 @@ class CheckpointMixin(RatingMixin):
         own = getattr(self.model, "make_optimizer", None)  # type: ignore[attr-defined]
         return own() if own else super()._build_optimizer(**kwargs)  # type: ignore[misc]
 
-    def _neg_sample_batch_eval(self, batched_data: Any) -> Any:
-        """As RecBole's; a rating that a model does not give (NaN) is left out of validation."""
-        found = super()._neg_sample_batch_eval(batched_data)  # type: ignore[misc]
-        interaction, scores, *rest = found
-        given = (~torch.isnan(scores)).nonzero().flatten()
-        if len(given) == len(scores) or scores.dim() > 1:
-            return found
-        return interaction[given], scores[given], *rest
-
     def _save_checkpoint(self, epoch: int, verbose: bool = True, **kwargs: Any) -> None:
         """Keep the weights. RecBole calls this after each epoch that is the best so far."""
         self.best_epoch = epoch

@@ -23,8 +23,9 @@ TRAINING = {
 }
 TRANSFORMERS = {
     f"llm.local.{name}"
-    for name in ("transformers_llm", "smollm2", "memory", "kv_cache", "attention")
+    for name in ("transformers_llm", "smollm2", "memory", "kv_cache", "attention", "frozen")
 } | TRAINING
+TRANSFORMERS |= {"encode.encoders", "model.p5.network", "model.p5.words"}
 HTTP = {"llm.server.endpoint", "llm.server.http_client"}
 Graph = dict[str, set[str]]  # a name -> the names that it imports
 

@@ -36,7 +36,7 @@ from recbole_exp3rt.model.p5.tasks import (
     load_templates,
 )
 from recbole_exp3rt.model.p5.words import Spelled, Speller, train_tokenizer
-from recbole_exp3rt.rerank.reranker import Candidates
+from recbole_exp3rt.records import Candidates
 from recbole_exp3rt.scale import RatingScale
 
 Pair = tuple[str, str]  # raw tokens of a user and an item
