@@ -174,8 +174,7 @@ def check_runs(name: str) -> None:
     """Raises: UsageError for a system that is no run's own model: it stands beside one."""
     if name in MODELS and (kind := MODELS[name].kind) in ("reranker", "explainer"):
         raise UsageError(
-            f"model={name}: it is no model but a system of the kind {kind}; name it so, such as "
-            f"--model=LightGCN --{kind}={name}"
+            f"model={name} is a {kind}; name it so, such as --model=LightGCN --{kind}={name}"
         )
 
 
