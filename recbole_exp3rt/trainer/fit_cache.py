@@ -14,6 +14,7 @@ import os
 import re
 import sys
 from contextlib import suppress
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,6 @@ from recbole_exp3rt.encode.encoders import identity_of
 from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.llm.local.wheels import digest_of as digest_of_file
 from recbole_exp3rt.paths import properties_dir
-from recbole_exp3rt.trainer import fitting, sequential
 from recbole_exp3rt.trainer.fitting import Fitted, blaming_settings, build_model, fit
 from recbole_exp3rt.trainer.resume import Unfinished
 from recbole_exp3rt.trainer.tensors import (
@@ -128,7 +128,7 @@ class FitCache:
             "refit": refit,
             "texts": texts_of(base) if model in MODELS and MODELS[model].reads else None,
             "data": digest_of(split),
-            "code": [_code(thing) for thing in (base.model_class, fitting, sequential)],
+            "code": [_own_code(), _code(base.model_class)],
             "versions": {
                 "recbole-exp3rt": __version__,
                 "python": sys.version_info[:2],
@@ -176,9 +176,20 @@ def _shapes(key: str) -> bool:
 
 
 def _code(thing: Any) -> str:
-    """Digest of the file that defines a class or a module."""
+    """Digest of the file that defines a class."""
     file = inspect.getsourcefile(thing)
     return hashlib.sha256(Path(file).read_bytes()).hexdigest()[:16] if file else ""
+
+
+@cache
+def _own_code() -> str:
+    """Digest of the rooms that make and train our models."""
+    package = Path(__file__).parents[1]
+    digest = hashlib.sha256()
+    for room in ("model", "trainer", "encode"):
+        for file in sorted((package / room).rglob("*.py")):
+            digest.update(f"{file.name}\n".encode() + file.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def _write(path: Path, fitted: Fitted) -> str:
