@@ -35,13 +35,18 @@ class RatingMixin:
     halved there, whatever validation says.
     """
 
+    config: Any
+    model: Any
+    optimizer: Any
+    cur_step: int
+
     def __init__(self, config: Any, model: Any) -> None:
         """As RecBole's."""
         super().__init__(config, model)  # type: ignore[call-arg]
         self.falls: list[int] = []
 
     def _train_epoch(self, train_data: Any, epoch_idx: int, *args: Any, **kwargs: Any) -> Any:
-        config, optimizer = self.config, self.optimizer  # type: ignore[attr-defined]
+        config, optimizer = self.config, self.optimizer
         patience, planned = config["learning_rate_patience"], config["learning_rate_falls"]
         rates = [group["lr"] for group in optimizer.param_groups]
         floor = config["learning_rate_floor"] or 0.0
@@ -62,7 +67,7 @@ class RatingMixin:
         interaction, ratings, *more = super()._neg_sample_batch_eval(  # type: ignore[misc]
             batched_data
         )
-        config = self.config  # type: ignore[attr-defined]
+        config = self.config
         if config["eval_type"] == EvaluatorType.VALUE and ratings.isnan().any():
             given = interaction[config["RATING_FIELD"]].cpu().numpy()
             counted = filled(ratings.cpu().numpy(), given, read_scale(config))
@@ -95,13 +100,13 @@ class CheckpointMixin(RatingMixin):
 
     def _build_optimizer(self, **kwargs: Any) -> Any:
         """The model's own optimizer, by its method `make_optimizer`; else RecBole's."""
-        own = getattr(self.model, "make_optimizer", None)  # type: ignore[attr-defined]
+        own = getattr(self.model, "make_optimizer", None)
         return own() if own else super()._build_optimizer(**kwargs)  # type: ignore[misc]
 
     def _save_checkpoint(self, epoch: int, verbose: bool = True, **kwargs: Any) -> None:
         """Keep the weights. RecBole calls this after each epoch that is the best so far."""
         self.best_epoch = epoch
-        self.best = copy.deepcopy(weights_of(self.model))  # type: ignore[attr-defined]
+        self.best = copy.deepcopy(weights_of(self.model))
 
     def _train_epoch(self, train_data: Any, epoch_idx: int, *args: Any, **kwargs: Any) -> Any:
         if self.before_epoch is not None:
@@ -111,7 +116,7 @@ class CheckpointMixin(RatingMixin):
     def load_best(self) -> None:
         """Load the weights of the best epoch, if there is one."""
         if self.best is not None:
-            load_weights(self.model, self.best)  # type: ignore[attr-defined]
+            load_weights(self.model, self.best)
 
     def evaluate(
         self,
@@ -123,7 +128,7 @@ class CheckpointMixin(RatingMixin):
         """As RecBole's, with the best weights from memory or from our checkpoint `model_file`."""
         if load_best_model and model_file is not None:
             checkpoint = read_checkpoint(model_file)
-            model = self.model  # type: ignore[attr-defined]
+            model = self.model
             model.load_state_dict(checkpoint["state_dict"])
             model.load_other_parameter(checkpoint.get("other_parameter"))
         elif load_best_model:
