@@ -95,7 +95,7 @@ class CheckpointMixin(RatingMixin):
     def __init__(self, config: Any, model: Any) -> None:
         """As RecBole's, without tensorboard files."""
         with compat.without_tensorboard():
-            super().__init__(config, model)  # type: ignore[call-arg]
+            super().__init__(config, model)
         self.eval_collector = compat.make_collector(config)
 
     def _build_optimizer(self, **kwargs: Any) -> Any:
@@ -111,7 +111,7 @@ class CheckpointMixin(RatingMixin):
     def _train_epoch(self, train_data: Any, epoch_idx: int, *args: Any, **kwargs: Any) -> Any:
         if self.before_epoch is not None:
             self.before_epoch(epoch_idx)
-        return super()._train_epoch(train_data, epoch_idx, *args, **kwargs)  # type: ignore[misc]
+        return super()._train_epoch(train_data, epoch_idx, *args, **kwargs)
 
     def load_best(self) -> None:
         """Load the weights of the best epoch, if there is one."""
