@@ -129,7 +129,7 @@ def test_newest_and_encoder_are_other_orders(rawreviews, monkeypatch):
         def encode(self, texts):
             return np.array([[float("ghosts" in t or "robot" in t), 0.1] for t in texts])
 
-    monkeypatch.setattr("recbole_exp3rt.model.rawreviews.load_encoder", lambda *given: Ghosts())
+    monkeypatch.setattr("recbole_exp3rt.model.text_vectors.load_encoder", lambda *given: Ghosts())
     text = shown(rawreviews(relevance="encoder"))
     assert places(text, "Title c,", "Title a,") == sorted(places(text, "Title c,", "Title a,"))
     with pytest.raises(UsageError, match="relevance='votes' is not one of tfidf, encoder, newest"):

@@ -17,7 +17,7 @@ from recbole_exp3rt.data.split import load_split
 from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.evaluator.ratings import predict_ratings, rating_metrics
 from recbole_exp3rt.llm.base import LLMError
-from recbole_exp3rt.model import review_graph, rgcl
+from recbole_exp3rt.model import review_graph, rgcl, text_vectors
 from recbole_exp3rt.model.review_graph import Decoder, ReviewConvolution, ReviewGraph, contrast
 from recbole_exp3rt.quick_start.quick_start import run
 from recbole_exp3rt.trainer.fit_cache import FitCache
@@ -51,7 +51,7 @@ class WordsEncoder:
 @pytest.fixture(autouse=True)
 def encoder(monkeypatch) -> WordsEncoder:
     made = WordsEncoder()
-    monkeypatch.setattr(rgcl, "load_encoder", lambda *_: made)
+    monkeypatch.setattr(text_vectors, "load_encoder", lambda *_: made)
     return made
 
 
@@ -364,7 +364,7 @@ def test_a_missing_encoder_is_one_line(reviewed, monkeypatch):
     def absent(*_):
         raise LLMError("encoder minilm needs sentence_transformers: pip install it")
 
-    monkeypatch.setattr(rgcl, "load_encoder", absent)
+    monkeypatch.setattr(text_vectors, "load_encoder", absent)
     config = reviewed(structured_rows(n_users=20))
     with pytest.raises(UsageError, match="needs sentence_transformers"):
         model_of(config)
