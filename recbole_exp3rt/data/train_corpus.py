@@ -28,28 +28,33 @@ IDS = ("user_id", "item_id")  # the field names that the converters write
 
 
 def corpus_of(
-    dataset: Any, description_fields: Mapping[str, str], review_file: str | None
+    dataset: Any,
+    description_fields: Mapping[str, str],
+    review_file: str | None,
+    *,
+    texts: bool = True,
 ) -> Corpus:
     """Build the corpus of all rows of `dataset`, a RecBole data set after its `build()`.
 
     `description_fields` maps columns of the .item file to labels. `review_file` is the path of
-    the review file; None means `<name>.reviews.jsonl` in the data set's folder.
+    the review file; None means `<name>.reviews.jsonl` in the data set's folder. Without `texts` it
+    is not read: for systems that show titles and ratings alone.
 
     Warns, with numbers, if pairs occur more than once.
     Raises: UsageError if the review file or the ratings are missing.
     """
     folder = Path(dataset.dataset_path)
     sidecar = Path(review_file) if review_file else folder / f"{dataset.dataset_name}.reviews.jsonl"
-    if not sidecar.is_file():
+    if texts and not sidecar.is_file():
         raise UsageError(
-            f"no reviews at {sidecar}: EXP3RT needs review texts; convert the data with "
+            f"no reviews at {sidecar}: review texts are needed; convert the data with "
             "`python -m dataset_converters` or give review_file=PATH"
         )
     rating_field = dataset.config["RATING_FIELD"]
     if rating_field is None or rating_field not in dataset.inter_feat:
         raise UsageError(
             f"data set {dataset.dataset_name} has no ratings (RATING_FIELD={rating_field}): "
-            "EXP3RT uses average ratings and predicts ratings; use a data set with ratings"
+            "a system that reads train rows needs their ratings; use a data set with ratings"
         )
     users = dataset.id2token(dataset.uid_field, column(dataset, dataset.uid_field).astype(int))
     items = dataset.id2token(dataset.iid_field, column(dataset, dataset.iid_field).astype(int))
@@ -57,25 +62,13 @@ def corpus_of(
     zeros = np.zeros(len(pairs))
     times = column(dataset, dataset.time_field) if dataset.time_field else None
     votes = column(dataset, "helpful")
-    ids = (dataset.uid_field, dataset.iid_field)
-    fields = Reader(dataset.config).names("review_fields", "title and text to fields")
-    written = read_sidecar(sidecar, set(pairs), dataset.time_field or "timestamp", ids, fields)
-    if not any(title or text for found in written.values() for _, (title, text) in found):
-        raise UsageError(
-            f"{sidecar} has no text for any of the {len(pairs)} train rows: EXP3RT needs review "
-            "texts; run the converter again or give review_file=PATH"
-        )
-    known = np.full(len(pairs), math.nan) if times is None else times
-    keyed = [(user, item, time) for (user, item), time in zip(pairs, known, strict=True)]
-    own = own_texts(keyed, repeated_rows(dataset, times is not None), written)
-    if note := own.note(sidecar.name):
-        warnings.warn(note, stacklevel=2)
+    found = _texts(dataset, sidecar, pairs, times) if texts else [("", "")] * len(pairs)
     rows = zip(
         pairs,
         column(dataset, rating_field).tolist(),
         (zeros if times is None else times).tolist(),
         (zeros if votes is None else votes).tolist(),
-        own.texts,
+        found,
         strict=True,
     )
     reviews = [
@@ -86,6 +79,24 @@ def corpus_of(
     form = (dataset.config["field_separator"], dataset.config["encoding"])
     descriptions = read_descriptions(item_file, description_fields, dataset.iid_field, *form)
     return Corpus(reviews, descriptions)
+
+
+def _texts(dataset: Any, sidecar: Path, pairs: list[Pair], times: Any) -> list[tuple[str, str]]:
+    """Title and text of each row out of the review file. Raises: UsageError if there is no text."""
+    ids = (dataset.uid_field, dataset.iid_field)
+    fields = Reader(dataset.config).names("review_fields", "title and text to fields")
+    written = read_sidecar(sidecar, set(pairs), dataset.time_field or "timestamp", ids, fields)
+    if not any(title or text for found in written.values() for _, (title, text) in found):
+        raise UsageError(
+            f"{sidecar} has no text for any of the {len(pairs)} train rows: review texts are "
+            "needed; run the converter again or give review_file=PATH"
+        )
+    known = np.full(len(pairs), math.nan) if times is None else times
+    keyed = [(user, item, time) for (user, item), time in zip(pairs, known, strict=True)]
+    own = own_texts(keyed, repeated_rows(dataset, times is not None), written)
+    if note := own.note(sidecar.name):
+        warnings.warn(note, stacklevel=3)
+    return list(own.texts)
 
 
 def column(dataset: Any, field: str | None) -> Any:

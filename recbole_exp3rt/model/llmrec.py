@@ -21,6 +21,7 @@ class LLMRec(PromptedRater):
     A user without train ratings is asked about zero-shot.
     """
 
+    reads_reviews = False
     prompts: ClassVar[Mapping[str, frozenset[str]]] = {
         "llmrec_zero_shot": frozenset({"item", "averages"}),
         "llmrec_few_shot": frozenset({"item", "averages", "history"}),

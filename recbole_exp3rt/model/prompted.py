@@ -85,6 +85,7 @@ class PromptedRater(GeneralRecommender):  # type: ignore[misc]
     """
 
     input_type = InputType.POINTWISE
+    reads_reviews: ClassVar[bool] = True  # False: titles and ratings alone
     prompts: ClassVar[Mapping[str, frozenset[str]]] = {}  # prompt file -> its fields beside FORM
 
     def __init__(
@@ -105,7 +106,8 @@ class PromptedRater(GeneralRecommender):  # type: ignore[misc]
         self.items = dataset.field2id_token[self.ITEM_ID]
         read = Reader(config)
         described = read.names("description_fields")
-        self.corpus = corpus_of(dataset, described, read.text_or_none("review_file"))
+        review_file = read.text_or_none("review_file")
+        self.corpus = corpus_of(dataset, described, review_file, texts=self.reads_reviews)
         models = models or LanguageModels(ModelSettings.from_config(config))
         folder = read.text_or_none("prompt_dir")
         self._prompts = {

@@ -121,7 +121,7 @@ class PointwiseReranker(ABC):
     def _read(self, dataset: Any) -> Any:
         read = Reader(self.config)
         described = read.names("description_fields")
-        return corpus_of(dataset, described, read.text_or_none("review_file"))
+        return corpus_of(dataset, described, read.text_or_none("review_file"), texts=False)
 
 
 def _log_odds(pair: Pair, answer: Completion) -> float:

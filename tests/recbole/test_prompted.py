@@ -1,5 +1,7 @@
 """Prompted rating models: what their questions show, what is read, what no question may hold."""
 
+from pathlib import Path
+
 import pytest
 from worlds import SMALL, write_small
 
@@ -55,6 +57,13 @@ def test_no_question_holds_a_test_row_or_the_rating_that_is_asked_for(world):
     own = shown(model, "ann", "b")  # a train pair
     assert "Title b: 2" not in own and "Average rating by the user: 4.5" in own
     assert "Average rating of the item" not in own, "no other train rating of b"
+
+
+def test_titles_and_ratings_are_enough_for_a_system_that_reads_no_reviews(world):
+    few = llmrec(config := world())
+    with_texts = few.messages("ann", "d")
+    Path("dataset/world/world.reviews.jsonl").unlink()
+    assert llmrec(config).messages("ann", "d") == with_texts
 
 
 def test_a_user_without_train_ratings_is_asked_about_as_zero_shot(world):
