@@ -1,6 +1,7 @@
 """The local backend against the plain way: one request, one full pass over the whole text."""
 
 import json
+from itertools import accumulate, count, cycle
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from recbole_exp3rt.llm.base import Failure, LLMError, Message, Readout, Request
 from recbole_exp3rt.llm.label_tokens import kept_tokens, label_tokens
 from recbole_exp3rt.llm.local import transformers_llm
 from recbole_exp3rt.llm.local.smollm2 import smollm2_folder
+from recbole_exp3rt.llm.local.threads import Threads
 from recbole_exp3rt.llm.local.transformers_llm import TransformersLLM
 from recbole_exp3rt.llm.names import load_llm
 
@@ -261,3 +263,50 @@ def test_rows_come_and_go_and_say_what_each_says_alone(smollm2, stock):
         )
         said = smollm2.chat.decode(out[0, prompt.shape[1] :].tolist())
         assert said.startswith(answer.text)
+
+
+def test_threads_come_and_go_between_passes_and_no_answer_changes(smollm2, monkeypatch):
+    requests = pairs(max_new_tokens=6, readout=Readout("\nRating: ", DIGITS))
+    wanted = answer_all(smollm2, requests)
+    times = count(step=10)
+    taken = accumulate(cycle([0, 20]))  # in ten seconds others take no core, then two
+    threads = Threads(
+        torch.get_num_threads,
+        torch.set_num_threads,
+        cores=2,
+        busy=lambda: next(taken),
+        own=lambda: 0,
+        clock=lambda: next(times),
+    )
+    monkeypatch.setattr(smollm2.engine, "threads", threads)
+    used, before = [], torch.get_num_threads()
+    hook = smollm2.model.model.register_forward_pre_hook(
+        lambda *_: used.append(torch.get_num_threads())
+    )
+    try:
+        torch.set_num_threads(2)
+        answers = answer_all(smollm2, requests)
+        assert torch.get_num_threads() == 2
+    finally:
+        hook.remove()
+        torch.set_num_threads(before)
+    assert used[:6] == [2, 1, 2, 1, 2, 1]
+    for one, other in zip(answers, wanted, strict=True):
+        assert (one.text, one.finish) == (other.text, other.finish)
+        assert one.label_logp == pytest.approx(other.label_logp, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("environment", "setting", "leaves"),
+    [({}, None, True), ({}, 1, False), ({"OMP_NUM_THREADS": "1"}, None, False)],
+)
+def test_cores_are_left_to_others_where_the_user_has_not_said_the_threads(
+    environment, setting, leaves, smollm2, monkeypatch
+):
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    llm = TransformersLLM("smollm2", device="cpu", threads=setting, lazy=True)
+    llm.model = smollm2.model
+    assert (llm.engine.threads is not None) is leaves
