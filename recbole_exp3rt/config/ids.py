@@ -39,7 +39,7 @@ def _may_hold(
 
     Ids in the column of that name go into `known`.
     """
-    separator = str(settings["field_separator"])
+    separator, encoding = str(settings["field_separator"]), settings.get("encoding") or "utf-8"
     if len(separator) != 1 or '"' in token:  # a pattern; a quote is written twice
         return True
     try:
@@ -47,7 +47,7 @@ def _may_hold(
             return False
         if file.stat().st_size > MOST_BYTES:
             return True
-        rows = _rows(file, separator, str(settings["encoding"] or "utf-8"))
+        rows = _rows(file, separator, str(encoding))
         names = [name.partition(":")[0] for name in next(rows, [])]
         place = names.index(column) if column in names else -1
         for row in rows:
@@ -55,7 +55,7 @@ def _may_hold(
                 return True
             if 0 <= place < len(row):
                 known.add(row[place])
-    except (OSError, ValueError, LookupError):  # the run itself says it better
+    except (OSError, ValueError, LookupError):  # of an encoding; the run itself says it better
         return True
     return False
 

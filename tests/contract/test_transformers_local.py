@@ -224,7 +224,7 @@ def test_the_identity_tells_changed_files_apart(tmp_path):
     assert transformers_llm.folder_digest(tmp_path) != first
 
 
-def test_rows_come_and_go_and_say_what_each_says_alone(smollm2, stock):
+def test_rows_that_join_and_leave_say_what_each_says_alone(smollm2, stock):
     """Families, singles, answers of all lengths, few rows at a time: as plain generate, one by one.
 
     Label probabilities of the same are compared to those of a batch of one.
