@@ -1,5 +1,6 @@
 """What many tests use: the embedded student, loaded once."""
 
+import gc
 import os
 import subprocess
 import sys
@@ -24,6 +25,12 @@ NEED_TORCH += [
 ]
 NEED_TORCH += ["contract/test_untrusted.py"]
 collect_ignore = NEED_TORCH if WITHOUT_TORCH else []
+
+
+def pytest_collection_finish():
+    """What is imported by now stays: the garbage collector need not look at it at each training."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(wrapper=True)
