@@ -20,11 +20,13 @@ from pathlib import Path
 
 from ways import ROOT, requests
 
-# What the environment says before torch is loaded. `ours`: what `exp3rt` chooses. `one thread`
-# waits for nobody: what more threads gain on a quiet machine, and whether they lose on a busy one.
+# What the environment says before torch is loaded. `ours`: what `exp3rt` chooses, with fewer
+# threads while others take cores; `ours with all threads`: without that. `one thread` waits for
+# nobody: what more threads gain on a quiet machine, and whether they lose on a busy one.
 WAYS: dict[str, dict[str, str]] = {
     "as torch comes": {},
-    "ours": {"OURS": "1"},
+    "ours": {"OURS": "shared"},
+    "ours with all threads": {"OURS": "1"},
     "passive": {"OMP_WAIT_POLICY": "PASSIVE"},
     "one thread": {"THREADS": "1"},
     "spin 1000": {"GOMP_SPINCOUNT": "1000"},
@@ -49,16 +51,24 @@ def child(pairs: int, threads: int) -> None:
         from recbole_exp3rt.llm.local import waiting
 
         waiting.choose()
+    import torch
+
     from recbole_exp3rt.llm.local.transformers_llm import TransformersLLM
 
-    threads = int(os.environ.get("THREADS", threads))
-    llm = TransformersLLM("smollm2", device="cpu", threads=threads)
+    torch.set_num_threads(int(os.environ.get("THREADS", threads)))
+    shares = os.environ.get("OURS") == "shared"
+    llm = TransformersLLM(
+        "smollm2", device="cpu", threads=None if shares else torch.get_num_threads()
+    )
     llm.chat.ends = set()
+    counts: list[int] = []
+    llm.model.register_forward_pre_hook(lambda *_: counts.append(torch.get_num_threads()))
     list(llm.generate(requests(4, 4, True, new=8, first=10_000)))
     asked = requests(pairs, 4, True, new=32)
     start, used = time.perf_counter(), time.process_time()
     list(llm.generate(asked))
-    print(json.dumps({"wall": time.perf_counter() - start, "cpu": time.process_time() - used}))
+    found = {"wall": time.perf_counter() - start, "cpu": time.process_time() - used}
+    print(json.dumps({**found, "threads": statistics.mean(counts)}))
 
 
 def measured(way: str, busy: bool, pairs: int, threads: int) -> dict[str, float]:

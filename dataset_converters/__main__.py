@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from dataset_converters.columns import ROLES, common
 from dataset_converters.values import DATE_ORDERS
@@ -27,15 +27,26 @@ def main(argv: Sequence[str] | None = None, prog: str = "exp3rt-convert") -> int
     `prog` is the name of the program in its usage.
     """
     words = list(sys.argv[1:] if argv is None else argv)
+
+    def work() -> None:
+        print(plain(without_surrogates(_run(_options(words, prog)))))
+
+    return exit_code(work)
+
+
+def _options(words: Sequence[str], prog: str) -> argparse.Namespace:
+    """What the command line says. Raises: UsageError in one line; SystemExit after a help."""
     if words and not words[0].startswith("-") and words[0] not in SOURCES:
-        said = f"no source {words[0]!r}{nearest(words[0], SOURCES)}; see {prog} --help"
-        return exit_code(lambda: _refuse(said))
-    options = _parser(prog).parse_args(words)
-    return exit_code(lambda: print(plain(without_surrogates(_run(options)))))
-
-
-def _refuse(message: str) -> None:
-    raise UsageError(message)
+        raise UsageError(f"no source {words[0]!r}{nearest(words[0], SOURCES)}; see {prog} --help")
+    options, unknown = _parser(prog).parse_known_args(words)
+    if unknown:
+        name = unknown[0].partition("=")[0]
+        known = [f"--{key}" for key in vars(options)]
+        raise UsageError(
+            f"{options.source} has no option {name}{nearest(name, known)}; "
+            f"see {prog} {options.source} --help"
+        )
+    return options
 
 
 def _run(options: argparse.Namespace) -> str:
@@ -129,9 +140,7 @@ def _add_table(sources: Any) -> argparse.ArgumentParser:
 
 
 def _parser(prog: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog=prog, description="Raw reviews in, RecBole atomic files out."
-    )
+    parser = _Parser(prog=prog, description="Raw reviews in, RecBole atomic files out.")
     sources = parser.add_subparsers(dest="source", required=True, metavar="SOURCE")
 
     imdb = sources.add_parser("imdb", help="IMDb Movie Reviews Dataset, one CSV file a movie")
@@ -169,7 +178,7 @@ def _parser(prog: str) -> argparse.ArgumentParser:
             source.add_argument("--item_word", help="what the prompts call an item")
             source.add_argument(
                 "--rating_scale",
-                type=float,
+                type=_number,
                 nargs="+",
                 metavar="NUMBER",
                 help="LOWEST HIGHEST [STEP], such as 1 10 or 0.5 5 0.5, in place of the source's",
@@ -177,11 +186,28 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     return parser
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, as the other commands do."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raises: UsageError with argparse's message and the help that explains it."""
+        said = message.removeprefix("argument ")
+        raise UsageError(f"{said[:1].lower()}{said[1:]}; see {self.prog} --help")
+
+
 def _count(text: str) -> int:
-    number = int(text)
-    if number < 0:
-        raise argparse.ArgumentTypeError(f"{number} is negative; take 0 for no k-core")
-    return number
+    if not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} is no count; take 0 for no k-core, or 5")
+    return int(text)
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no number; give each by itself, such as --rating_scale 1 5"
+        ) from None
 
 
 if __name__ == "__main__":

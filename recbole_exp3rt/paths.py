@@ -67,3 +67,13 @@ def check_writable(path: str | Path) -> None:
             pass
     except OSError as error:
         raise UsageError(f"{path} cannot be written: {error.strerror or error}") from error
+
+
+def check_new(setting: str, path: str | Path, *, overwrite: bool) -> None:
+    """Check that the file `path`, which `setting` names, can be written and replaces none.
+
+    Raises: UsageError with the remedy.
+    """
+    check_writable(path)
+    if Path(path).exists() and not overwrite:
+        raise UsageError(f"{setting}: {path} is there already; name another, or add --overwrite")

@@ -1,13 +1,16 @@
 """What many tests use: the embedded student, loaded once."""
 
+import gc
 import os
 import subprocess
+import sys
 
 # Before torch is imported, and inherited by every process of the tests: on shared cores, threads
 # that wait for each other make small models ten times slower.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 
@@ -22,6 +25,12 @@ NEED_TORCH += [
 ]
 NEED_TORCH += ["contract/test_untrusted.py"]
 collect_ignore = NEED_TORCH if WITHOUT_TORCH else []
+
+
+def pytest_collection_finish():
+    """What is imported by now stays: the garbage collector need not look at it at each training."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(wrapper=True)
@@ -49,6 +58,23 @@ def smollm2():
     from recbole_exp3rt.llm.names import load_llm
 
     return load_llm("smollm2", device="cpu")
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory):
+    """The folder of a model of two random layers with SmolLM2's tokenizer."""
+    sys.path.insert(0, str(Path(__file__).parent / "distill"))
+    import students
+
+    return str(students.tiny_llama(tmp_path_factory.mktemp("base") / "tiny"))
+
+
+@pytest.fixture(scope="session")
+def tiny_llm(tiny):
+    """That model: what does not depend on what a model says is shown with it in no time."""
+    from recbole_exp3rt.llm.local.transformers_llm import TransformersLLM
+
+    return TransformersLLM(tiny, device="cpu")
 
 
 @pytest.fixture(scope="session")

@@ -41,6 +41,14 @@ def _groups(model: str) -> list[Group]:
 @click.option("--user", required=True, metavar="ID", help="The user, as the data set names it.")
 @click.option("--item", required=True, metavar="ID", help="The item, as the data set names it.")
 @click.option("--from", "result", metavar="FILE", help="The result file of a run.")
+@click.option(
+    "--reviews",
+    type=click.IntRange(min=0),
+    default=5,
+    show_default=True,
+    metavar="N",
+    help="Print the newest N reviews of each side; 0: all.",
+)
 @dataset_option
 @files_option
 @click.pass_context
@@ -49,6 +57,7 @@ def command(
     user: str,
     item: str,
     result: str | None,
+    reviews: int,
     dataset: str | None,
     config_files: list[str],
 ) -> None:
@@ -63,10 +72,24 @@ def command(
 
         if result:
             given = parse_arguments(ctx.args, flags(groups_of_run()))
-            show_from(result, user, item, config_files=config_files, given=given, console=console)
+            show_from(
+                result,
+                user,
+                item,
+                reviews=reviews,
+                config_files=config_files,
+                given=given,
+                console=console,
+            )
         else:
             show(
-                dataset, user, item, config_files=config_files, console=console, arguments=ctx.args
+                dataset,
+                user,
+                item,
+                reviews=reviews,
+                config_files=config_files,
+                console=console,
+                arguments=ctx.args,
             )
 
     ctx.exit(exit_code(work))

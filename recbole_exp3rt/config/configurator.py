@@ -54,6 +54,7 @@ from recbole_exp3rt.config.known import (  # noqa: E402
     shaping_keys,
 )
 from recbole_exp3rt.config.layers import (  # noqa: E402
+    Loader,
     merge_layer,
     one_line,
     read_layer,
@@ -135,6 +136,10 @@ class Config(RecBoleConfig):  # type: ignore[misc]
     def compatibility_settings(self) -> None:
         """Apply our changes for today's libraries; RecBole's own do not work with them."""
         compat.apply()
+
+    def _build_yaml_loader(self) -> Any:
+        """RecBole's grammar, read by the C library: a run makes a dozen of these settings."""
+        return Loader
 
     def _convert_config_dict(self, config_dict: dict[str, Any]) -> dict[str, Any]:
         """Texts that spell a Python value become it; RecBole would run them as code."""

@@ -24,6 +24,8 @@ NO_TEXT = "no explanation (the user or the item is not in the train part)"
 if TYPE_CHECKING:
     from recbole_exp3rt.data.split import Split
 
+SHOWN_REVIEWS = 5  # of a user or an item, in `exp3rt show`
+
 
 def show_explanations(
     console: Console,
@@ -112,8 +114,13 @@ def show_extractions(
             console.print(f"    {escape(name)}: {escape(_sides(preference))}")
 
 
-def show_pair(console: Console, recommender: Recommender, user: str, item: str) -> None:
-    """Everything that the language model saw and said for one pair, readable or not."""
+def show_pair(
+    console: Console, recommender: Recommender, user: str, item: str, reviews: int = SHOWN_REVIEWS
+) -> None:
+    """Everything that the language model saw and said for one pair, readable or not.
+
+    Of each profile's reviews the newest are printed, at most so many `reviews`; 0: all.
+    """
     pipeline = recommender.rater.pipeline
     nothing = ""
     try:
@@ -124,9 +131,11 @@ def show_pair(console: Console, recommender: Recommender, user: str, item: str) 
     who, scale = recommender.rater.who(), pipeline.settings.scale
     profiles = (explained.user_profile, explained.item_profile)
     for choice, profile in zip(pipeline.choices(user, item), profiles, strict=True):
-        subject, key, reviews = choice.subject, choice.key, choice.reviews
-        console.print(f"\n[bold]Reviews of {subject} {escape(key)}[/bold] ({len(reviews)} read)")
-        for review, found in zip(reviews, pipeline.preferences(reviews), strict=True):
+        subject, key, read = choice.subject, choice.key, len(choice.reviews)
+        shown = choice.reviews[-reviews:]
+        newest = f"; the newest {len(shown)} of them" if len(shown) < read else ""
+        console.print(f"\n[bold]Reviews of {subject} {escape(key)}[/bold] ({read} read{newest})")
+        for review, found in zip(shown, pipeline.preferences(shown), strict=True):
             text = " ".join(": ".join(filter(None, [review.title, review.text])).split())
             console.print(f"- {escape(review.user)} / {escape(review.item)}, {review.rating:g}:")
             console.print(f"  “{escape(text)}”")
@@ -134,6 +143,8 @@ def show_pair(console: Console, recommender: Recommender, user: str, item: str) 
             if found is None and review.is_written:
                 ask = partial(pipeline.preference_request, review)
                 _say_answer(console, pipeline.models.preference, ask)
+        if len(shown) < read:
+            console.print(f"… and {read - len(shown)} older ones; --reviews=0 prints all")
         console.print(
             f"\n[bold]Profile of {subject} {escape(key)}[/bold] by {escape(who['profiles'])}"
         )

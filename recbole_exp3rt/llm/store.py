@@ -1,7 +1,8 @@
 """Answers on disk, found again by the content of the question.
 
-One SQLite file. Beside each raw answer stand the identity and the request, so that an answer can
-be looked at. What the store does not know: which model is asked, or what an answer means.
+One SQLite file. With each raw answer the identity and the request are stored, so that a person
+can read what was asked. What the store does not know: which model is asked, or what an answer
+means.
 """
 
 from __future__ import annotations
@@ -123,7 +124,7 @@ class Store:
         return self._connect(copies[0])
 
     def _open(self) -> None:
-        # Tables before the mark: another process may make both, in one commit, while we look.
+        # Tables before the mark: another process may make both in one commit between the two reads.
         tables = {name for (name,) in self._db.execute("SELECT name FROM sqlite_master")}
         (application,) = self._db.execute("PRAGMA application_id").fetchone()
         (version,) = self._db.execute("PRAGMA user_version").fetchone()
@@ -156,13 +157,13 @@ class Store:
 
         A power cut may lose the last commits, a killed process none.
         """
-        patience = time.monotonic() + WAIT_SECONDS
+        deadline = time.monotonic() + WAIT_SECONDS
         while True:  # SQLite does not wait by itself while two processes change the mode
             try:
                 self._db.execute("PRAGMA journal_mode = WAL")
                 return
             except sqlite3.OperationalError as error:
-                if "locked" not in str(error) or time.monotonic() > patience:
+                if "locked" not in str(error) or time.monotonic() > deadline:
                     raise
                 time.sleep(0.01)
 
@@ -231,7 +232,7 @@ class Store:
                 try:
                     label_logp = None if logp is None else _numbers(logp)
                     if type(text) is not str or finish not in FINISHES:
-                        raise ValueError("its text is none")
+                        raise ValueError("its text or finish is not valid")
                     if not (type(prompt) is type(new) is type(missing) is int):
                         raise ValueError(f"its counts are {prompt!r}, {new!r}, {missing!r}"[:80])
                 except (ValueError, TypeError, OverflowError, RecursionError) as error:
@@ -245,8 +246,8 @@ class Store:
     def put_many(self, identity: str, answers: Mapping[str, tuple[Request, Completion]]) -> None:
         """Keep all answers in one commit. An answer that is there already stays as it is."""
         with self._commit() as db:
-            if spoilt := self._damaged & answers.keys():
-                db.executemany("DELETE FROM answers WHERE key = ?", [(key,) for key in spoilt])
+            if damaged := self._damaged & answers.keys():
+                db.executemany("DELETE FROM answers WHERE key = ?", [(key,) for key in damaged])
             db.executemany(
                 f"INSERT OR IGNORE INTO answers ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)",
                 [
@@ -283,7 +284,7 @@ class Store:
         where its process has ended.
         """
         if not self._free(owner, keys):
-            return set()  # who waits does not write
+            return set()  # nothing to write while waiting
         with self._commit() as db:
             free = self._free(owner, keys)
             lapsed = {name for (name,) in db.execute("SELECT owner FROM owners")} - self._living()
@@ -336,17 +337,17 @@ class Store:
                 taken.update(key for key, holder in rows if holder in others)
         return [key for key in keys if key not in taken]
 
-    # --- for somebody who looks
+    # --- to look at what is stored
 
     def asked(self, key: str) -> tuple[str, str] | None:
-        """Identity of the model and the request as JSON, for somebody who looks at an answer."""
+        """Identity of the model and the request as JSON, of an answer; None: there is none."""
         for rows in self._rows("SELECT identity, request FROM requests WHERE key IN", [key]):
             for row in rows:
                 return cast("tuple[str, str]", row)
         return None
 
     def identities(self) -> list[str]:
-        """Whose answers these are, sorted."""
+        """Identities of the models whose answers are stored, sorted."""
         found = self._db.execute("SELECT DISTINCT identity FROM requests ORDER BY identity")
         return [str(identity) for (identity,) in found]
 
@@ -365,7 +366,7 @@ def _numbers(logp: object) -> tuple[float, ...]:
     Raises: ValueError, TypeError, OverflowError, RecursionError.
     """
     if type(logp) is not str:
-        raise ValueError("its label probabilities are none")
+        raise ValueError("its label probabilities are no text")
     numbers = tuple(map(float, json.loads(logp)))
     if not all(number < math.inf for number in numbers):  # nor is NaN
         raise ValueError("its label probabilities are no numbers")

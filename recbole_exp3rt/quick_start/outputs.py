@@ -8,7 +8,6 @@ from pathlib import Path
 import pandas as pd
 
 from recbole_exp3rt.config.settings import RunSettings
-from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.evaluator.exports import (
     PROFILES,
     ratings_table,
@@ -16,7 +15,7 @@ from recbole_exp3rt.evaluator.exports import (
     write_profiles,
     write_table,
 )
-from recbole_exp3rt.paths import check_writable
+from recbole_exp3rt.paths import check_new, check_writable
 from recbole_exp3rt.quick_start.context import Context
 from recbole_exp3rt.quick_start.explaining import Explained
 from recbole_exp3rt.quick_start.rating_task import RatingTask
@@ -42,11 +41,7 @@ def check_places(run: RunSettings, tasks: Sequence[str], checkpoint_dir: str) ->
             files["export_dir"].append(folder / f"{EXPLANATIONS}.{run.export_format}")
     for setting, paths in files.items():
         for path in paths:
-            check_writable(path)
-            if path.exists() and not run.overwrite:
-                raise UsageError(
-                    f"{setting}: {path} is there already; name another, or add --overwrite"
-                )
+            check_new(setting, path, overwrite=run.overwrite)
     check_writable(Path(checkpoint_dir) / "model.pth")
 
 

@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from recbole_exp3rt.config.ids import check_ids
 from recbole_exp3rt.config.load import load_config
 from recbole_exp3rt.display.notes import quiet
 from recbole_exp3rt.display.steps import log, logged
 from recbole_exp3rt.display.terminal import console as make_console
 from recbole_exp3rt.errors import UsageError
+from recbole_exp3rt.paths import check_new
 
 if TYPE_CHECKING:
     from recbole_exp3rt.evaluator.results import Results
@@ -51,7 +53,9 @@ def run(
     start = time.monotonic()
     console = console or Console(quiet=True)
     with quiet():
-        config = load_config(model, dataset, config_files, config_dict, console, arguments)
+        config = load_config(
+            model, dataset, config_files, config_dict, console, arguments, check=_check_result
+        )
         with logged(config["log_file"], console):
             log(f"run of {config.model} on {config.dataset}: {config.given()}")
             if config["train"]:
@@ -72,21 +76,31 @@ def show(
     user: str,
     item: str,
     *,
+    reviews: int = 5,
     config_files: Sequence[str] = (),
     config_dict: Mapping[str, Any] | None = None,
     console: Console | None = None,
     arguments: Sequence[str] | None = None,
 ) -> None:
-    """Print what the language model saw and said for a pair. Raises: UsageError, LLMError."""
+    """Print what the language model saw and said for a pair, with the newest `reviews` (0: all).
+
+    Raises: UsageError, LLMError.
+    """
     console = console or make_console()
+
+    def check(settings: Mapping[str, Any]) -> None:
+        check_ids(settings, user, item)
+
     with quiet():
-        config = load_config("EXP3RT", dataset, config_files, config_dict, console, arguments)
+        config = load_config(
+            "EXP3RT", dataset, config_files, config_dict, console, arguments, check=check
+        )
         if (model := config.cmd_config_dict.get("model", "EXP3RT")) != "EXP3RT":
             raise UsageError(f"--model={model}: show prints what EXP3RT saw; leave it out")
         from recbole_exp3rt.display.cases import show_pair
         from recbole_exp3rt.recommender import Recommender
 
-        show_pair(console, Recommender.from_config(config), user, item)
+        show_pair(console, Recommender.from_config(config), user, item, reviews)
         _show_explainers(console, config, user, item)
 
 
@@ -107,6 +121,7 @@ def show_from(
     user: str,
     item: str,
     *,
+    reviews: int = 5,
     config_files: Sequence[str] = (),
     given: Mapping[str, Any] | None = None,
     console: Console | None = None,
@@ -126,5 +141,11 @@ def show_from(
         from recbole_exp3rt.recommender import Recommender, config_of_run
 
         config = config_of_run(result_file, settings)
-        show_pair(console, Recommender.from_config(config), user, item)
+        show_pair(console, Recommender.from_config(config), user, item, reviews)
         _show_explainers(console, config, user, item)
+
+
+def _check_result(settings: Mapping[str, Any]) -> None:
+    """Raises: UsageError for a result file that is there already, before torch is imported."""
+    if file := settings.get("result_file"):
+        check_new("result_file", str(file), overwrite=bool(settings.get("overwrite")))

@@ -15,8 +15,23 @@ from urllib.parse import parse_qs, urlsplit
 
 from faulty_proxy import say
 
+from recbole_exp3rt.llm.base import Message, Request
+
 LABELS = "0123456789"
 ROOM = 24  # tokens beside `max_new_tokens` where a label is to be written
+
+
+def ask(n, **settings):
+    """A question of its own for each `n`."""
+    return Request((Message("user", f"Do you like film{n}"),), **{"max_new_tokens": 4, **settings})
+
+
+QUESTIONS = [ask(n) for n in range(12)]
+
+
+def notes(folder):
+    """The notes of batches that a run has left in `folder`."""
+    return [path.name for path in (folder / "batches").iterdir() if path.name != ".lock"]
 
 
 def chat(body):

@@ -3,6 +3,7 @@
 import base64
 import os
 import tempfile
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -57,6 +58,7 @@ def ranks() -> Path:
     return target
 
 
+@cache
 def tokenizer() -> PreTrainedTokenizerFast:
     """128,000 ranks and 256 special tokens, as in the released models."""
     special = [f"<|{NAMED.get(k, f'reserved_special_token_{k}')}|>" for k in range(256)]

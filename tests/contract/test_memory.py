@@ -75,10 +75,10 @@ def test_a_container_s_limit_counts(monkeypatch, tmp_path):
 
 
 FREED = """
-import resource, torch
+import resource, sys, torch
 from recbole_exp3rt.llm.local.transformers_llm import TransformersLLM
 
-llm = TransformersLLM("smollm2", device="cpu")
+llm = TransformersLLM(sys.argv[1], device="cpu")
 pages = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt * resource.getpagesize()
 layer = lambda: [torch.ones(5 * 2**20) for _ in range(6)]
 layer()
@@ -90,7 +90,8 @@ print((pages() - before) / 2**20)
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's allocator")
-def test_what_a_layer_frees_waits_for_the_next():
+def test_what_a_layer_frees_waits_for_the_next(tiny):
     """Results of megabytes, which the allocator would fetch page by page each time."""
-    done = subprocess.run([sys.executable, "-c", FREED], capture_output=True, text=True, check=True)
+    command = [sys.executable, "-c", FREED, tiny]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert float(done.stdout) < 300  # megabytes, of 1,200 that are made

@@ -2,9 +2,6 @@
 
 import json
 import logging
-import os
-import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -12,18 +9,18 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
-from batch_stand_in import batches
+from batch_stand_in import QUESTIONS, ask, notes
 from batch_stand_in import chat as batch_reply
 
 from recbole_exp3rt.errors import UsageError
-from recbole_exp3rt.llm.base import Completion, Failure, LLMError, Message, Readout, Request
+from recbole_exp3rt.llm.base import Completion, Failure, LLMError, Readout
 from recbole_exp3rt.llm.base import answer_all as ask_all
 from recbole_exp3rt.llm.cached import CachedLLM
 from recbole_exp3rt.llm.cost.budget import BudgetReached, MeteredLLM
 from recbole_exp3rt.llm.cost.ledger import Ledger
 from recbole_exp3rt.llm.cost.prices import Prices
 from recbole_exp3rt.llm.names import load_llm
-from recbole_exp3rt.llm.server import batch_route, endpoint, openai_batch
+from recbole_exp3rt.llm.server import openai_batch
 from recbole_exp3rt.llm.server.batch_jobs import Job, Jobs
 from recbole_exp3rt.llm.server.openai_batch import OpenAIBatch
 from recbole_exp3rt.llm.server.openai_llm import HTTPOptions
@@ -34,41 +31,9 @@ KEY = "sk-most-secret-0123456789"
 CUE = Readout("\nPredicted User Rating: ", tuple("0123456789"))
 
 
-def ask(n, **settings):
-    return Request((Message("user", f"Do you like film{n}"),), **{"max_new_tokens": 4, **settings})
-
-
-QUESTIONS = [ask(n) for n in range(12)]
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    monkeypatch.setattr(endpoint, "FIRST_WAIT", 0.01)
-    monkeypatch.setattr(endpoint, "LONGEST_WAIT", 0.05)
-    monkeypatch.setattr(batch_route, "SETTLE", 0.5)
-    monkeypatch.setattr(openai_batch, "SETTLE", 0.5)
-
-
 @pytest.fixture
-def server():
-    with batches() as (server, url):
-        server.url = url
-        yield server
-
-
-@pytest.fixture
-def to(server, tmp_path):
-    def make(**options):
-        options = {"batch_poll_seconds": 0.02, "max_retries": 3, **options}
-        return OpenAIBatch(
-            "teacher", HTTPOptions((server.url,), batch_dir=str(tmp_path / "batches"), **options)
-        )
-
-    return make
-
-
-def notes(tmp_path):
-    return [path.name for path in (tmp_path / "batches").iterdir() if path.name != ".lock"]
+def server(batch_server):
+    return batch_server
 
 
 def test_a_batch_is_answered_and_leaves_nothing_behind(server, to, tmp_path):
@@ -129,7 +94,7 @@ def test_empty_answers_are_paid_with_what_follows_them(server, to):
     assert twice.count(True) == 6
 
 
-def test_but_not_for_ever(server, to, tmp_path):
+def test_a_question_is_in_three_batches_at_most(server, to, tmp_path):
     server.plans = ["expire"] * 9
     answers = ask_all(to(), QUESTIONS)
     assert answers.count(Failure("the batch expired before it was answered")) == 2
@@ -205,109 +170,6 @@ def test_a_batch_that_was_not_created_is_asked_for_again(server, to):
     assert len(server.batches) == 1
 
 
-# --- kill -9
-
-RUN = """
-import os, signal, sys
-from recbole_exp3rt.llm.base import Message, Request
-from recbole_exp3rt.llm.cached import CachedLLM
-from recbole_exp3rt.llm.server.openai_batch import OpenAIBatch
-from recbole_exp3rt.llm.server.openai_llm import HTTPOptions
-from recbole_exp3rt.llm.store import Store
-
-url, folder, most = sys.argv[1], sys.argv[2], int(sys.argv[3])
-requests = [
-    Request((Message("user", f"Do you like film{n}"),), max_new_tokens=4) for n in range(12)
-]
-options = HTTPOptions((url,), batch_dir=folder + "/batches", batch_poll_seconds=0.02)
-llm = CachedLLM(OpenAIBatch("teacher", options), Store(folder + "/answers.sqlite"))
-for n, answer in enumerate(llm.generate(requests)):
-    if n == most:
-        os.kill(os.getpid(), signal.SIGKILL)
-"""
-
-
-def start(server, tmp_path, most=99):
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-c", RUN, server.url, str(tmp_path), str(most)]
-    return subprocess.Popen(command, env=environment)
-
-
-@pytest.mark.parametrize("moment", ["uploaded", "created", "looked", "half"])
-def test_a_run_killed_there_goes_on_and_pays_nothing_twice(
-    server, to, tmp_path, moment, monkeypatch
-):
-    monkeypatch.setattr(batch_route, "SETTLE", 10.0)  # the first list does not show the batch
-    server.stop_at, server.lag = moment, 1
-    run = start(server, tmp_path)
-    assert server.reached.wait(60)
-    os.kill(run.pid, signal.SIGKILL)
-    assert run.wait() == -signal.SIGKILL
-    server.resume()
-    before = len(server.batches)
-    assert before == (0 if moment == "uploaded" else 1)
-    llm = CachedLLM(to(), Store(tmp_path / "answers.sqlite"))
-    assert all(isinstance(answer, Completion) for answer in ask_all(llm, QUESTIONS))
-    assert len(server.batches) == 1
-    assert len(server.paid) == 12 and set(server.paid.values()) == {1}
-
-
-def test_a_run_killed_while_it_collects_asks_for_nothing_again(server, to, tmp_path):
-    run = start(server, tmp_path, most=7)
-    assert run.wait(60) == -signal.SIGKILL
-    store = Store(tmp_path / "answers.sqlite")
-    assert len(store) == 8 and len(server.batches) == 1
-    llm = CachedLLM(to(), store)
-    assert all(isinstance(answer, Completion) for answer in ask_all(llm, QUESTIONS))
-    assert (llm.hits, llm.calls) == (8, 4)
-    assert len(server.batches) == 1 and set(server.paid.values()) == {1}
-
-
-def test_two_runs_at_once_share_their_batch(server, tmp_path):
-    server.stop_at = "uploaded"
-    runs = [start(server, tmp_path)]
-    assert server.reached.wait(60)
-    probed = server.asked["POST", "/v1/chat/completions"]
-    runs.append(start(server, tmp_path))
-    while server.asked["POST", "/v1/chat/completions"] < 2 * probed:
-        time.sleep(0.01)
-    time.sleep(0.5)  # the second has nothing to do but to submit the same questions
-    server.resume()
-    assert [run.wait(60) for run in runs] == [0, 0]
-    assert len(server.paid) == 12 and set(server.paid.values()) == {1}
-
-
-@pytest.mark.parametrize("moment", ["uploaded", "looked"])
-def test_a_run_that_waits_for_a_killed_one_takes_its_batch_over(server, tmp_path, moment):
-    server.stop_at = moment
-    first = start(server, tmp_path)
-    assert server.reached.wait(60)
-    probed = server.asked["POST", "/v1/chat/completions"]
-    second = start(server, tmp_path)
-    while server.asked["POST", "/v1/chat/completions"] < 2 * probed:
-        time.sleep(0.01)
-    time.sleep(0.5)
-    assert len(server.files) == 1  # the second waits
-    os.kill(first.pid, signal.SIGKILL)
-    first.wait()
-    server.resume()
-    assert second.wait(60) == 0
-    assert len(Store(tmp_path / "answers.sqlite")) == 12
-    assert len(server.paid) == 12 and set(server.paid.values()) == {1}
-
-
-def test_answers_that_a_run_did_not_take_wait_for_the_next(server, to, tmp_path):
-    server.stop_at = "created"
-    run = start(server, tmp_path)
-    assert server.reached.wait(60)
-    os.kill(run.pid, signal.SIGKILL)
-    run.wait()
-    server.resume()
-    for some in (QUESTIONS[:5], QUESTIONS[5:]):
-        assert all(isinstance(answer, Completion) for answer in ask_all(to(), some))
-    assert len(server.batches) == 1 and notes(tmp_path) == []
-
-
 # --- what goes wrong
 
 
@@ -317,11 +179,11 @@ def test_a_server_that_goes_is_one_line_and_the_batch_is_collected_later(
     monkeypatch.setattr(openai_batch, "MISSED", 2)
     llm = to(max_retries=0)
     server.lose = ["looked"] * 3
-    with pytest.raises(LLMError, match="they go on, and the same command collects them"):
+    with pytest.raises(LLMError, match="they continue there, and the same command collects them"):
         ask_all(llm, QUESTIONS)
     assert len(notes(tmp_path)) == 1
     server.lose = ["half"]
-    with pytest.raises(LLMError, match="does not hand out answers that are there"):
+    with pytest.raises(LLMError, match="has answers and does not send them"):
         ask_all(llm, QUESTIONS)
     assert all(isinstance(answer, Completion) for answer in ask_all(llm, QUESTIONS))
     assert set(server.paid.values()) == {1}

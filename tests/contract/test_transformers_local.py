@@ -1,6 +1,7 @@
 """The local backend against the plain way: one request, one full pass over the whole text."""
 
 import json
+from itertools import accumulate, count, cycle
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from recbole_exp3rt.llm.base import Failure, LLMError, Message, Readout, Request
 from recbole_exp3rt.llm.label_tokens import kept_tokens, label_tokens
 from recbole_exp3rt.llm.local import transformers_llm
 from recbole_exp3rt.llm.local.smollm2 import smollm2_folder
+from recbole_exp3rt.llm.local.threads import Threads
 from recbole_exp3rt.llm.local.transformers_llm import TransformersLLM
 from recbole_exp3rt.llm.names import load_llm
 
@@ -37,6 +39,12 @@ def stock():
     return AutoModelForCausalLM.from_pretrained(smollm2_folder(), dtype=torch.float32).eval()
 
 
+@pytest.fixture(scope="module")
+def tiny_stock(tiny):
+    """So it runs the tiny model."""
+    return AutoModelForCausalLM.from_pretrained(tiny, dtype=torch.float32).eval()
+
+
 def full_pass(model, tokens):
     """Log-probabilities after each token, from one pass without a cache."""
     with torch.inference_mode():
@@ -46,12 +54,29 @@ def full_pass(model, tokens):
 
 @pytest.mark.parametrize("labels", [DIGITS, ONE_TO_TEN, HALF_STEPS, ("good", "bad", "goodness me")])
 @pytest.mark.parametrize("cue", ["\nPredicted User Rating: ", "\nPredicted User Rating:"])
-def test_label_probabilities_equal_a_full_pass_over_the_whole_text(smollm2, stock, labels, cue):
+def test_label_probabilities_equal_a_full_pass_over_the_whole_text(
+    tiny_llm, tiny_stock, labels, cue
+):
+    label_probabilities_equal(tiny_llm, tiny_stock, labels, cue, new=0)
+
+
+@pytest.mark.parametrize(
+    ("labels", "cue"),
+    [
+        (("1", "10", "2"), "\nPredicted User Rating: "),
+        (("good", "bad", "goodness me"), "\nPredicted User Rating:"),
+    ],
+)
+def test_so_they_do_behind_a_text_that_the_embedded_student_wrote(smollm2, stock, labels, cue):
+    label_probabilities_equal(smollm2, stock, labels, cue, new=10)
+
+
+def label_probabilities_equal(llm, stock, labels, cue, new):
     requests = pairs(
-        max_new_tokens=10, prefill="Reasoning:", stop=(" the",), readout=Readout(cue, labels)
+        max_new_tokens=new, prefill="Reasoning:", stop=(" the",), readout=Readout(cue, labels)
     )[1:4:2]
-    chat = smollm2.chat
-    for request, answer in zip(requests, answer_all(smollm2, requests), strict=True):
+    chat = llm.chat
+    for request, answer in zip(requests, answer_all(llm, requests), strict=True):
         prompt = chat.prompt(request)
         said = answer.text.rstrip()
         found = label_tokens(chat.encode, "", request.readout, chat.end_of_turn)
@@ -69,13 +94,13 @@ def test_label_probabilities_equal_a_full_pass_over_the_whole_text(smollm2, stoc
 
 
 def test_greedy_text_equals_the_librarys_own(smollm2, stock):
-    requests = pairs(max_new_tokens=16)[:3]
+    requests = pairs(max_new_tokens=12)[2:4]
     for request, answer in zip(requests, answer_all(smollm2, requests), strict=True):
         prompt = torch.tensor([smollm2.chat.prompt(request)])
         out = stock.generate(
             prompt,
             attention_mask=torch.ones_like(prompt),
-            max_new_tokens=16,
+            max_new_tokens=12,
             do_sample=False,
             pad_token_id=0,
         )
@@ -121,8 +146,8 @@ def test_a_start_that_was_just_read_is_not_read_again(smollm2, monkeypatch):
     assert smollm2.engine.prompt_tokens - before < sum(map(len, tokens)) / 2
 
 
-def test_a_request_over_the_context_fails_with_the_reason_and_the_others_go_on():
-    llm = TransformersLLM("smollm2", device="cpu", max_context=80)
+def test_a_request_over_the_context_fails_with_the_reason_and_the_others_go_on(tiny):
+    llm = TransformersLLM(tiny, device="cpu", max_context=80)
     short, long = ask("Rain?", max_new_tokens=4), ask("rain " * 60, max_new_tokens=4)
     answer, failure = answer_all(llm, [short, long])
     assert answer.new_tokens == 4
@@ -138,23 +163,23 @@ def cpu_runs_out():
 
 
 @pytest.mark.parametrize("run_out", [cuda_runs_out, cpu_runs_out])
-def test_memory_running_out_halves_the_batch(smollm2, monkeypatch, run_out):
+def test_memory_running_out_halves_the_batch(tiny_llm, monkeypatch, run_out):
     requests = pairs(max_new_tokens=4, readout=Readout("\nRating: ", DIGITS))
-    wanted = answer_all(smollm2, requests)
-    forward = smollm2.model.forward
+    wanted = answer_all(tiny_llm, requests)
+    forward = tiny_llm.model.forward
 
     def small_memory(*args, input_ids, **kwargs):
         if input_ids.shape[0] > 2:
             run_out()
         return forward(*args, input_ids=input_ids, **kwargs)
 
-    monkeypatch.setattr(smollm2.model, "forward", small_memory)
-    for one, other in zip(answer_all(smollm2, requests), wanted, strict=True):
+    monkeypatch.setattr(tiny_llm.model, "forward", small_memory)
+    for one, other in zip(answer_all(tiny_llm, requests), wanted, strict=True):
         assert one.text == other.text
         assert one.label_logp == pytest.approx(other.label_logp, abs=1e-4)
 
-    monkeypatch.setattr(smollm2.model, "forward", lambda *args, **kwargs: run_out())
-    assert all("memory" in failure.reason for failure in answer_all(smollm2, requests))
+    monkeypatch.setattr(tiny_llm.model, "forward", lambda *args, **kwargs: run_out())
+    assert all("memory" in failure.reason for failure in answer_all(tiny_llm, requests))
 
 
 def test_a_short_chat_is_sensible(smollm2):
@@ -222,7 +247,7 @@ def test_the_identity_tells_changed_files_apart(tmp_path):
     assert transformers_llm.folder_digest(tmp_path) != first
 
 
-def test_rows_come_and_go_and_say_what_each_says_alone(smollm2, stock):
+def test_rows_that_join_and_leave_say_what_each_says_alone(tiny, tiny_llm, tiny_stock):
     """Families, singles, answers of all lengths, few rows at a time: as plain generate, one by one.
 
     Label probabilities of the same are compared to those of a batch of one.
@@ -241,9 +266,9 @@ def test_rows_come_and_go_and_say_what_each_says_alone(smollm2, stock):
         )
         for new, title in enumerate(titles * 2, 3)
     ]
-    wide = answer_all(smollm2, requests)
-    narrow = TransformersLLM("smollm2", device="cpu", max_rows=5, batch_tokens=1200)
-    alone = [answer_all(smollm2, [request])[0] for request in requests]
+    wide = answer_all(tiny_llm, requests)
+    narrow = TransformersLLM(tiny, device="cpu", max_rows=5, batch_tokens=1200)
+    alone = [answer_all(tiny_llm, [request])[0] for request in requests]
     for answers in (wide, answer_all(narrow, requests)):
         for one, wanted, request in zip(answers, alone, requests, strict=True):
             assert (one.text, one.finish) == (wanted.text, wanted.finish)
@@ -251,13 +276,60 @@ def test_rows_come_and_go_and_say_what_each_says_alone(smollm2, stock):
             if request.readout:
                 assert one.label_logp == pytest.approx(wanted.label_logp, abs=1e-4)
     for request, answer in list(zip(requests, alone, strict=True))[::5]:
-        prompt = torch.tensor([smollm2.chat.prompt(request)])
-        out = stock.generate(
+        prompt = torch.tensor([tiny_llm.chat.prompt(request)])
+        out = tiny_stock.generate(
             prompt,
             attention_mask=torch.ones_like(prompt),
             max_new_tokens=request.max_new_tokens,
             do_sample=False,
             pad_token_id=0,
         )
-        said = smollm2.chat.decode(out[0, prompt.shape[1] :].tolist())
+        said = tiny_llm.chat.decode(out[0, prompt.shape[1] :].tolist())
         assert said.startswith(answer.text)
+
+
+def test_threads_come_and_go_between_passes_and_no_answer_changes(tiny_llm, monkeypatch):
+    requests = pairs(max_new_tokens=6, readout=Readout("\nRating: ", DIGITS))
+    wanted = answer_all(tiny_llm, requests)
+    times = count(step=10)
+    taken = accumulate(cycle([0, 20]))  # in ten seconds others take no core, then two
+    threads = Threads(
+        torch.get_num_threads,
+        torch.set_num_threads,
+        cores=2,
+        busy=lambda: next(taken),
+        own=lambda: 0,
+        clock=lambda: next(times),
+    )
+    monkeypatch.setattr(tiny_llm.engine, "threads", threads)
+    used, before = [], torch.get_num_threads()
+    hook = tiny_llm.model.model.register_forward_pre_hook(
+        lambda *_: used.append(torch.get_num_threads())
+    )
+    try:
+        torch.set_num_threads(2)
+        answers = answer_all(tiny_llm, requests)
+        assert torch.get_num_threads() == 2
+    finally:
+        hook.remove()
+        torch.set_num_threads(before)
+    assert used[:6] == [2, 1, 2, 1, 2, 1]
+    for one, other in zip(answers, wanted, strict=True):
+        assert (one.text, one.finish) == (other.text, other.finish)
+        assert one.label_logp == pytest.approx(other.label_logp, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("environment", "setting", "leaves"),
+    [({}, None, True), ({}, 1, False), ({"OMP_NUM_THREADS": "1"}, None, False)],
+)
+def test_cores_are_left_to_others_where_the_user_has_not_said_the_threads(
+    environment, setting, leaves, smollm2, monkeypatch
+):
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    llm = TransformersLLM("smollm2", device="cpu", threads=setting, lazy=True)
+    llm.model = smollm2.model
+    assert (llm.engine.threads is not None) is leaves

@@ -12,6 +12,7 @@ import pytest
 import students
 
 from recbole_exp3rt.llm.card import CARD
+from recbole_exp3rt.train import main
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
@@ -19,10 +20,14 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 SETTINGS = ["--epochs=2", "--batch_size=2", "--dropout=0.1", "--checkpoint_minutes=1e-6"]
 
 
-def command(base, data, output, *more):
+def arguments(base, data, output, *more):
     given = [f"--base={base}", f"--data={data}", f"--output={output}", "--preset=cpu"]
     settings = dict(word.split("=") for word in (*given, *SETTINGS, *more))
-    return ["-m", "recbole_exp3rt.train", *(f"{key}={value}" for key, value in settings.items())]
+    return [f"{key}={value}" for key, value in settings.items()]
+
+
+def command(base, data, output, *more):
+    return ["-m", "recbole_exp3rt.train", *arguments(base, data, output, *more)]
 
 
 def curve(output):
@@ -38,13 +43,12 @@ def data(tmp_path_factory):
 @pytest.fixture(scope="module")
 def undisturbed(tiny, data, tmp_path_factory):
     output = tmp_path_factory.mktemp("runs") / "undisturbed"
-    run = [sys.executable, *command(tiny, data, output)]
-    subprocess.run(run, env=ENVIRONMENT, check=True, capture_output=True, timeout=200)
+    assert main(arguments(tiny, data, output)) == 0
     return curve(output)
 
 
 def test_after_kill_9_the_loss_curve_is_that_of_an_undisturbed_run(
-    undisturbed, tiny, data, tmp_path
+    undisturbed, tiny, data, tmp_path, capsys
 ):
     output = tmp_path / "killed"
     run = [sys.executable, *command(tiny, data, output)]
@@ -57,16 +61,12 @@ def test_after_kill_9_the_loss_curve_is_that_of_an_undisturbed_run(
     assert not (output / CARD).exists()
 
     # with other settings it is another training
-    other = subprocess.run(
-        [*run, "--learning_rate=1"], env=ENVIRONMENT, capture_output=True, text=True, timeout=100
-    )
-    assert other.returncode == 2
-    assert "begun with learning_rate=" in other.stderr
-    assert ", not 1; name another folder" in other.stderr
+    assert main(arguments(tiny, data, output, "--learning_rate=1")) == 2
+    said = capsys.readouterr().err
+    assert "begun with learning_rate=" in said and ", not 1; name another folder" in said
 
-    again = subprocess.run(run, env=ENVIRONMENT, capture_output=True, text=True, timeout=200)
-    assert again.returncode == 0, again.stderr
-    assert "goes on from step" in again.stdout
+    assert main(arguments(tiny, data, output)) == 0
+    assert "goes on from step" in capsys.readouterr().out
     assert curve(output) == undisturbed
     assert not (output / ".training").exists()
 
@@ -75,14 +75,13 @@ def test_two_processes_train_the_same_student(tiny, data, tmp_path):
     """Gradients of both are averaged; each sees half of every batch."""
     outputs = tmp_path / "one", tmp_path / "two"
     alone = ["--dropout=0", "--device=cpu", "--dtype=float32", "--checkpoint_minutes=9"]
-    one = [sys.executable, *command(tiny, data, outputs[0], *alone)]
+    assert main(arguments(tiny, data, outputs[0], *alone)) == 0
     # without a GPU the processes that it starts speak over gloo
     launch = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes=2"]
     launch += ["--num_machines=1", "--mixed_precision=no", "--main_process_port=0"]
     two = [sys.executable, *launch, *command(tiny, data, outputs[1], *alone)]
-    for run in (one, two):
-        done = subprocess.run(run, env=ENVIRONMENT, capture_output=True, text=True, timeout=300)
-        assert done.returncode == 0, done.stderr[-3000:]
+    done = subprocess.run(two, env=ENVIRONMENT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.count("Student: ") == 1  # the first process speaks for both
     assert json.loads((outputs[1] / CARD).read_text())["processes"] == 2
     single, double = (curve(output) for output in outputs)

@@ -148,14 +148,27 @@ def test_training_stops_early_and_keeps_the_best(tiny, data, tmp_path):
     assert (tmp_path / "s" / name).read_bytes() == (tmp_path / "short" / name).read_bytes()
 
 
+STOPPED = {"learning_rate": 3.0, "epochs": 9, "checkpoint_minutes": 1e-6}
+STOPPED |= {"batch_size": 4, "micro_batch": 4}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tiny, data, tmp_path_factory):
+    """Batching -> the folder of a training that nothing stops, and its metrics."""
+    folders = {b: tmp_path_factory.mktemp("whole") / b for b in ("length_grouping", "packing")}
+    return {
+        batching: (folder, fit(tiny, data, folder, **STOPPED, batching=batching).metrics[""])
+        for batching, folder in folders.items()
+    }
+
+
 @pytest.mark.parametrize("batching", ["length_grouping", "packing"])
 @pytest.mark.parametrize("moment", ["first evaluation", "last evaluation", "last save"])
 def test_a_training_that_is_stopped_where_an_epoch_ends_goes_on_as_if_not(
-    moment, batching, tiny, data, tmp_path, monkeypatch
+    moment, batching, undisturbed, tiny, data, tmp_path, monkeypatch
 ):
-    settings = {"learning_rate": 1.0, "epochs": 9, "checkpoint_minutes": 1e-6}
-    settings |= {"batching": batching, "batch_size": 4, "micro_batch": 4}
-    wanted = fit(tiny, data, tmp_path / "whole", **settings).metrics[""]
+    settings = {**STOPPED, "batching": batching}
+    whole, wanted = undisturbed[batching]
     ends = len(wanted["eval_loss"])
     assert ends < 9  # it stops early
 
@@ -185,7 +198,7 @@ def test_a_training_that_is_stopped_where_an_epoch_ends_goes_on_as_if_not(
     got = fit(tiny, data, tmp_path / "again", **settings).metrics[""]
     assert (got["loss"], got["eval_loss"]) == (wanted["loss"], wanted["eval_loss"])
     name = "adapter_model.safetensors"
-    assert (tmp_path / "again" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    assert (tmp_path / "again" / name).read_bytes() == (whole / name).read_bytes()
 
 
 def test_an_adapter_for_each_step(tiny, tmp_path):

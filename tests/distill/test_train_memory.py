@@ -90,7 +90,7 @@ def test_what_fits_is_said_noted_and_learns_the_same(tiny, data, tmp_path, monke
     lines, output = [], tmp_path / "small"
     settings = make_settings({**given, "output": str(output)})
     with monkeypatch.context() as small:
-        small.setattr(FREE, lambda device: 42_000_000)
+        small.setattr(FREE, lambda device: 13_000_000)
         small.setattr(lora_trainer.TrainingMonitor, "on_train_end", stop)
         with pytest.raises(KeyboardInterrupt):  # after all steps, before the card
             train(settings, say=lines.append)

@@ -33,10 +33,8 @@ def test_show_prints_what_the_model_saw_and_said(known, capsys):
     for message in told.prompt:
         assert " ".join(message.content.split()) in said
     assert told.prediction.rationale in said and f"expected {told.prediction.expected:.2f}" in said
-    review = recommender.rater.pipeline.corpus.user_reviews(user)[0]
+    review = recommender.rater.pipeline.corpus.user_reviews(user)[-1]
     assert " ".join(review.text.split()) in said
-    assert main(["show", "--user=nobody", f"--item={item}", *settings]) == 2
-    assert "user nobody has no reviews" in capsys.readouterr().err
     assert main(["show", "--model=MF", f"--user={user}", f"--item={item}", *settings]) == 2
     assert "--model=MF: show prints what EXP3RT saw" in capsys.readouterr().err
 
@@ -64,6 +62,23 @@ def test_explainers_stand_beside_exp3rt(known, capsys, monkeypatch):
     assert " ".join(rationale.split()) in " ".join(lines) and "its own" not in out.getvalue()
     config = Config("EXP3RT", "sample", config_dict=ORACLE)
     assert EXP3RT(config, split.train, recommender.rater).explain([pair]) == [rationale]
+
+
+def test_the_newest_reviews_are_printed_and_the_others_counted(known):
+    recommender, split = known
+    user, item = split.pairs("test")[0]
+    for number, shown in ((2, 2), (0, None)):
+        out = io.StringIO()
+        show_pair(Console(file=out, width=2000), recommender, user, item, number)
+        said = out.getvalue()
+        for reviews in (
+            recommender.rater.pipeline.corpus.user_reviews(user),
+            recommender.rater.pipeline.corpus.item_reviews(item),
+        ):
+            older = len(reviews) - (shown or len(reviews))
+            printed = [" ".join(review.text.split()) in said for review in reviews]
+            assert printed == [False] * older + [True] * (len(reviews) - older)
+            assert (f"… and {older} older ones; --reviews=0 prints all" in said) == bool(older)
 
 
 def test_no_control_of_a_review_reaches_the_terminal(known):

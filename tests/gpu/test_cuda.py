@@ -25,7 +25,7 @@ def llm(request):
     return load_llm("smollm2", quantization=request.param)
 
 
-def test_it_lies_on_the_device_in_bfloat16(llm):
+def test_it_is_on_the_device_in_bfloat16(llm):
     assert llm.model.device.type == "cuda"
     assert "+bfloat16" in llm.identity
 

@@ -78,6 +78,9 @@ TYPOS = [
     (["annotate", "--teacher=openai:m"], "openai:m needs a key"),
     (["train", "--data=x", "--output=y", "--preset=imbd"], "did you mean imdb?"),
     (["show", "--user=1", "--item=2", "--from=none.json"], "no file none.json"),
+    (["show", "--user=viewer00O", "--item=syn0090"], "has no reviews in data set sample (did you"),
+    (["show", "--user=viewer000", "--item=syn009"], "item syn009 has neither reviews nor a desc"),
+    (["run", "--result_file=dataset/sample/sample.inter"], "is there already; name another, or"),
     (["rnu"], "did you mean run?"),
 ]
 
@@ -221,14 +224,27 @@ def test_the_version_and_the_exit_codes(capsys):
 
 
 def test_convert_is_the_converters_under_another_name(capsys):
-    with pytest.raises(SystemExit):
-        main(["convert", "exp3rt", "--part=nope"])
-    assert capsys.readouterr().err.startswith("usage: exp3rt convert exp3rt ")
+    assert main(["convert", "exp3rt", "--part=nope"]) == 2
+    assert "; see exp3rt convert exp3rt --help\n" in capsys.readouterr().err
     from dataset_converters.__main__ import main as convert
 
-    with pytest.raises(SystemExit):
-        convert([])
-    assert capsys.readouterr().err.startswith("usage: exp3rt-convert ")
+    assert convert([]) == 2
+    assert "; see exp3rt-convert --help\n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["--usr", "u"], "table has no option --usr (did you mean --user?)"),
+        (["--rating_scale", "1-5"], "'1-5' is no number; give each by itself, such as"),
+        (["--k_core=-1"], "--k_core: '-1' is no count; take 0"),
+        (["--date_order=dmy"], "--date_order: invalid choice: 'dmy'"),
+    ],
+)
+def test_a_wrong_option_of_a_converter_is_one_line_with_the_remedy(given, said, capsys):
+    assert main(["convert", "table", "own.csv", *given]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert said in line and line.endswith("see exp3rt convert table --help")
 
 
 @pytest.mark.parametrize(

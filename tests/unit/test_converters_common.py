@@ -221,7 +221,7 @@ def test_bad_input_is_one_line_and_exit_code_2(tmp_path, monkeypatch, capsys, ar
     assert not (tmp_path / "out").exists()
 
 
-def test_texts_lose_markup_and_keep_their_lines():
+def test_markup_is_removed_from_texts_and_lines_stay():
     assert plain_text("One.<br/><br /> Two &amp; three. ") == "One.\n\nTwo & three."
     assert one_line(" a\n b\tc ") == "a b c"
 

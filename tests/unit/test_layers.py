@@ -173,7 +173,7 @@ def test_recboles_own_quick_start_is_imported_where_it_is_mended():
         assert found == (name == "config.compat"), name
 
 
-def test_importing_the_package_takes_a_blink_and_nothing_heavy():
+def test_importing_the_package_is_fast_and_loads_nothing_heavy():
     code = (
         "import sys, time; start = time.perf_counter(); import recbole_exp3rt;"
         "print(time.perf_counter() - start);"

@@ -55,7 +55,7 @@ def test_a_users_requests_have_the_same_home_whatever_else_is_asked():
     assert [len(lane) for lane in alone.waiting] == [len(lane) for lane in again.waiting]
 
 
-def test_what_a_dead_server_had_goes_to_the_others():
+def test_questions_of_a_server_that_stopped_go_to_the_others():
     queues = Queues.of(TEXTS, [True, True])
     taken = queues.next(0)
     queues.requeue(0, taken)

@@ -116,7 +116,7 @@ def test_the_oracle_weighs_every_quality_of_the_item_in_turn():
 
 
 @pytest.mark.parametrize("scale", [TEN, FIVE])
-def test_the_oracle_stands_on_the_side_of_the_rating(scale):
+def test_the_oracle_agrees_with_the_rating(scale):
     threshold = {10: 6, 5: 3}[scale.highest]
     for rating in scale.levels:
         said = say(BOTH, rating, scale=scale, recommend_from=threshold)

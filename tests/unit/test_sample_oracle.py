@@ -61,7 +61,7 @@ def rated(*pair, scale=TEN, **options):
     return expected_rating(dict(zip(scale.labels, answer.label_logp, strict=True)), scale)
 
 
-def test_it_speaks_the_protocol_and_is_called_synthetic():
+def test_it_follows_the_protocol_and_is_called_synthetic():
     assert isinstance(TEACHER, LLM)
     assert "synthetic" in TEACHER.identity
 

@@ -146,5 +146,5 @@ def test_descriptions_say_as_little_as_the_item_file(converted, world):
         assert not list(mentions(" ".join(by_id[movie.id])))
 
 
-def test_ratings_lie_on_the_scale(world):
+def test_ratings_are_on_the_scale(world):
     assert {review.rating for review in world.reviews} == set(SCALE.levels)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ from recbole_exp3rt.llm.local.decode import Rows, label_logp, prefill
 from recbole_exp3rt.llm.local.generation import Generation
 from recbole_exp3rt.llm.local.kv_cache import Segment
 from recbole_exp3rt.llm.local.memory import out_of_memory, return_freed_memory
+from recbole_exp3rt.llm.local.threads import Threads
 
 # Prompt tokens in one forward pass: more do not fit into a CPU's caches, a GPU needs many.
 PREFILL_TOKENS = {"cpu": 4096, "cuda": 65_536}
@@ -32,17 +34,26 @@ class Engine:
     """Answers tasks with one model.
 
     `tokens` is the most that the key/value cache holds, `max_rows` the most sequences in a batch.
+    `threads` leave cores to other processes while tasks are answered; None: torch's own number.
     `prompt_tokens` counts the tokens that the model has read; a shared prefix counts once.
     """
 
     def __init__(
-        self, model: Any, chat: Chat, identity: str, *, tokens: int, max_rows: int
+        self,
+        model: Any,
+        chat: Chat,
+        identity: str,
+        *,
+        tokens: int,
+        max_rows: int,
+        threads: Threads | None = None,
     ) -> None:
         self.model = model
         self.chat = chat
         self.identity = identity
         self.tokens = tokens
         self.max_rows = max_rows
+        self.threads = threads
         self.prompt_tokens = 0
         self._prefix: tuple[tuple[int, ...], Segment] | None = None  # the last one read
 
@@ -57,9 +68,10 @@ class Engine:
         while left:
             scheduler = _Scheduler(self, tokens, left.values())
             try:
-                for position, answer in scheduler.run():
-                    del left[position]
-                    yield position, answer
+                with self._sharing():
+                    for position, answer in scheduler.run():
+                        del left[position]
+                        yield position, answer
             except RuntimeError as error:
                 if not out_of_memory(error):
                     raise
@@ -73,6 +85,19 @@ class Engine:
                 (task,) = in_progress
                 del left[task.position]
                 yield task.position, Failure("out of memory for this request alone")
+
+    @contextmanager
+    def _sharing(self) -> Iterator[None]:
+        """Before each pass of the model, the threads may look at what other processes take."""
+        if self.threads is None:
+            yield
+            return
+        with self.threads.shared() as look:
+            hook = self.model.register_forward_pre_hook(lambda *_: look())
+            try:
+                yield
+            finally:
+                hook.remove()
 
     def forget(self) -> None:
         """Free the prefix that is kept for the next batch."""

@@ -44,6 +44,8 @@ from recbole_exp3rt.llm.local.memory import (
 from recbole_exp3rt.llm.local.packed_weights import pack
 from recbole_exp3rt.llm.local.smollm2 import FOLDER, WHEEL, smollm2_folder
 from recbole_exp3rt.llm.local.smollm2 import NAME as SMOLLM2
+from recbole_exp3rt.llm.local.threads import Threads
+from recbole_exp3rt.llm.local.waiting import threads_are_said
 from recbole_exp3rt.llm.local.wheels import cache_folder
 from recbole_exp3rt.llm.thoughts import thinking
 
@@ -52,6 +54,7 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 AT_ONCE = {"cpu": (65_536, 96), "cuda": (1_048_576, 512)}
 LAYERS = {"full_attention", "sliding_attention"}
 WINDOW = 4096  # requests that are looked at together
+THREADS = Threads(torch.get_num_threads, torch.set_num_threads)  # of all models of this process
 MODEL_FILES = {".json", ".jinja", ".safetensors", ".bin", ".model"}
 
 
@@ -293,7 +296,8 @@ class TransformersLLM:
 
     `batch_tokens` bounds rows x (longest prompt + new tokens) of a batch, `max_rows` its rows;
     both default by device. `max_context` bounds a prompt and its answer; None: what the model
-    was made for. `threads` sets torch's threads for the whole process; None leaves them.
+    was made for. `threads` sets torch's threads for the whole process; None: a model on the CPU
+    leaves other processes their cores, unless the environment says the number (`threads.py`).
     `enable_thinking` goes to the chat template unless it is None. With `lazy`, the weights are
     loaded when the first question is asked; the identity is known before.
     A batch's memory running out halves it; what is too long for the model alone is a Failure.
@@ -329,6 +333,7 @@ class TransformersLLM:
             max_rows=max_rows,
         )
         self._loaded = loaded
+        self._leaves_cores = threads is None and not threads_are_said()
         self.identity = loaded.identity + thinking(enable_thinking)
         self.chat = Chat(loaded.tokenizer, loaded.generation_config, self.identity, enable_thinking)
         if self.chat.answering:  # earlier versions forced an answer inside of the thought
@@ -357,6 +362,7 @@ class TransformersLLM:
             self.identity,
             tokens=self.batch_tokens,
             max_rows=self._loaded.rows,
+            threads=THREADS if self._leaves_cores and self.model.device.type == "cpu" else None,
         )
 
     def count_tokens(self, text: str) -> int:

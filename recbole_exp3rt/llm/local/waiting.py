@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import os
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 
 # Rounds of the waiting loop before a thread sleeps (libgomp's default: 300,000): about a third of a
@@ -22,6 +22,7 @@ SPINS = 10_000
 BLOCK_TIME = 1  # the same for LLVM's and Intel's OpenMP (macOS, Windows), in milliseconds
 WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")  # any of them: the user chose
 THREADS = "OMP_NUM_THREADS"
+_granted: str | None = None  # what `choose` wrote there
 
 
 def choose(environment: MutableMapping[str, str] = os.environ) -> None:
@@ -30,6 +31,7 @@ def choose(environment: MutableMapping[str, str] = os.environ) -> None:
     What the environment says already is kept. Where torch is loaded it is too late: nothing
     changes. Programs that this process starts inherit the choice.
     """
+    global _granted
     if "torch" in sys.modules:
         return
     if not any(name in environment for name in WAITING):
@@ -37,7 +39,13 @@ def choose(environment: MutableMapping[str, str] = os.environ) -> None:
         environment["KMP_BLOCKTIME"] = str(BLOCK_TIME)
     quota = cpu_quota()
     if THREADS not in environment and quota is not None and quota < usable_cores():
-        environment[THREADS] = str(quota)
+        environment[THREADS] = _granted = str(quota)
+
+
+def threads_are_said(environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether the user has said in the environment how many threads there are."""
+    said = [environment.get(name) for name in (THREADS, "MKL_NUM_THREADS")]
+    return any(number and number != _granted for number in said)
 
 
 def described(environment: MutableMapping[str, str] = os.environ) -> str:

@@ -1,8 +1,8 @@
 """A model behind OpenAI's Batch route: half the price, answers within a day.
 
 What is sent is what `openai:MODEL` would send by chat, so the identity is the same and the two
-share their answers. A run that was stopped, wherever, finds its batches and pays for none twice:
-see `batch_jobs.py`. Batches go on at the server while nobody waits for them.
+share their answers. A run that was stopped finds its batches again and pays for none twice
+(`batch_jobs.py`). The server continues them while no run waits.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from recbole_exp3rt.llm.server.openai_llm import HTTPOptions, OpenAIHTTP
 PREFIX = "batch:"  # how such a model is named in the settings
 MOST_BYTES = 190_000_000  # in one file; OpenAI takes 200 MB
 ROUNDS = 3  # batches that a question may be in
-MISSED = 20  # looks at a batch that may fail, one after another
-SLOWER, SLOWEST = 1.5, 10.0  # each look later than the one before, to ten times the first pause
+MISSED = 20  # requests for the state of a batch that may fail, one after another
+SLOWER, SLOWEST = 1.5, 10.0  # each pause is longer, up to ten times the first
 
 
 class OpenAIBatch(OpenAIHTTP):
@@ -38,7 +38,7 @@ class OpenAIBatch(OpenAIHTTP):
     """
 
     ways = ("top", "parsed")
-    least_share = 0.05  # of a budget; less is not worth another day
+    least_share = 0.05  # of a budget: for less no batch is begun, which may take a day
 
     def __init__(
         self, model: str, options: HTTPOptions | None = None, folder: str | None = None
@@ -54,7 +54,7 @@ class OpenAIBatch(OpenAIHTTP):
         served = self._served[0]
         assert served is not None and isinstance(served.route, ChatRoute)
         self.route = BatchRoute(self.servers[0], served.route, self.jobs)
-        # What it refuses is better learned here than from 50,000 errors.
+        # Parameters that the model refuses are found now, by one question.
         with suppress(NoAnswer):
             probe = Request((Message("user", "Say 1."),), max_new_tokens=1, temperature=0.1)
             self._wait(served.route.answer(probe))
@@ -62,8 +62,8 @@ class OpenAIBatch(OpenAIHTTP):
     def generate(self, requests: Sequence[Request]) -> Iterator[tuple[int, Answer]]:
         """Answers as their batches end.
 
-        Raises: LLMError if no batches are taken, or the server is gone; then they can be
-        collected later.
+        Raises: LLMError if the server takes no batches or does not answer; in that case
+        they can be collected later.
         """
         positions: dict[str, list[int]] = {}
         for position, request in enumerate(requests):
@@ -78,7 +78,7 @@ class OpenAIBatch(OpenAIHTTP):
         prompt: Counter[str] = Counter()  # tokens of answers that were none
         new: Counter[str] = Counter()
         live: dict[str, Job] = {}
-        held: set[str] = set()  # did not fit into the account's queue: when another has ended
+        held: set[str] = set()  # too many for the account's queue; asked when a batch has ended
         while asked:
             yield from self._cover(asked, live, held)
             if not live:
@@ -106,7 +106,7 @@ class OpenAIBatch(OpenAIHTTP):
     def _cover(
         self, asked: dict[str, Request], live: dict[str, Job], held: set[str]
     ) -> Iterator[tuple[str, Answer]]:
-        """Find or submit a batch for each question; yields failures of what is not taken."""
+        """Find or submit a batch for each question; yields a Failure for each that is refused."""
         refused: list[tuple[list[str], str]] = []
         with self.jobs.alone():
             for job in self.jobs.all():
@@ -154,7 +154,7 @@ class OpenAIBatch(OpenAIHTTP):
         return self._wait(self.route.create(job))
 
     def _next(self, live: Sequence[Job]) -> tuple[Job, Batch]:
-        """The first that has ended, with growing pauses between two looks at all of them."""
+        """The first batch that has ended; the pauses between two requests for their state grow."""
         first = pause = self.options.batch_poll_seconds
         missed = 0
         while True:
@@ -172,7 +172,7 @@ class OpenAIBatch(OpenAIHTTP):
                     if missed > MISSED:
                         raise LLMError(
                             f"{self.servers[0].name} does not say how its batches are ({error}); "
-                            "they go on, and the same command collects them"
+                            "they continue there, and the same command collects them"
                         ) from None
             time.sleep(pause)
             pause = min(pause * SLOWER, first * SLOWEST)
@@ -191,10 +191,10 @@ class OpenAIBatch(OpenAIHTTP):
                         seen.add(key)
                         yield key, answer
             except Unsupported:
-                continue  # the file is gone: its questions are open
+                continue  # the file is deleted: its questions are asked again
             except NoAnswer as error:
                 raise LLMError(
-                    f"{self.servers[0].name} does not hand out answers that are there ({error}); "
+                    f"{self.servers[0].name} has answers and does not send them ({error}); "
                     "the same command collects them"
                 ) from None
             finally:
