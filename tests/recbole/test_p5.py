@@ -160,25 +160,32 @@ def test_the_number_that_the_model_writes(world, monkeypatch, text, rating):
 # --- learning
 
 
-def test_twenty_rows_are_learned_by_heart(world):
-    rows = [(f"u{k}", f"i{k}", 1 + k % 5, k) for k in range(20)]
-    learn = {"epochs": 400, "learning_rate": 0.003, "train_batch_size": 20, "ids": "independent"}
-    config = world(train=rows, valid=[], families=["rating", "explanation"], **learn)
-    split = load_split(config)
-    with pytest.warns(UserWarning, match="no validation rows"):
-        model = fit("P5", config, split).model
-    pairs, ratings = split.pairs("train"), split.ratings("train")
-    levels = np.array(model.readings["levels"](pairs), dtype=float)
-    assert np.sqrt(np.mean((levels - ratings) ** 2)) < 0.3
-    written = np.array(model.written(pairs), dtype=float)
-    # the draws of a 3 begin with 2 or with 3, so greedy digits do not always belong together
-    assert np.mean(np.abs(written - ratings) <= 0.5) > 0.7
-    right = [f"A {ENDS[int(rating) - 1]} film." for rating in ratings]
-    assert np.mean([a == b for a, b in zip(model.explain(pairs), right, strict=True)]) > 0.9
+def test_the_network_learns_what_a_user_and_an_item_are_together():
+    torch.manual_seed(0)
+    network = WordT5(random_t5(39, 32, 1, 2, 0.0), n_ids=9)  # 4 users and 5 items are tokens
+    rows = [(u, i, 1 + (u * 3 + i * 2) % 5) for u in range(4) for i in range(5)]
+    sources = [Spelled([5, 6, 30 + u, 7, 34 + i, 1], [1, 2, 2, 3, 3, 0]) for u, i, _ in rows]
+    ratings = np.array([rating for *_, rating in rows])
+    sides = np.hstack([np.eye(4)[[u for u, *_ in rows]], np.eye(5)[[i for _, i, _ in rows]]])
+    additive = sides @ np.linalg.lstsq(sides, ratings, rcond=None)[0]
+    assert _rmse(additive, ratings) > 0.8, "the sum of a user's and an item's share does not do"
+    optimizer = torch.optim.Adam(network.parameters(), lr=0.003)
+    for _ in range(300):
+        optimizer.zero_grad()
+        network.losses(sources, [[10 + rating, 1] for rating in ratings]).mean().backward()
+        optimizer.step()
+    with torch.no_grad():
+        logp = network.score(sources, Answers([[10 + k] for k in range(1, 6)], network.start, 1))
+    found = (logp.softmax(dim=1) @ torch.arange(1.0, 6.0)).numpy()
+    assert _rmse(found, ratings) < 0.3
+
+
+def _rmse(found, wanted):
+    return np.sqrt(np.mean((found - wanted) ** 2))
 
 
 def test_the_items_that_users_take_are_said_yes_to(world):
-    learn = {"epochs": 200, "learning_rate": 0.003, "train_batch_size": 20, "ids": "independent"}
+    learn = {"epochs": 200, "learning_rate": 0.003, "train_batch_size": 20, "id_rate": 1}
     config = world(valid=[], families=["rating", "direct"], **learn)
     with pytest.warns(UserWarning, match="no validation rows"):
         model = fit("P5", config, load_split(config)).model
@@ -194,10 +201,11 @@ def test_the_rate_rises_then_falls_to_zero(world):
     rates = []
     for _ in range(100):  # 20 rows, 10 epochs
         rates.append(optimizer.param_groups[0]["lr"])
+        assert optimizer.param_groups[2]["lr"] == pytest.approx(10 * rates[-1]), "of id tokens"
         optimizer.step()
     assert rates[0] == pytest.approx(0.05) and rates[9] == pytest.approx(0.5)
     assert rates[55] == pytest.approx(0.25) and rates[99] == pytest.approx(0.5 / 90)
-    assert [group["weight_decay"] for group in optimizer.param_groups] == [0.01, 0]
+    assert [group["weight_decay"] for group in optimizer.param_groups] == [0.01, 0, 0]
 
 
 @pytest.mark.parametrize("ids", ["random", "collaborative"])

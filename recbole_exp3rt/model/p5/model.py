@@ -65,6 +65,8 @@ class P5Settings:
     beams: int
     dropout: float
     warm_up: float
+    id_rate: float
+    adam_epsilon: float
 
     @classmethod
     def from_config(cls, config: Lookup) -> P5Settings:
@@ -95,6 +97,8 @@ class P5Settings:
             beams=read.whole("beams"),
             dropout=_share(read, "dropout_rate"),
             warm_up=_share(read, "warm_up"),
+            id_rate=_positive(read, "id_rate"),
+            adam_epsilon=_positive(read, "adam_epsilon"),
         )
         if found.d_model % found.heads:
             raise UsageError(f"d_model={found.d_model} is no multiple of heads={found.heads}")
@@ -176,15 +180,21 @@ class P5(GeneralRecommender):  # type: ignore[misc]
         return self.network.losses(sources, targets)
 
     def make_optimizer(self) -> torch.optim.Optimizer:
-        """AdamW whose rate rises for the share `warm_up` of all steps, then falls to 0."""
-        config = self.config
-        decayed = [p for p in self.parameters() if p.dim() > 1]
+        """AdamW whose rate rises for the share `warm_up` of all steps, then falls to 0.
+
+        What id tokens learn has `id_rate` times that rate. The epsilon has to be far below the
+        gradients of ids, which are about a millionth at first; else ids never learn.
+        """
+        config, rate = self.config, float(self.config["learning_rate"])
+        moves = self.network.moves.weight
+        decayed = [p for p in self.parameters() if p.dim() > 1 and p is not moves]
         plain = [p for p in self.parameters() if p.dim() <= 1]
         groups = [
             {"params": decayed, "weight_decay": float(config["weight_decay"])},
             {"params": plain, "weight_decay": 0.0},
+            {"params": [moves], "weight_decay": 0.0, "lr": rate * self.settings.id_rate},
         ]
-        optimizer = torch.optim.AdamW(groups, lr=float(config["learning_rate"]), eps=1e-6)
+        optimizer = torch.optim.AdamW(groups, lr=rate, eps=self.settings.adam_epsilon)
         steps = math.ceil(self.n_rows / config["train_batch_size"]) * config["epochs"]
         warm = math.ceil(self.settings.warm_up * steps)
 
@@ -324,15 +334,22 @@ def _network(settings: P5Settings, ids: Ids, tasks: Tasks) -> tuple[WordT5, Spel
         size = first + ids.n_tokens
         t5 = random_t5(size, settings.d_model, settings.layers, settings.heads, settings.dropout)
         # pieces have the deviation 1; a word's number must not drown them
-        return WordT5(t5, spread=0.1), Speller(tokenizer, ids.paths, first)
+        return WordT5(t5, spread=0.1, n_ids=ids.n_tokens), Speller(tokenizer, ids.paths, first)
     tokenizer, t5, first = pretrained_t5(settings.base, ids.n_tokens)
-    return WordT5(t5), Speller(tokenizer, ids.paths, first)
+    return WordT5(t5, n_ids=ids.n_tokens), Speller(tokenizer, ids.paths, first)
 
 
 def _titles(corpus: Corpus, ids: Ids) -> dict[str, str]:
     """The titles of train items that have one."""
     lines = {item: corpus.description(item).lines for item in ids.items}
     return {item: " ".join(found[0][1].split()) for item, found in lines.items() if found}
+
+
+def _positive(read: Reader, key: str) -> float:
+    value = read.number_or_none(key)
+    if value is None or value <= 0:
+        raise UsageError(f"{key}={value!r} is not a number above 0")
+    return value
 
 
 def _share(read: Reader, key: str) -> float:

@@ -20,14 +20,21 @@ AT_ONCE = 2**24  # numbers that the decoder may put out in one pass while answer
 
 
 class WordT5(nn.Module):
-    """A T5 model `t5` and a table of embeddings of word numbers."""
+    """A T5 model `t5`, a table of embeddings of word numbers, and one of what ids have learned."""
 
-    def __init__(self, t5: Any, spread: float = 1.0) -> None:
-        """Take over `t5`. The new table starts at random values with the deviation `spread`."""
+    def __init__(self, t5: Any, spread: float = 1.0, n_ids: int = 0) -> None:
+        """Take over `t5`, whose last `n_ids` pieces are tokens of ids.
+
+        Word numbers start at random values with the deviation `spread`. `moves` starts at 0 and
+        is added to the embeddings of id tokens in prompts; it can have a learning rate of its own.
+        """
         super().__init__()
         self.t5 = t5
         self.words = nn.Embedding(MOST_WORDS, t5.config.d_model)
         nn.init.normal_(self.words.weight, std=spread)
+        self.first_id = int(t5.config.vocab_size) - n_ids
+        self.moves = nn.Embedding(n_ids + 1, t5.config.d_model, padding_idx=0)  # 0: no id token
+        nn.init.zeros_(self.moves.weight)
 
     @property
     def start(self) -> int:
@@ -47,6 +54,7 @@ class WordT5(nn.Module):
         lengths = torch.tensor([len(source.pieces) for source in sources], device=self.device)
         mask = (torch.arange(pieces.shape[1], device=self.device) < lengths[:, None]).long()
         embedded = self.t5.shared(pieces) + self.words(words)
+        embedded = embedded + self.moves((pieces - self.first_id + 1).clamp(min=0))
         states = self.t5.encoder(inputs_embeds=embedded, attention_mask=mask).last_hidden_state
         return states, mask
 
