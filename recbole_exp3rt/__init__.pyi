@@ -4,6 +4,7 @@ from .config.checked import Config as Config
 from .config.native import register as register
 from .errors import UsageError as UsageError
 from .quick_start.quick_start import run as run
+from .quick_start.rerankers import load_reranker as load_reranker
 from .recommender import Recommender as Recommender
 from .records import Review as Review
 from .rerank.reranker import Candidates as Candidates

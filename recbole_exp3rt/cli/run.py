@@ -32,7 +32,8 @@ another model: exp3rt run --model=MF --help."""
     "--model",
     cls=Named,
     metavar="NAME",
-    help="EXP3RT, Bias, MF, WDL, BPR, LightGCN, Pop, or a model of RecBole's. [default: EXP3RT]",
+    help="EXP3RT, LLMRec, RawReviews, RGCL, P5, TextKNN, Bias, MF, WDL, BPR, LightGCN, Pop, or a "
+    "model of RecBole's. [default: EXP3RT]",
 )
 @dataset_option
 @files_option

@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Collection, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+from recbole_exp3rt.config.described import groups_of
 from recbole_exp3rt.config.known import (
     LENGTH,
     TRAINING,
@@ -21,7 +23,7 @@ from recbole_exp3rt.config.known import (
     recbole_models,
 )
 from recbole_exp3rt.config.reader import read_names
-from recbole_exp3rt.config.registry import MODELS
+from recbole_exp3rt.config.registry import MODELS, asks
 from recbole_exp3rt.errors import UsageError, nearest
 
 RATING_METRICS = ("rmse", "mae")
@@ -65,6 +67,12 @@ def check_keys(values: Mapping[str, Any], where: str = "") -> None:
                 f"{where}setting {name} is known neither to RecBole nor to recbole-exp3rt"
                 f"{nearest(str(key), known_keys())}"
             )
+        if dot and model in MODELS:
+            own = model_keys(model) | (frozenset() if asks(model) else LENGTH | TRAINING)
+            if key in (keys_of_models() | LENGTH) - own:
+                raise UsageError(
+                    f"{where}setting {name}: {key} is no setting of {model}{nearest(key, own)}"
+                )
 
 
 def check_shaping(values: Mapping[str, Any], model: str) -> None:
@@ -95,6 +103,9 @@ def check_values(
         above_zero = key in POSITIVE or (model, key) == ("Bias", "reg_weight")
         if value is None and (key in OR_NONE or default_values(model).get(key, default) is None):
             continue  # a data set's own value is switched off
+        choices = choices_of(model).get(key, ())
+        if choices and value not in choices and not (value is None and "none" in choices):
+            raise UsageError(f"{name} is not one of {', '.join(choices)}")
         if isinstance(default, bool):
             if not isinstance(value, bool):
                 raise UsageError(f"{name} is not True or False")
@@ -116,6 +127,15 @@ def check_values(
             raise UsageError(f"{name} is not one of {', '.join(LEARNERS)}")
         if key == "search" and value is not None:
             check_search(value, defaults, model)
+
+
+@cache
+def choices_of(model: str) -> Mapping[str, tuple[str, ...]]:
+    """Setting of a system of ours -> the words that it can be, where its comment lists them."""
+    if model not in MODELS:
+        return {}
+    settings = (one for group in groups_of(f"model/{model}") for one in group.settings)
+    return {one.key: one.choices for one in settings if one.choices and not one.is_flag}
 
 
 def check_search(search: Any, defaults: Mapping[str, Any], model: str) -> None:

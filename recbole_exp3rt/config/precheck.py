@@ -174,8 +174,15 @@ def check_runs(name: str) -> None:
     """Raises: UsageError for a system that is no run's own model: it stands beside one."""
     if name in MODELS and (kind := MODELS[name].kind) in ("reranker", "explainer"):
         raise UsageError(
-            f"model={name} is a {kind}; name it so, such as --model=LightGCN --{kind}={name}"
+            f"model={name} is {kind_said(name)}; name it so, such as --model=LightGCN "
+            f"--{kind}={name}"
         )
+
+
+def kind_said(name: str) -> str:
+    """What a system of ours is: "a reranker", "an explainer", "a rating model"."""
+    kind = MODELS[name].kind
+    return {"reranker": "a reranker", "explainer": "an explainer"}.get(kind, f"a {kind} model")
 
 
 def is_file(spec: str) -> bool:
@@ -224,7 +231,7 @@ def check_explainers(names: Iterable[str]) -> None:
 def _check_named(key: str, names: Iterable[str], known: Sequence[str], reason: str) -> None:
     for name in names:
         if name not in known:
-            hint = nearest(name, known)
+            hint = f"; it is {kind_said(name)}" if name in MODELS else nearest(name, known)
             raise UsageError(f"{key}: {name} {reason}{hint}; known are {', '.join(known)}")
 
 

@@ -14,6 +14,7 @@ from recbole_exp3rt.evaluator.results import Row
 from recbole_exp3rt.quick_start.context import Context
 from recbole_exp3rt.rerank.evaluation import evaluate_ranking, relevant_rows
 from recbole_exp3rt.rerank.reranker import RatingReranker, Reranked, Reranker
+from recbole_exp3rt.stages.counts import NothingRated
 from recbole_exp3rt.trainer.fitting import Fitted
 
 Make = Callable[[], Reranker]  # fits what it needs, then reranks
@@ -60,7 +61,8 @@ class RerankingTask:
         return next((name for name in ("EXP3RT", model) if name in self.systems), "")
 
     def run(self) -> None:
-        """Make all rows. Raises: NothingRated; rows that are finished stay."""
+        """Make all rows. Raises: NothingRated, after the rows of the other systems are made."""
+        nothing: NothingRated | None = None
         for spec in self.context.generators:
             generator = self.context.fits.generator(spec)
             rerankers = self._rerankers()
@@ -68,7 +70,12 @@ class RerankingTask:
             self._rows |= dict.fromkeys((spec, name) for name in names.values())
             for system in sorted(rerankers, key=self._waits):
                 name, make = names[system], rerankers[system]
-                self._rows[spec, name] = self._row(name, system, generator, make)
+                try:
+                    self._rows[spec, name] = self._row(name, system, generator, make)
+                except NothingRated as error:
+                    nothing = nothing or error
+        if nothing:
+            raise nothing
 
     def _waits(self, system: str) -> int:
         """The generator first, then what asks questions, then the rest."""

@@ -1,5 +1,6 @@
 """Prompted rating models: what their questions show, what is read, what no question may hold."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -8,11 +9,14 @@ from worlds import SMALL, write_small
 from recbole_exp3rt.config.configurator import Config
 from recbole_exp3rt.config.settings import ModelSettings
 from recbole_exp3rt.data.split import load_split
+from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.llm.base import Completion, Message
 from recbole_exp3rt.llm.scripted import ScriptedLLM
 from recbole_exp3rt.model.language_models import LanguageModels
 from recbole_exp3rt.model.llmrec import LLMRec
 from recbole_exp3rt.quick_start.quick_start import run
+from recbole_exp3rt.quick_start.rerankers import load_reranker
+from recbole_exp3rt.records import Candidates
 from recbole_exp3rt.scale import RatingScale
 from recbole_exp3rt.stages.counts import NothingRated
 from recbole_exp3rt.stages.lists import Unreadable
@@ -181,3 +185,27 @@ def test_llmrec_is_a_model_a_baseline_and_a_reranker(world, scripted, tmp_path):
     rows = run("BPR", "world", config_dict=ranking).rows
     assert [r.name for r in rows] == ["BPR", "BPR + Bias", "BPR + LLMRec", "BPR + MF"]
     assert rows[2].coverage == 1 and rows[2].calls, "other pairs than those of the rating run"
+
+
+def test_a_reranker_that_answers_nothing_leaves_the_other_rows(world, monkeypatch, tmp_path):
+    def load(name, **options):
+        return ScriptedLLM(lambda request: "?", scorer=lambda request, text: (float("nan"),) * 5)
+
+    monkeypatch.setattr(LanguageModels.__init__, "__defaults__", (load,))
+    given = {k: v for k, v in world().external_config_dict.items() if k not in ("model", "dataset")}
+    ranking = {**given, "reranker": ["LLMRec", "MF"], "epochs": 1, "topk": [1, 2]}
+    with pytest.raises(NothingRated):
+        run("BPR", "world", config_dict={**ranking, "result_file": "found.json"})
+    rows = json.loads(Path("found.json").read_text(encoding="utf-8"))["rows"]
+    assert [row["name"] for row in rows] == ["BPR", "BPR + Bias", "BPR + MF"]
+
+
+def test_a_script_takes_any_system_as_a_reranker(world, scripted):
+    split = load_split(world())
+    lists = [Candidates("ann", ("d", "e"), (0.2, 0.1)), Candidates("bob", ("b",), (0.3,))]
+    asked = load_reranker("LLMRec", split.config, split).rerank(lists)
+    fitted = load_reranker("MF", split.config, split).rerank(lists)
+    assert [len(scores) for scores in asked] == [len(scores) for scores in fitted] == [2, 1]
+    assert asked[0][0] == pytest.approx(3.0, abs=0.5) and 1 <= fitted[0][0] <= 5
+    with pytest.raises(UsageError, match="reranker: Pop does not rerank; it is a ranking model"):
+        load_reranker("Pop", split.config, split)
