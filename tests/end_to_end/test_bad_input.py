@@ -44,7 +44,6 @@ MISTAKES = [
     (["--review_file=nowhere.jsonl"], "nowhere.jsonl", "review_file=PATH"),
     (["--rating_scale=[1,5]", "--relevant_from=4"], "outside rating_scale=[1, 5]", "give the"),
     (["--normalize_all=True"], "normalize_all=True changes the ratings", "name the other fields"),
-    (["--model=MF", "--baselines=EXP3RT"], "EXP3RT is not a baseline", "--model=EXP3RT"),
     (["--model=MF", "--generator=Nope"], "generator=Nope is not a model", "checkpoint"),
     (["--model=BPR", "--task=rerank", "--baselines=[Nope]"], "Nope predicts no ratings", "MF"),
     (["--checkpoint_dir=/proc/none"], "/proc/none", "cannot be written"),
