@@ -148,7 +148,7 @@ def test_training_stops_early_and_keeps_the_best(tiny, data, tmp_path):
     assert (tmp_path / "s" / name).read_bytes() == (tmp_path / "short" / name).read_bytes()
 
 
-STOPPED = {"learning_rate": 3.0, "epochs": 9, "checkpoint_minutes": 1e-6}
+STOPPED = {"learning_rate": 2.0, "epochs": 9, "checkpoint_minutes": 1e-6}
 STOPPED |= {"batch_size": 4, "micro_batch": 4}
 
 
