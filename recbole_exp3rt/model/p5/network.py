@@ -140,7 +140,7 @@ def random_t5(vocabulary: int, d_model: int, layers: int, heads: int, dropout: f
             dropout_rate=dropout,
             pad_token_id=0,
             eos_token_id=1,
-            decoder_start_token_id=0,  # type: ignore[call-arg]
+            decoder_start_token_id=0,
         )
     )
     t5.set_attn_implementation("eager")  # faster than torch's fused one for so small heads
