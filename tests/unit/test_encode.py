@@ -105,7 +105,8 @@ def test_more_keys_than_one_query_takes(file):
     keys = [f"text {n}" for n in range(1234)]
     store = VectorStore(file)
     store.put({key: np.full(3, n, dtype=np.float32) for n, key in enumerate(keys)})
-    assert [store.get(keys)[key][0] for key in keys] == list(range(1234))
+    found = store.get(keys)
+    assert [found[key][0] for key in keys] == list(range(1234))
 
 
 def test_a_file_that_is_no_store_is_named_in_one_line(tmp_path):
