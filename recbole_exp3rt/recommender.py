@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, overload
 from dataset_converters.columns import ROLES
 from recbole_exp3rt.config.checked import Config
 from recbole_exp3rt.config.dataset_file import FORMS
-from recbole_exp3rt.config.known import default_values, model_keys
+from recbole_exp3rt.config.known import default_values, model_keys, top_keys
 from recbole_exp3rt.config.precheck import check_language_models
 from recbole_exp3rt.config.settings import PLACES, Settings
 from recbole_exp3rt.corpus import Corpus
@@ -29,6 +29,7 @@ from recbole_exp3rt.data.own_reviews import (
 from recbole_exp3rt.display.explanation import Explanation
 from recbole_exp3rt.errors import UsageError, nearest
 from recbole_exp3rt.model.rater import Rater, make_rater
+from recbole_exp3rt.paths import properties_dir
 from recbole_exp3rt.records import RatingPrediction, Review
 from recbole_exp3rt.stages.pipeline import Pipeline
 
@@ -345,7 +346,8 @@ def _of_a_run(given: Mapping[str, Any], settings: Mapping[str, Any], file: str) 
             )
         if key in FORMS and key != "eval_args" and not FORMS[key][0](value):
             raise UsageError(f"{file}: {key}={value!r:.80} is not {FORMS[key][1]}")
-    reads = {*FORMS, *model_keys("EXP3RT"), "seed", "reproducibility", "refit"} - PLACES
+    asked = top_keys(properties_dir() / "llm.yaml")
+    reads = {*FORMS, *model_keys("EXP3RT"), *asked, "seed", "reproducibility", "refit"} - PLACES
     return {key: value for key, value in given.items() if key in reads}
 
 
