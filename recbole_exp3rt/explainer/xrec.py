@@ -174,8 +174,7 @@ class XRec:
         self.corpus = corpus_of(dataset, described, read.text_or_none("review_file"))
         self.users = dataset.field2token_id[dataset.uid_field]
         self.items = dataset.field2token_id[dataset.iid_field]
-        folder = read.text_or_none("prompt_dir")
-        self.prompt_dir = Path(folder) if folder else None
+        self.prompt_dir = read.text_or_none("prompt_dir")
         self.prompt = load_prompt("xrec", self.prompt_dir, FIELDS)
         self.max_new_tokens = read.whole("max_new_tokens")
         options = ModelSettings.from_config(config)

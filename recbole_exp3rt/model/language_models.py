@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from recbole_exp3rt.config.reader import Lookup
 from recbole_exp3rt.config.settings import ModelSettings
 from recbole_exp3rt.llm.base import LLM
 from recbole_exp3rt.llm.cached import CachedLLM
@@ -30,6 +31,11 @@ class LanguageModels:
         self.store = Store(settings.store_path)
         self._load = load
         self._models: dict[tuple[str, str | None], CachedLLM] = {}
+
+    @classmethod
+    def from_config(cls, config: Lookup) -> LanguageModels:
+        """The models of a system that stands alone. Raises: UsageError for its settings."""
+        return cls(ModelSettings.from_config(config))
 
     def get(self, name: str, adapter: str | None = None) -> CachedLLM:
         """The model `name`, with the peft adapter in the folder `adapter`.

@@ -9,18 +9,12 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, ClassVar
 
-import torch
-from recbole.model.abstract_recommender import GeneralRecommender
-from recbole.utils import InputType
-
 from recbole_exp3rt.config.reader import Lookup, Reader, read_scale
-from recbole_exp3rt.config.settings import ModelSettings
 from recbole_exp3rt.data.train_corpus import corpus_of
-from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.llm.base import Completion, Message, Request, readout_of
+from recbole_exp3rt.model.asked import AskedRater, Pair
 from recbole_exp3rt.model.language_models import LanguageModels
 from recbole_exp3rt.prompts import Prompt, load_prompt
 from recbole_exp3rt.records import RatingPrediction
@@ -31,7 +25,6 @@ from recbole_exp3rt.stages.step import Progress, Step, silent
 from recbole_exp3rt.stages.trial import try_first
 from recbole_exp3rt.stages.written_rating import written_rating
 
-Pair = tuple[str, str]  # raw tokens of a user and an item
 # Fields that every such prompt may have: the answer's form and the words of the data set.
 FORM = frozenset({"answer_form", "item_word", "number", "lowest", "highest", "bias_hint"})
 
@@ -77,14 +70,13 @@ class Content:
     lists: Lists = field(default_factory=dict)
 
 
-class PromptedRater(GeneralRecommender):  # type: ignore[misc]
+class PromptedRater(AskedRater):
     """A rating model that RecBole does not train: it asks a language model about each pair.
 
     The rating is the expected value over the labels' probabilities; `parsed` reads the number in
     a free answer.
     """
 
-    input_type = InputType.POINTWISE
     reads_reviews: ClassVar[bool] = True  # False: titles and ratings alone
     prompts: ClassVar[Mapping[str, frozenset[str]]] = {}  # prompt file -> its fields beside FORM
 
@@ -100,26 +92,21 @@ class PromptedRater(GeneralRecommender):  # type: ignore[misc]
         Raises: UsageError for settings that do not fit, or if there are no reviews.
         """
         super().__init__(config, dataset)
-        self.config = config
         self.settings = PromptSettings.from_config(config)
-        self.users = dataset.field2id_token[self.USER_ID]
-        self.items = dataset.field2id_token[self.ITEM_ID]
         read = Reader(config)
         described = read.names("description_fields")
         review_file = read.text_or_none("review_file")
         self.corpus = corpus_of(dataset, described, review_file, texts=self.reads_reviews)
-        models = models or LanguageModels(ModelSettings.from_config(config))
-        folder = read.text_or_none("prompt_dir")
+        models = models or LanguageModels.from_config(config)
+        own = read.text_or_none("prompt_dir")
         self._prompts = {
-            name: load_prompt(name, Path(folder) if folder else None, fields | FORM)
-            for name, fields in self.prompts.items()
+            name: load_prompt(name, own, fields | FORM) for name, fields in self.prompts.items()
         }
         form = "answer_reasoning" if self.settings.use_reasoning else "answer_rating"
-        self._form = load_prompt(form, Path(folder) if folder else None, FORM)
+        self._form = load_prompt(form, own, FORM)
         self.llm = models.get(read.text("student"))
         self.step = Step(config["model"], f"Rating pairs by {config['model']}", self.llm, progress)
         self._known: dict[tuple[str, Pair], RatingPrediction | None] = {}
-        self.unused = torch.nn.Parameter(torch.zeros(1))
 
     @abstractmethod
     def content(self, user: str, item: str) -> Content:
@@ -155,7 +142,7 @@ class PromptedRater(GeneralRecommender):  # type: ignore[misc]
         """The prompt about a pair. Raises: Unreadable if it fits into no budget."""
         settings, content = self.settings, self.content(user, item)
         prompt = self._prompts[content.prompt]
-        words = self._words(content)
+        words = self._words()
 
         def render(lists: Lists) -> tuple[Message, ...]:
             texts = {name: "\n".join(entries) for name, entries in lists.items()}
@@ -164,7 +151,7 @@ class PromptedRater(GeneralRecommender):  # type: ignore[misc]
         budget = settings.max_prompt_tokens
         return within(render, content.lists, budget, self.llm.count_tokens)
 
-    def _words(self, content: Content) -> dict[str, str]:
+    def _words(self) -> dict[str, str]:
         settings, scale = self.settings, self.settings.scale
         words = {
             "item_word": settings.item_word,
@@ -232,32 +219,8 @@ class PromptedRater(GeneralRecommender):  # type: ignore[misc]
         return [self._known.get((way, pair)) for pair in pairs]
 
     def rate(self, pairs: Sequence[Pair]) -> list[float | None]:
-        """Expected ratings of pairs, None for an unreadable answer: [n_pairs]."""
+        """See AskedRater."""
         return [p.expected if p else None for p in self.rated(pairs)]
-
-    def predict(self, interaction: Any) -> torch.Tensor:
-        """Expected ratings in rating units, NaN for an unreadable answer: [batch]."""
-        users, items = (interaction[name].cpu().numpy() for name in (self.USER_ID, self.ITEM_ID))
-        pairs = [
-            (str(self.users[u]), str(self.items[i])) for u, i in zip(users, items, strict=True)
-        ]
-        ratings = [float("nan") if rating is None else rating for rating in self.rate(pairs)]
-        return torch.tensor(ratings, dtype=torch.float32, device=self.device)
-
-    def calculate_loss(self, interaction: Any) -> torch.Tensor:
-        """Return 0: there is nothing to train."""
-        return self.unused.sum() * 0.0
-
-    def full_sort_predict(self, interaction: Any) -> torch.Tensor:
-        """Not supported: it would need a question for every item of every user.
-
-        Raises: UsageError, always.
-        """
-        name = self.config["model"]
-        raise UsageError(
-            f"{name} rates single pairs; to rank, let it rerank the candidates of a generator: "
-            f"--model=LightGCN --reranker={name}"
-        )
 
     def __deepcopy__(self, memo: dict[int, Any]) -> PromptedRater:
         """Itself: RecBole copies models to count flops."""

@@ -87,7 +87,7 @@ class Prompts:
 
 
 def load_prompt(
-    name: str, prompt_dir: Path | None = None, fields: frozenset[str] | None = None
+    name: str, prompt_dir: str | Path | None = None, fields: frozenset[str] | None = None
 ) -> Prompt:
     """Read `<name>.txt` from `prompt_dir`; if it is not there, the prompt of this package.
 
@@ -96,7 +96,7 @@ def load_prompt(
 
     Raises: UsageError for an unknown or missing field, or a file without a user section.
     """
-    own = prompt_dir / f"{name}.txt" if prompt_dir else None
+    own = Path(prompt_dir) / f"{name}.txt" if prompt_dir else None
     if own and own.exists():
         if not own.is_file():  # reading a pipe would never end
             raise UsageError(f"{own} is not a file")

@@ -54,6 +54,7 @@ class Context:
     notes: list[str]
     generators: tuple[str, ...] = ()
     before_questions: Callable[[], None] = field(default=lambda: None)
+    asking: dict[str, Fitted] = field(default_factory=dict)  # systems that ask, made already
 
     @cached_property
     def meter(self) -> Meter:
@@ -73,11 +74,6 @@ class Context:
         """A system, ready to be asked: made once, or fitted once."""
         return self._asking(name) if asks(name) else self.fits.model(name)
 
-    @cached_property
-    def asking(self) -> dict[str, Fitted]:
-        """The systems that ask a language model and were made already, by name."""
-        return {}
-
     def _asking(self, name: str) -> Fitted:
         if name not in self.asking:
             config, train = self.config_of(name), self.learned.train
@@ -96,16 +92,16 @@ class Context:
         if prepare := getattr(model, "prepare", None):
             prepare(self.split, lambda text: say(self.console, text), train=train)
         if model.step:
-            self.rates.identities[self.rates.step_of(model.step.title)] = model.llm.identity
+            identity, step = model.llm.identity, self.rates.step_of(model.step.title)
+            if self.rates.identities.get(step) != identity:
+                say(self.console, f"  {model.step.name} by {identity}")
+            self.rates.identities[step] = identity
 
     def rate_with(self, name: str) -> Rate:
         """A function from pairs of raw tokens to the ratings of a model; None: unreadable.
 
         The model is fitted now, as RecBole evaluates without gradients.
         """
-        if name == "EXP3RT" and self.rater:
-            rater = self.rater
-            return lambda pairs: [p.expected if p else None for p in rater.rate(pairs)]
         fitted, split = self.fitted(name), self.split
         if asks(name):
             rate: Rate = fitted.model.rate

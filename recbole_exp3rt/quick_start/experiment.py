@@ -6,6 +6,7 @@ import time
 from collections.abc import Collection
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -212,6 +213,8 @@ class Experiment:
                 "adapters": adapters(context.rater.who()),
                 "coverage_of_steps": {name: n.coverage for name, n in pipeline.counts.items()},
             }
+        systems = {name: _asked(fitted.model) for name, fitted in context.asking.items()}
+        context.results.about["systems"] = {name: llm for name, llm in systems.items() if llm}
         if result_file := context.run.result_file:
             context.results.write(result_file)
             say(self.console, f"Results: {result_file}")
@@ -235,6 +238,12 @@ class Experiment:
         rater = make_rater(settings, corpus, self.rates, models=models)
         self.rates.identities |= rater.who()
         return rater
+
+
+def _asked(system: Any) -> str:
+    """Identity of the language model that a system asks or is made of; EXP3RT has its `steps`."""
+    llm = getattr(system, "lm", None) or getattr(system, "llm", None)
+    return str(llm.identity) if llm else ""
 
 
 def _sampled(run: RunSettings, config: Config, asking: Collection[Config]) -> RunSettings:

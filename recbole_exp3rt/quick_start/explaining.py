@@ -11,7 +11,6 @@ import pandas as pd
 from recbole_exp3rt.config.configurator import Config
 from recbole_exp3rt.config.reader import Reader
 from recbole_exp3rt.config.registry import asks, find_model
-from recbole_exp3rt.config.settings import ModelSettings
 from recbole_exp3rt.data.split import load_split
 from recbole_exp3rt.model.language_models import LanguageModels
 from recbole_exp3rt.quick_start.context import Context
@@ -77,7 +76,7 @@ def explain_pair(config: Config, names: Sequence[str], pair: Pair, progress: Pro
     split, read = load_split(config), Reader(config)
     learned = split.merged() if read.flag("refit") else split
     cache = FitCache(read.text_or_none("fit_cache"))
-    models = LanguageModels(ModelSettings.from_config(config))
+    models = LanguageModels.from_config(config)
     texts: Texts = {}
     for name in others:
         if asks(name):

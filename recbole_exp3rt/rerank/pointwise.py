@@ -10,17 +10,16 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, ClassVar
 
 from recbole.utils import InputType, ModelType
 
 from recbole_exp3rt.config.reader import Reader
-from recbole_exp3rt.config.settings import ModelSettings
 from recbole_exp3rt.data.train_corpus import corpus_of
 from recbole_exp3rt.llm.base import Completion, Message, Readout, Request, readout_of
+from recbole_exp3rt.model.asked import Pair
 from recbole_exp3rt.model.language_models import LanguageModels
-from recbole_exp3rt.model.prompted import Content, Pair
+from recbole_exp3rt.model.prompted import Content
 from recbole_exp3rt.prompts import load_prompt
 from recbole_exp3rt.rerank.reranker import Candidates
 from recbole_exp3rt.stages.lists import Unreadable
@@ -60,13 +59,12 @@ class PointwiseReranker(ABC):
         self.config = config
         self.dataset = dataset
         self.name = str(config["model"])
-        self.models = models or LanguageModels(ModelSettings.from_config(config))
+        self.models = models or LanguageModels.from_config(config)
         self.corpus = self._read(dataset)
         self.item_word = read.text("item_word")
         self.max_prompt_tokens = read.whole("max_prompt_tokens", least=64)
-        folder = read.text_or_none("prompt_dir")
         fields = self.fields | {"item_word"}
-        self._prompt = load_prompt(self.prompt, Path(folder) if folder else None, fields)
+        self._prompt = load_prompt(self.prompt, read.text_or_none("prompt_dir"), fields)
         self.llm = self.models.get(read.text("student"))
         self.step = Step(self.name, f"Answering Yes or No for {self.name}", self.llm, progress)
         self._known: dict[Pair, float | None] = {}

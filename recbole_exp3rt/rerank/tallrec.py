@@ -23,7 +23,8 @@ from recbole_exp3rt.distill.train.on_demand import OnDemand
 from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.llm.card import pair_digest
 from recbole_exp3rt.llm.names import base_of
-from recbole_exp3rt.model.prompted import Content, Pair
+from recbole_exp3rt.model.asked import Pair
+from recbole_exp3rt.model.prompted import Content
 from recbole_exp3rt.records import Review
 from recbole_exp3rt.rerank.pointwise import CUE, NO, YES, PointwiseReranker
 from recbole_exp3rt.stages.lists import Unreadable

@@ -16,7 +16,6 @@ from typing import Any, ClassVar
 from recbole.utils import InputType, ModelType
 
 from recbole_exp3rt.config.reader import Reader
-from recbole_exp3rt.config.settings import ModelSettings
 from recbole_exp3rt.data.history import histories
 from recbole_exp3rt.data.train_corpus import read_descriptions
 from recbole_exp3rt.llm.base import Completion, Message, Request
@@ -85,10 +84,10 @@ class ZSRanker:
         )
         own = read.text_or_none("prompt_dir")
         self._prompts = {
-            name: load_prompt(f"zs_{name}", Path(own) if own else None, _fields(name))
+            name: load_prompt(f"zs_{name}", own, _fields(name))
             for name in {"sequential", self.strategy}
         }
-        models = models or LanguageModels(ModelSettings.from_config(config))
+        models = models or LanguageModels.from_config(config)
         self.llm = models.get(read.text("student"))
         self.step = Step("ZSRanker", "Ranking candidates by ZSRanker", self.llm, progress)
 

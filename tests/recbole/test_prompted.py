@@ -174,8 +174,9 @@ def scripted(monkeypatch):
 
 def test_llmrec_is_a_model_a_baseline_and_a_reranker(world, scripted, tmp_path):
     given = {k: v for k, v in world().external_config_dict.items() if k not in ("model", "dataset")}
-    rows = run("LLMRec", "world", config_dict=given).rows
+    rows = (found := run("LLMRec", "world", config_dict=given)).rows
     named = {(row.name, row.readout) for row in rows if row.slice == "all"}
+    assert found.about["systems"] == {"LLMRec": "smollm2"}, "whose answers these are"
     assert {("LLMRec", "exact"), ("LLMRec (parsed)", "parsed"), ("Bias", "")} <= named
     rows = run("MF", "world", config_dict={**given, "baselines": ["LLMRec"], "epochs": 1}).rows
     assert [r.name for r in rows if r.slice == "all"] == [
