@@ -33,7 +33,7 @@ from recbole_exp3rt.display.steps import log, logged, say, step
 from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.trainer.fitting import StopTraining, Watch, fit, train
 
-FIRST = 8  # trials without pruning, and at random but for the first: the defaults
+FIRST = 6  # trials without pruning, and at random but for the first: the defaults
 WARM_UP = 10  # epochs of a trial before it may be ended early
 DONE = (TrialState.COMPLETE, TrialState.PRUNED)
 SCORES = 2**22  # user-item scores of one evaluation batch: it shapes no metric, only the time
@@ -86,7 +86,7 @@ class Search:
         while (number := len(self.done())) < self.options.trials and not self._late():
             if not number:
                 self.study.enqueue_trial(self._defaults())
-            self.study.sampler = _sampler(self.config["seed"] + number)
+            self.study.sampler = _sampler(self.config["seed"], number)
             self._trial(self.study.ask(), number)
 
     def _late(self) -> bool:
@@ -282,11 +282,12 @@ IDLE = frozenset(
 )
 
 
-def _sampler(seed: int) -> optuna.samplers.BaseSampler:
+def _sampler(seed: int, number: int) -> optuna.samplers.BaseSampler:
     """The sampler of one trial, by its own seed: a search that goes on proposes the same."""
+    own = int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        return optuna.samplers.TPESampler(seed=seed, multivariate=True, n_startup_trials=FIRST)
+        return optuna.samplers.TPESampler(seed=own, multivariate=True, n_startup_trials=FIRST)
 
 
 def _digest(split: Split) -> str:
