@@ -154,10 +154,11 @@ class Search:
             raise UsageError(f"{self.model}: no trial came to its end; give more minutes or trials")
         ranked = sorted(finished, key=lambda one: one.value or 0.0, reverse=bigger)
         finalists = ranked[: self.options.finalists]
-        usual = [one for one in finished if one.user_attrs["usual"]]
-        means = {one.number: self._mean(one) for one in [*finalists, *usual]}
-        order = sorted(finalists, key=lambda one: means[one.number], reverse=bigger)
-        values = order[0].user_attrs["values"]
+        usual = [one for one in finished if one.user_attrs["usual"]][:1]
+        finalists += [one for one in usual if one not in finalists]
+        means = {one.number: self._mean(one) for one in finalists}
+        best = (max if bigger else min)(finalists, key=lambda one: means[one.number])
+        values = best.user_attrs["values"]
         final = self.config.for_model(self.model, **values, search=None)
         fitted = fit(self.model, final, self.split, refit=True)
         if self.config["save_checkpoints"]:
@@ -166,7 +167,7 @@ class Search:
             self.model,
             values,
             self.metric,
-            means[order[0].number],
+            means[best.number],
             means[usual[0].number] if usual else None,
             len(self.done()),
             fitted.epochs,
