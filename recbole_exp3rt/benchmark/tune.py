@@ -34,7 +34,7 @@ from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.trainer.fitting import StopTraining, Watch, fit, train
 
 FIRST = 6  # trials without pruning, and at random but for the first: the defaults
-WARM_UP = 10  # epochs of a trial before it may be ended early
+WARM_UP = 20  # epochs of a trial before it may be ended early
 DONE = (TrialState.COMPLETE, TrialState.PRUNED)
 SCORES = 2**22  # user-item scores of one evaluation batch: it shapes no metric, only the time
 
