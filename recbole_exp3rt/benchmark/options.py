@@ -59,7 +59,9 @@ class TuneOptions:
         return Path(self.output) if self.output else default_file(dataset)
 
     def check_models(self, models: Sequence[str]) -> None:
-        """Raises: UsageError for what is no model, or one that asks a language model."""
+        """Raises: UsageError for no model, a name of none, or one that asks a language model."""
+        if not models:
+            raise UsageError("no model to search; name one, such as MF")
         for name in models:
             check_model(name)
             check_runs(name)

@@ -194,6 +194,7 @@ def test_our_spaces_hold_the_usual_settings(model):
     [
         (["EXP3RT"], {}, "asks a language model"),
         (["XRec"], {}, "model=XRec is an explainer"),
+        ([], {}, "no model to search"),
         (["MFF"], {}, "model=MFF is not a model"),
         (["MF"], {"trial": 3}, "trial is no option of a search.*trials"),
         (["MF"], {"trials": 0}, "trials=0 is not a whole number from 1"),
