@@ -27,6 +27,7 @@ class Row:
     seconds: float = 0.0
     readout: str = ""  # how a language model's labels were read: exact, top, parsed
     missing_labels: int = 0  # of those read by top or parsed: bounded, not known
+    users: int = 0
 
 
 @dataclass

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from recbole_exp3rt.config.registry import asks
 from recbole_exp3rt.config.settings import ModelSettings, RunSettings, Settings
 from recbole_exp3rt.data.split import Split, load_split
 from recbole_exp3rt.data.train_corpus import corpus_of
+from recbole_exp3rt.data.unseen import Unseen, load_unseen
 from recbole_exp3rt.display.cases import (
     show_explanations,
     show_extractions,
@@ -79,6 +80,7 @@ class Experiment:
         notes: list[str] = []
         with noting(console, notes):
             split = load_split(config)
+            unseen = _unseen(run, split) if "rating" in tasks else None
         if "rerank" in tasks:  # both raise where there are no ratings
             relevant_rows(split, None, run.relevant_from)
         if config.kind == "rating":
@@ -92,10 +94,12 @@ class Experiment:
         )
         models = LanguageModels(llms) if llms else None
         self.rates.models = models
+        held_out = split.pairs("test")
+        held_out += [(pair.user, pair.item) for pair in unseen.pairs] if unseen else []
         for name, own in asking.items():
             if name != "EXP3RT":
-                check_unseen(str(own["student"]), split.pairs("test"))
-        rater = self._rater(settings, split, learned, models, notes)
+                check_unseen(str(own["student"]), held_out)
+        rater = self._rater(settings, learned, models, notes, held_out)
         about = {
             "model": config.model,
             "refit": run.refit,
@@ -126,6 +130,7 @@ class Experiment:
             results=Results(config.dataset, split.digest, run.seed, about=about),
             notes=notes,
             generators=generators,
+            unseen=unseen,
         )
         self.tasks: list[Task] = [TASKS[task](self.context) for task in tasks]
         self.planner = Planner(self.context, self.tasks, self.rates)
@@ -222,22 +227,28 @@ class Experiment:
     def _rater(
         self,
         settings: Settings | None,
-        split: Split,
         learned: Split,
         models: LanguageModels | None,
         notes: list[str],
+        held_out: Sequence[tuple[str, str]],
     ) -> Rater | None:
         if settings is None:
             return None
         with noting(self.console, notes):
             corpus = corpus_of(learned.train, settings.description_fields, settings.review_file)
-        test = split.pairs("test")
         steps = (settings.preference_model, settings.profile_model, settings.rating_model)
         for student in (*steps, settings.adapter):
-            check_unseen(student, test)
+            check_unseen(student, held_out)
         rater = make_rater(settings, corpus, self.rates, models=models)
         self.rates.identities |= rater.who()
         return rater
+
+
+def _unseen(run: RunSettings, split: Split) -> Unseen | None:
+    """The rows of unseen users that are rated; None where none are wanted."""
+    if not run.unseen_rows and not run.unseen_balanced:
+        return None
+    return load_unseen(split, run.unseen_rows, run.unseen_balanced, run.seed)
 
 
 def _asked(system: Any) -> str:

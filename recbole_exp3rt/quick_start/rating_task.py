@@ -14,6 +14,7 @@ from recbole_exp3rt.evaluator.ratings import constant_ratings, predict_ratings, 
 from recbole_exp3rt.evaluator.results import Row
 from recbole_exp3rt.quick_start.context import Context
 from recbole_exp3rt.quick_start.meter import Cost
+from recbole_exp3rt.quick_start.unseen import UnseenRating
 from recbole_exp3rt.stages.counts import NothingRated
 
 CONSTANT = "constant"  # the mean train rating: what a model has to beat at least
@@ -38,6 +39,8 @@ class RatingTask:
         self.explained = list(self.pairs)
         self.predicted: dict[str, Array] = {}
         self._rows: dict[str, list[Row]] = {}
+        unseen = context.unseen
+        self.unseen = UnseenRating(context, unseen) if unseen else None
 
     @property
     def systems(self) -> list[str]:
@@ -50,7 +53,8 @@ class RatingTask:
         order = [CONSTANT]
         for name in self.systems:
             order += [name, *(found for found in self._rows if found.startswith(f"{name} ("))]
-        return [row for name in order for row in self._rows.get(name, ())]
+        rows = [row for name in order for row in self._rows.get(name, ())]
+        return [*rows, *(self.unseen.rows if self.unseen else ())]
 
     def run(self) -> None:
         """Make all rows. Raises: NothingRated, after the rows that need no answer are made."""
@@ -74,6 +78,10 @@ class RatingTask:
         if context.settings and context.settings.calibration != "none" and "EXP3RT" in names:
             raw, bias = self.predicted["EXP3RT"], self.predicted["Bias"]
             self._add(context.calibrated_name, lambda: context.calibrated(raw, bias))
+        if self.unseen:
+            mean = float(context.learned.ratings("train").mean())
+            for name in dict.fromkeys(row.name for row in self.rows):
+                self.unseen.rate(name, mean if name == CONSTANT else None)
 
     def _measure(self, name: str) -> None:
         """The row of a system, and one for each other way to read its ratings."""
@@ -99,7 +107,8 @@ class RatingTask:
         split, system = context.split, name.partition(" (")[0]
         if asks(system):
             readout = readout or context.fitted(system).model.readout
-        slices = user_slices(split.users("train"), split.users("test")[rows])
+        users = split.users("test")[rows]
+        slices = user_slices(split.users("train"), users)
         table = []
         for part, mask in {"all": np.ones(len(rows), dtype=bool), **slices}.items():
             if not mask.any():
@@ -113,6 +122,7 @@ class RatingTask:
                     self.name,
                     metrics,
                     n=int(mask.sum()),
+                    users=len(set(users[mask])),
                     slice=part,
                     coverage=coverage,
                     calls=costs.calls,

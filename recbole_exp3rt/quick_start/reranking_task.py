@@ -129,6 +129,7 @@ class RerankingTask:
             self.name,
             result.metrics,
             n=result.n_users,
+            users=result.n_users,
             coverage=coverage,
             calls=cost.calls,
             tokens=cost.tokens,

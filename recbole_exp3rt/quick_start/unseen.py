@@ -1,0 +1,109 @@
+"""Rows of users that no model has learned from, rated by their other reviews (section 4.2).
+
+A system that reads reviews is asked over its train corpus and these users' other reviews; a
+system may also have a method `rate_unseen`. Every other system has no answer for them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from recbole_exp3rt.config.registry import asks
+from recbole_exp3rt.data.unseen import Unseen, UnseenPair, reviews_of
+from recbole_exp3rt.display.steps import say
+from recbole_exp3rt.evaluator.calibration import Array
+from recbole_exp3rt.evaluator.ratings import metrics_of
+from recbole_exp3rt.evaluator.results import Row
+from recbole_exp3rt.quick_start.context import Context
+from recbole_exp3rt.quick_start.meter import Cost
+from recbole_exp3rt.stages.counts import NothingRated
+
+
+class UnseenRating:
+    """Rates the pairs of `unseen` with the systems of the rating task.
+
+    `predicted` maps the name of a row to its ratings: [n_pairs], NaN without an answer.
+    """
+
+    def __init__(self, context: Context, unseen: Unseen) -> None:
+        self.context = context
+        self.unseen = unseen
+        self.predicted: dict[str, Array] = {}
+        self.rows: list[Row] = []
+
+    def rate(self, name: str, constant: float | None = None) -> None:
+        """Make the rows of `name`: a system, one of its readings, or calibrated EXP3RT.
+
+        `constant`: this rating for every pair instead.
+        """
+        n = len(self.unseen.pairs)
+        with self.context.meter.measure() as cost:
+            if constant is not None:
+                predictions, can = np.full(n, constant), True
+            else:
+                say(self.context.console, f"Rating {n:,} rows of unseen users with {name} …")
+                predictions, can = self._predict(name)
+        self.predicted[name] = predictions
+        self.rows += self._rows_of(name, predictions, cost, can)
+
+    def _predict(self, name: str) -> tuple[Array, bool]:
+        """Ratings [n_pairs], and whether the system can rate unseen users at all."""
+        context, pairs = self.context, self.unseen.pairs
+        if name == context.calibrated_name:
+            return context.calibrated(self.predicted["EXP3RT"], self.predicted["Bias"]), True
+        system, _, reading = name.partition(" (")
+        model = context.fitted(system).model
+        if hasattr(model, "rate_unseen"):
+            return np.asarray(model.rate_unseen(pairs), dtype=np.float64), True
+        found = np.full(len(pairs), np.nan)
+        if not hasattr(model, "over"):
+            return found, False
+        for numbers, known in zip(self.unseen.rounds, over_rounds(model, self.unseen), strict=True):
+            rate = known.readings[reading.removesuffix(")")] if reading else known.rate
+            try:
+                ratings = rate([(pairs[k].user, pairs[k].item) for k in numbers])
+            except NothingRated:  # of a few rows; the whole is told by coverage
+                continue
+            found[numbers] = np.array(ratings, dtype=np.float64)
+        return found, True
+
+    def _rows_of(self, name: str, predictions: Array, cost: Cost, can: bool) -> list[Row]:
+        """A row for each slice; the costs stand in the first. Without an answer: NaN."""
+        context, table = self.context, list[Row]()
+        system = name.partition(" (")[0]
+        for part, mask in self.unseen.slices.items():
+            metrics = metrics_of(context.config, self.unseen.ratings[mask], predictions[mask])
+            coverage = metrics.pop("coverage")
+            if not can:
+                metrics = dict.fromkeys(metrics, float("nan"))
+            table.append(
+                Row(
+                    name,
+                    "rating",
+                    metrics,
+                    n=int(mask.sum()),
+                    users=len({self.unseen.pairs[k].user for k in np.flatnonzero(mask)}),
+                    split="unseen",
+                    slice=part,
+                    coverage=coverage,
+                    readout=context.readout_of(system) if asks(system) and not table else "",
+                    **vars(Cost() if table else cost),
+                )
+            )
+        return table
+
+
+def over_rounds(model: Any, unseen: Unseen) -> list[Any]:
+    """For each round of pairs, `model` over its corpus and the other reviews of their users."""
+    return [
+        model.over(model.corpus.beside(reviews_of(pairs), unseen.descriptions))
+        for pairs in rounds_of(unseen)
+    ]
+
+
+def rounds_of(unseen: Unseen) -> list[Sequence[UnseenPair]]:
+    """The pairs of each round."""
+    return [[unseen.pairs[k] for k in numbers] for numbers in unseen.rounds]
