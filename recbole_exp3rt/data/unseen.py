@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,6 +49,11 @@ class Unseen:
     slices: Mapping[str, NDArray[np.bool_]]
     descriptions: Mapping[str, Description]
     total: int
+
+    @property
+    def tokens(self) -> list[tuple[str, str]]:
+        """The raw user and item of each pair."""
+        return [(pair.user, pair.item) for pair in self.pairs]
 
     @property
     def rounds(self) -> list[list[int]]:
@@ -169,8 +174,3 @@ def _read_inter(split: Split, path: Path) -> pd.DataFrame:
     table = table[~table[users].isin(split.user_ids)]
     table = table.fillna({"time": 0.0}).sort_values("time", kind="stable")
     return table.drop_duplicates([users, items], keep="last")
-
-
-def reviews_of(pairs: Sequence[UnseenPair]) -> list[Review]:
-    """All that is known of the users of `pairs`."""
-    return [review for pair in pairs for review in pair.others]

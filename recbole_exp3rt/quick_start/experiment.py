@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from recbole_exp3rt.config.precheck import is_file
 from recbole_exp3rt.config.reader import read_scale
 from recbole_exp3rt.config.registry import asks
 from recbole_exp3rt.config.settings import ModelSettings, RunSettings, Settings
-from recbole_exp3rt.data.split import Split, load_split
+from recbole_exp3rt.data.split import Pair, Split, load_split
 from recbole_exp3rt.data.train_corpus import corpus_of
 from recbole_exp3rt.data.unseen import Unseen, load_unseen
 from recbole_exp3rt.display.cases import (
@@ -31,7 +32,7 @@ from recbole_exp3rt.display.steps import say
 from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.evaluator.origin import adapters, machine, name_of, origin, plain_values
 from recbole_exp3rt.evaluator.results import Results
-from recbole_exp3rt.llm.card import check_unseen
+from recbole_exp3rt.llm.card import check_unseen, note_of_split
 from recbole_exp3rt.llm.server.urls import masked
 from recbole_exp3rt.model.language_models import LanguageModels
 from recbole_exp3rt.model.rater import Rater, make_rater
@@ -95,11 +96,14 @@ class Experiment:
         models = LanguageModels(llms) if llms else None
         self.rates.models = models
         held_out = split.pairs("test")
-        held_out += [(pair.user, pair.item) for pair in unseen.pairs] if unseen else []
-        for name, own in asking.items():
-            if name != "EXP3RT":
-                check_unseen(str(own["student"]), held_out)
-        rater = self._rater(settings, learned, models, notes, held_out)
+        held_out += unseen.tokens if unseen else []
+        with noting(console, notes):
+            for name, own in asking.items():
+                if name != "EXP3RT":
+                    _check_student(str(own["student"]), split, held_out)
+            if settings:
+                _check_students(settings, split, held_out)
+        rater = self._rater(settings, learned, models, notes)
         about = {
             "model": config.model,
             "refit": run.refit,
@@ -230,18 +234,30 @@ class Experiment:
         learned: Split,
         models: LanguageModels | None,
         notes: list[str],
-        held_out: Sequence[tuple[str, str]],
     ) -> Rater | None:
         if settings is None:
             return None
         with noting(self.console, notes):
             corpus = corpus_of(learned.train, settings.description_fields, settings.review_file)
-        steps = (settings.preference_model, settings.profile_model, settings.rating_model)
-        for student in (*steps, settings.adapter):
-            check_unseen(student, held_out)
         rater = make_rater(settings, corpus, self.rates, models=models)
         self.rates.identities |= rater.who()
         return rater
+
+
+def _check_students(settings: Settings, split: Split, held_out: Sequence[Pair]) -> None:
+    """As `_check_student`, for each model of EXP3RT; with a calibration, validation counts too."""
+    steps = (settings.preference_model, settings.profile_model, settings.rating_model)
+    for student in dict.fromkeys((*steps, settings.adapter)):
+        _check_student(student, split, held_out)
+        if settings.calibration != "none":
+            check_unseen(student, split.pairs("valid"), "validation")
+
+
+def _check_student(student: str | None, split: Split, held_out: Sequence[Pair]) -> None:
+    """Warns of a student of another split. Raises: UsageError if it was trained on `held_out`."""
+    check_unseen(student, held_out)
+    if note := note_of_split(student, split.digest):
+        warnings.warn(note, stacklevel=2)
 
 
 def _unseen(run: RunSettings, split: Split) -> Unseen | None:

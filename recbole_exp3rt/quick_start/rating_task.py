@@ -73,15 +73,16 @@ class RatingTask:
                 self._add(name, lambda: constant_ratings(context.learned, self.test_rows))
             elif name not in self._rows and not asks(name):
                 self._measure(name)
-        if nothing:
-            raise nothing
-        if context.settings and context.settings.calibration != "none" and "EXP3RT" in names:
+        calibrated = context.settings and context.settings.calibration != "none"
+        if calibrated and "EXP3RT" in names and not nothing:
             raw, bias = self.predicted["EXP3RT"], self.predicted["Bias"]
             self._add(context.calibrated_name, lambda: context.calibrated(raw, bias))
         if self.unseen:
             mean = float(context.learned.ratings("train").mean())
             for name in dict.fromkeys(row.name for row in self.rows):
                 self.unseen.rate(name, mean if name == CONSTANT else None)
+        if nothing:
+            raise nothing
 
     def _measure(self, name: str) -> None:
         """The row of a system, and one for each other way to read its ratings."""

@@ -6,13 +6,13 @@ system may also have a method `rate_unseen`. Every other system has no answer fo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from recbole_exp3rt.config.registry import asks
-from recbole_exp3rt.data.unseen import Unseen, UnseenPair, reviews_of
+from recbole_exp3rt.data.unseen import Unseen
 from recbole_exp3rt.display.steps import say
 from recbole_exp3rt.evaluator.calibration import Array
 from recbole_exp3rt.evaluator.ratings import metrics_of
@@ -33,6 +33,15 @@ class UnseenRating:
         self.unseen = unseen
         self.predicted: dict[str, Array] = {}
         self.rows: list[Row] = []
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """One line a pair: user_id, item_id, rating, whether a slice has it, predictions."""
+        table = pd.DataFrame(self.unseen.tokens, columns=["user_id", "item_id"])
+        table["rating"] = self.unseen.ratings
+        for part, mask in self.unseen.slices.items():
+            table[part] = mask
+        return table.assign(**self.predicted)
 
     def rate(self, name: str, constant: float | None = None) -> None:
         """Make the rows of `name`: a system, one of its readings, or calibrated EXP3RT.
@@ -59,16 +68,15 @@ class UnseenRating:
         if hasattr(model, "rate_unseen"):
             return np.asarray(model.rate_unseen(pairs), dtype=np.float64), True
         found = np.full(len(pairs), np.nan)
-        if not hasattr(model, "over"):
-            return found, False
-        for numbers, known in zip(self.unseen.rounds, over_rounds(model, self.unseen), strict=True):
-            rate = known.readings[reading.removesuffix(")")] if reading else known.rate
+        tokens = self.unseen.tokens
+        for over, numbers in over_rounds(model, self.unseen):
+            rate = over.readings[reading.removesuffix(")")] if reading else over.rate
             try:
-                ratings = rate([(pairs[k].user, pairs[k].item) for k in numbers])
+                ratings = rate([tokens[k] for k in numbers])
             except NothingRated:  # of a few rows; the whole is told by coverage
                 continue
             found[numbers] = np.array(ratings, dtype=np.float64)
-        return found, True
+        return found, hasattr(model, "over")
 
     def _rows_of(self, name: str, predictions: Array, cost: Cost, can: bool) -> list[Row]:
         """A row for each slice; the costs stand in the first. Without an answer: NaN."""
@@ -96,14 +104,13 @@ class UnseenRating:
         return table
 
 
-def over_rounds(model: Any, unseen: Unseen) -> list[Any]:
-    """For each round of pairs, `model` over its corpus and the other reviews of their users."""
-    return [
-        model.over(model.corpus.beside(reviews_of(pairs), unseen.descriptions))
-        for pairs in rounds_of(unseen)
-    ]
-
-
-def rounds_of(unseen: Unseen) -> list[Sequence[UnseenPair]]:
-    """The pairs of each round."""
-    return [[unseen.pairs[k] for k in numbers] for numbers in unseen.rounds]
+def over_rounds(model: Any, unseen: Unseen) -> list[tuple[Any, list[int]]]:
+    """For each round of pairs, `model` over its corpus and their users' other reviews; and the
+    numbers of the pairs. Nothing, if it cannot be asked over another corpus."""
+    if not hasattr(model, "over"):
+        return []
+    found = []
+    for numbers in unseen.rounds:
+        others = [review for k in numbers for review in unseen.pairs[k].others]
+        found.append((model.over(model.corpus.beside(others, unseen.descriptions)), numbers))
+    return found
