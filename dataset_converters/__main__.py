@@ -51,7 +51,7 @@ def _options(words: Sequence[str], prog: str) -> argparse.Namespace:
 
 def _run(options: argparse.Namespace) -> str:
     from dataset_converters.amazon_book import AmazonSource
-    from dataset_converters.base import convert
+    from dataset_converters.base import Source, convert
     from dataset_converters.exp3rt import AlignedSource, convert_topk
     from dataset_converters.imdb import ImdbSource
     from dataset_converters.profiles import convert_profiles
@@ -60,6 +60,7 @@ def _run(options: argparse.Namespace) -> str:
     from dataset_converters.write import data_set_files, load_properties
 
     output, k_core = options.output_path, options.k_core
+    how = _how(options)
     if options.source == "table":
         output = output or default_output(options.table)
     there = data_set_files(output)
@@ -69,9 +70,11 @@ def _run(options: argparse.Namespace) -> str:
             "folder with --output_path"
         )
     if options.source == "table":
-        return convert_table(options.table, options.items, _table_options(options), output, k_core)
+        return convert_table(
+            options.table, options.items, _table_options(options), output, k_core, **how
+        )
     if options.source == "sample":
-        return make_sample(output, k_core)
+        return make_sample(output, k_core, **how)
     told = options.item_word, options.rating_scale
     if options.source == "exp3rt" and options.part == "profiles":
         if options.rating_scale:
@@ -82,11 +85,31 @@ def _run(options: argparse.Namespace) -> str:
         if options.part == "topk":
             return convert_topk(options.input_path, output, properties, k_core)
         aligned = AlignedSource(options.input_path, properties["description_fields"])
-        return convert(aligned, output, properties, k_core, split=aligned.split)
+        fixed = None if how["halves"] else aligned.split
+        return convert(aligned, output, properties, k_core, fixed, **how)
     properties = load_properties(options.source, *told)
-    if options.source == "imdb":
-        return convert(ImdbSource(options.input_path, options.metadata), output, properties, k_core)
-    return convert(AmazonSource(options.reviews, options.meta), output, properties, k_core)
+    source: Source = (
+        ImdbSource(options.input_path, options.metadata)
+        if options.source == "imdb"
+        else AmazonSource(options.reviews, options.meta)
+    )
+    return convert(source, output, properties, k_core, **how)
+
+
+def _how(options: argparse.Namespace) -> dict[str, Any]:
+    """Whether a data set is split in halves, and how many unseen users are kept."""
+    from dataset_converters.halves import Halves
+
+    levels = {"kept_from": options.kept_from, "halved_from": options.halved_from}
+    given = [key for key, value in levels.items() if value is not None]
+    if given and not options.split:
+        raise UsageError(f"{given[0]} belongs to --split topk-halves; add it")
+    if options.split and getattr(options, "part", "") in ("topk", "profiles"):
+        raise UsageError(f"split={options.split}: part {options.part} has no ratings; leave it out")
+    return {
+        "halves": Halves(**levels) if options.split else None,
+        "unseen_users": options.unseen_users,
+    }
 
 
 def _table_options(options: argparse.Namespace) -> Any:
@@ -174,6 +197,26 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         source.add_argument(
             "--k_core", type=_count, default=default, help=f"0 for none (default {default})"
         )
+        source.add_argument(
+            "--unseen_users",
+            type=_count,
+            default=1000,
+            metavar="N",
+            help="users below the k-core kept beside the data set, to be rated unseen "
+            "(default 1000; 0 for none)",
+        )
+        source.add_argument(
+            "--split",
+            choices=["topk-halves"],
+            help="high ratings only, each user's highest halved between train and test",
+        )
+        for option, what in (("kept", "that stay, with"), ("halved", "that are halved, with")):
+            source.add_argument(
+                f"--{option}_from",
+                type=_number,
+                metavar="RATING",
+                help=f"ratings {what} --split (default: {6 if option == 'kept' else 9} of 1–10)",
+            )
         if source is not sample:
             source.add_argument("--item_word", help="what the prompts call an item")
             source.add_argument(

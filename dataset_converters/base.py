@@ -20,8 +20,10 @@ from typing import Any, Protocol
 import numpy as np
 import pandas as pd
 
+from dataset_converters.halves import Halves
 from dataset_converters.read import as_id, as_number, as_text, whole_number
 from dataset_converters.scale import Scale
+from dataset_converters.unseen import USERS, Unseen, unseen_line, unseen_rows
 from dataset_converters.write import Sidecar, write_dataset
 from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.records import Review
@@ -64,6 +66,7 @@ UNUSABLE_ID = (
 )
 HALF_CHARACTER = "half a character (lone surrogate) replaced by U+FFFD"
 _UNRATED = ("", "Null", "None")
+COLUMNS = ["user_id", "item_id", "rating", "timestamp", "helpful"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,12 +97,16 @@ def convert(
     properties: Mapping[str, Any],
     k_core: int = 5,
     split: Split | None = None,
+    *,
+    halves: Halves | None = None,
+    unseen_users: int = USERS,
 ) -> str:
     """Write `source` as a data set into the folder `output_path`; return printable statistics.
 
     `properties` are the settings of the data set: `rating_scale` is the range of ratings,
     `description_fields` names the item columns. `split` returns the parts of a data set with a
-    fixed split; without it RecBole splits.
+    fixed split; without it RecBole splits. `halves` makes the paper's top-k split. At most
+    `unseen_users` users below the core are kept in files beside the data set, see `unseen.py`.
 
     Raises: UsageError if no row is readable, if the k-core is empty, or if more than the share
     MOST_OUTSIDE of the ratings is outside the scale.
@@ -115,23 +122,38 @@ def convert(
             f"{output_path.name}: no readable row with a rating ({counts}); check the input"
         )
     rows = latest_of_each_pair(rows, dropped)
-    rows = k_core_of(rows, k_core, dropped)
+    every, rows = rows, k_core_of(rows, k_core, dropped)
     if rows.empty:
         raise UsageError(f"k_core={k_core} leaves no row of {output_path.name}; use a smaller one")
     rows = rows.sort_values(["user_id", "timestamp", "item_id"], ignore_index=True)
-
-    wanted = set(rows["item_id"])
-    items = _item_table(source, wanted, list(properties["description_fields"]), noted)
-    kept = set(rows["row"])
-    sidecar: Sidecar = (
-        review for row, review in _usable(source, Counter(), Counter()) if row in kept
-    )
-    columns = ["user_id", "item_id", "rating", "timestamp", "helpful"]
     parts = split(rows) if split else {"": rows}
-    tables = {name: part[columns] for name, part in parts.items()}
-    write_dataset(output_path, tables, items, sidecar, properties)
+    beside = unseen_rows(every, rows, unseen_users)
+    if halves:
+        parts, properties = halves.split(rows, scale), halves.properties(properties)
+        rows, beside = pd.concat(parts.values()), beside[:0]  # its train rows are high ratings only
+        for name, part in parts.items():
+            if part.empty and name != "valid":
+                raise UsageError(f"the {name} part has no row; name other ratings as kept_from")
+
+    wanted, own = set(rows["item_id"]), set(beside["item_id"])
+    items = _item_table(source, wanted | own, list(properties["description_fields"]), noted)
+    of_core = items["item_id"].isin(wanted)
+    unseen = None if beside.empty else Unseen(beside[COLUMNS], items[~of_core])
+    sidecar = _sidecar(source, set(rows["row"]), set(beside["row"]), unseen)
+    tables = {name: part[COLUMNS] for name, part in parts.items()}
+    write_dataset(output_path, tables, items[of_core], sidecar, properties, unseen)
     lines = [table_2(output_path.name, rows), *part_lines(parts), *drop_lines(dropped)]
+    lines += [unseen_line(beside, rows)] if unseen else []
     return "\n".join([*lines, *drop_lines(noted, "noted")])
+
+
+def _sidecar(source: Source, kept: set[int], beside: set[int], unseen: Unseen | None) -> Sidecar:
+    """Yield the reviews of the rows `kept`; put those of the rows `beside` into `unseen`."""
+    for row, review in _usable(source, Counter(), Counter()):
+        if row in kept:
+            yield review
+        elif unseen and row in beside:
+            unseen.reviews.append(review)
 
 
 def review_of(

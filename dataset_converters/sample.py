@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from dataset_converters.base import convert
 from dataset_converters.imdb import ImdbSource
@@ -11,8 +12,12 @@ from dataset_converters.write import load_properties
 from recbole_exp3rt.sample.world import make_world, write_world
 
 
-def make_sample(output_path: Path, k_core: int = 5) -> str:
-    """Write the sample data set into the folder `output_path`; return printable statistics."""
+def make_sample(output_path: Path, k_core: int = 5, **how: Any) -> str:
+    """Write the sample data set into the folder `output_path`; return printable statistics.
+
+    `how`: see `convert`.
+    """
     with tempfile.TemporaryDirectory() as folder:
         write_world(make_world(), Path(folder))
-        return convert(ImdbSource(Path(folder)), output_path, load_properties("sample"), k_core)
+        source, properties = ImdbSource(Path(folder)), load_properties("sample")
+        return convert(source, output_path, properties, k_core, **how)

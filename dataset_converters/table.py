@@ -290,10 +290,11 @@ def convert_table(
     options: Options,
     output_path: Path | None = None,
     k_core: int = 5,
+    **how: Any,
 ) -> str:
     """Write a table of reviews as a data set; return what was read, and the next command to type.
 
-    Raises: UsageError for what cannot be read, or has to be said by the caller.
+    `how`: see `convert`. Raises: UsageError for what cannot be read, or has to be said.
     """
     output_path = output_path or default_output(reviews)
     source = TableSource(reviews, items, options)
@@ -312,7 +313,7 @@ def convert_table(
     if reading.dates is None:
         properties["eval_args"] = {**properties["eval_args"], "order": "RO"}
         properties["load_col"] = {"inter": ["user_id", "item_id", "rating", "helpful"]}
-    report = convert(source, output_path, properties, k_core)
+    report = convert(source, output_path, properties, k_core, **how)
     told = options.item_word or preset.get("item_word")
     lines = [f"{reviews}: {source.table.form}", *reading.says()]
     lines.append(f"  item word: {word}" + ("" if told else " (guessed; --item_word WORD)"))

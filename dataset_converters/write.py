@@ -13,6 +13,7 @@ import pandas as pd
 import yaml
 
 from dataset_converters.scale import with_scale
+from dataset_converters.unseen import Unseen
 from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.paths import properties_dir
 from recbole_exp3rt.records import Review
@@ -21,7 +22,8 @@ from recbole_exp3rt.text import without_surrogates
 Sidecar = Iterable[Review]
 
 PARTS = ("train", "valid", "test")
-WRITTEN = ("inter", *(f"{part}.inter" for part in PARTS), "item", "reviews.jsonl")
+UNSEEN = ("unseen.inter", "unseen.item", "unseen.reviews.jsonl")
+WRITTEN = ("inter", *(f"{part}.inter" for part in PARTS), "item", "reviews.jsonl", *UNSEEN)
 TYPES = {"rating": "float", "timestamp": "float", "helpful": "float"}  # others: token
 
 
@@ -64,8 +66,11 @@ def write_dataset(
     items: pd.DataFrame | None,
     reviews: Sidecar | None,
     properties: Mapping[str, Any],
+    unseen: Unseen | None = None,
 ) -> None:
     """Write `<name>[.part].inter`, `.item`, `.reviews.jsonl` and `.yaml` into `output_path`.
+
+    Of `unseen` users, the same beside them as `<name>.unseen.*`, after `reviews` were read.
 
     The files are first written into a temporary folder beside it, so after an error `output_path`
     is unchanged.
@@ -83,6 +88,10 @@ def write_dataset(
             _write_table(items, partial / f"{name}.item")
         if reviews is not None:
             _write_sidecar(reviews, partial / f"{name}.reviews.jsonl")
+        if unseen is not None:
+            _write_table(unseen.rows, partial / f"{name}.unseen.inter")
+            _write_table(unseen.items, partial / f"{name}.unseen.item")
+            _write_sidecar(unseen.reviews, partial / f"{name}.unseen.reviews.jsonl")
         (partial / f"{name}.yaml").write_text(
             "# Written by dataset_converters; read as a layer of the configuration.\n"
             + yaml.safe_dump(dict(properties), sort_keys=False, allow_unicode=True),

@@ -6,7 +6,7 @@ A corpus holds train rows only, so that no prompt can leak a test row (paper, se
 
 from __future__ import annotations
 
-from collections import defaultdict
+import copy
 from collections.abc import Iterable, Mapping
 
 from recbole_exp3rt.records import Description, Review
@@ -23,12 +23,12 @@ class Corpus:
     def __init__(
         self, reviews: Iterable[Review], descriptions: Mapping[str, Description] | None = None
     ) -> None:
-        self.by_user: dict[str, list[Review]] = defaultdict(list)
-        self.by_item: dict[str, list[Review]] = defaultdict(list)
+        self.by_user: dict[str, list[Review]] = {}
+        self.by_item: dict[str, list[Review]] = {}
         latest = {(r.user, r.item): r for r in sorted(reviews, key=lambda r: r.timestamp)}
         for review in sorted(latest.values(), key=lambda r: (r.timestamp, r.user, r.item)):
-            self.by_user[review.user].append(review)
-            self.by_item[review.item].append(review)
+            self.by_user.setdefault(review.user, []).append(review)
+            self.by_item.setdefault(review.item, []).append(review)
         self.descriptions = dict(descriptions or {})
 
     def extended(
@@ -42,6 +42,22 @@ class Corpus:
         own = self.without((review.user, review.item) for review in new)
         kept = [review for rows in own.by_user.values() for review in rows]
         return Corpus([*kept, *new], {**self.descriptions, **descriptions})
+
+    def beside(self, reviews: Iterable[Review], descriptions: Mapping[str, Description]) -> Corpus:
+        """A corpus that knows users of none of its reviews by `reviews`; this one is not changed.
+
+        They are for questions about these users alone: the reviews of items stay as they are, and
+        so do item profiles and averages. `descriptions` of known items are not replaced.
+
+        Raises: ValueError if this corpus has a review by one of these users.
+        """
+        own = Corpus(reviews)
+        if known := own.by_user.keys() & self.by_user.keys():
+            raise ValueError(f"user {min(known)} has reviews in this corpus")
+        joined = copy.copy(self)
+        joined.by_user = {**self.by_user, **own.by_user}
+        joined.descriptions = {**descriptions, **self.descriptions}
+        return joined
 
     def without(self, pairs: Iterable[tuple[str, str]]) -> Corpus:
         """A new corpus without the reviews of these (user, item) pairs."""

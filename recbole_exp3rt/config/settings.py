@@ -42,6 +42,8 @@ class RunSettings:
     rerank_depth: int
     relevant_from: float | None
     eval_pairs: int | None
+    unseen_rows: int | None
+    unseen_balanced: int | None
     rerank_users: int | None
     baselines: tuple[str, ...]
     rerankers: tuple[str, ...]
@@ -74,6 +76,8 @@ class RunSettings:
             rerank_depth=read.whole("rerank_depth"),
             relevant_from=read.number_or_none("relevant_from"),
             eval_pairs=read.whole_or_none("eval_pairs"),
+            unseen_rows=read.whole_or_none("unseen_rows"),
+            unseen_balanced=read.whole_or_none("unseen_balanced"),
             rerank_users=read.whole_or_none("rerank_users"),
             baselines=read.text_list("baselines"),
             rerankers=tuple(dict.fromkeys(read.text_list("reranker"))),

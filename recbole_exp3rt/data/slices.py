@@ -20,6 +20,24 @@ def sample_rows(n_rows: int, n: int | None, seed: int) -> NDArray[Any]:
     return np.sort(order if n is None else order[:n])
 
 
+def balanced_rows(
+    levels: Sequence[str], every: Sequence[str], n: int, seed: int
+) -> NDArray[np.int64]:
+    """Draw rows with the same number of each level of `every`, ascending; `levels`: [n_rows].
+
+    Of each level n // len(every) rows, or as many as the rarest level has. The draw in a level
+    does not depend on the rows of other levels, but for their number.
+    """
+    rows = {level: [k for k, own in enumerate(levels) if own == level] for level in every}
+    each = min(n // len(every), *map(len, rows.values()))
+    drawn = [
+        own[k]
+        for number, own in enumerate(rows.values())
+        for k in np.random.default_rng([seed, number]).permutation(len(own))[:each]
+    ]
+    return np.array(sorted(drawn), dtype=np.int64)
+
+
 def sample_users(users: Sequence[str], n: int | None, seed: int) -> list[str]:
     """Draw `n` of the different `users` at random, sorted. Order and repeats do not matter."""
     different = sorted(set(users))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 from rich import box
@@ -21,15 +22,25 @@ def smoke(rows: Sequence[Row]) -> str:
 
 
 def show_ratings(console: Console, rows: Sequence[Row], total: int) -> None:
-    """The metrics of the test rows that were looked at, the first of them by slice beside."""
+    """The metrics of the test rows that were looked at, the first of them by slice beside.
+
+    Rows of unseen users have a table of their own.
+    """
+    unseen = [row for row in rows if row.split == "unseen"]
+    rows = [row for row in rows if row.split != "unseen"]
     overall = [row for row in rows if row.slice == "all"]
     sizes = {row.slice: row.n for row in rows}
+    users = {row.slice: row.users for row in rows}
     of = {(row.name, row.slice): row.metrics for row in rows}
-    _title(console, f"Rating prediction: {sizes['all']:,} of {total:,} test pairs", overall)
+    counted = f", {users['all']:,} users" if users["all"] else ""
+    title = f"Rating prediction: {sizes['all']:,} of {total:,} test pairs{counted}"
+    _title(console, title, overall)
     table = _table()
     names = list(overall[0].metrics)
     heads = [display(name) for name in names] + [
-        f"{display(names[0])} {part}\nn={n:,}" for part, n in sizes.items() if part != "all"
+        f"{display(names[0])} {part}\n{_size(n, users[part])}"
+        for part, n in sizes.items()
+        if part != "all"
     ]
     for head in heads:
         table.add_column(head, justify="right")
@@ -39,6 +50,37 @@ def show_ratings(console: Console, rows: Sequence[Row], total: int) -> None:
         table.add_row(escape(row.name), *(f"{value:.4f}" for value in values))
     console.print(table)
     _costs(console, overall)
+    if unseen:
+        _show_unseen(console, unseen)
+
+
+def _show_unseen(console: Console, rows: Sequence[Row]) -> None:
+    """All metrics of the rows of unseen users, side by side for each draw."""
+    parts = {row.slice: (row.n, row.users) for row in rows}
+    of = {(row.name, row.slice): row for row in rows}
+    _title(console, "Rating prediction for unseen users, by their other reviews", rows)
+    table = _table()
+    names = list(rows[0].metrics)
+    for part, (n, users) in parts.items():
+        drawn = part.partition(", ")[2] or "as they are"
+        for name in names:
+            table.add_column(f"{display(name)} {drawn}\n{_size(n, users)}", justify="right")
+    for model in dict.fromkeys(row.name for row in rows):
+        values = [of[model, part].metrics[name] for part in parts for name in names]
+        table.add_row(escape(model), *map(_number, values))
+    console.print(table)
+    first = next(iter(parts))
+    _costs(console, [row for row in rows if row.slice == first and row.coverage])
+
+
+def _size(n: int, users: int) -> str:
+    """The size of a cell, in pairs and in users."""
+    return f"n={n:,}, {users:,} users" if users else f"n={n:,}"
+
+
+def _number(value: float) -> str:
+    """A metric; n/a where the system cannot answer at all."""
+    return "n/a" if math.isnan(value) else f"{value:.4f}"
 
 
 def show_ranking(console: Console, rows: Sequence[Row], total: int) -> None:

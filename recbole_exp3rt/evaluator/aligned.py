@@ -27,6 +27,7 @@ class RatedBlock:
     ratings: Array
     train_ratings: Array
     scale: tuple[float, float]
+    parts: NDArray[np.str_]  # "": a test row
 
     @property
     def size(self) -> int:
@@ -100,6 +101,7 @@ def aligned_ratings(results: Sequence[Results]) -> Rated:
             first.ratings[rows[0]],
             first.train_ratings[rows[0]],
             first.scale,
+            np.array(first.parts or [""] * len(first.users))[rows[0]],
         )
         for file, one, index in zip(files, rated, rows, strict=True):
             if not np.allclose(one.ratings[index], block.ratings, atol=1e-4):
@@ -186,12 +188,13 @@ def _users(one: Results) -> Mapping[str, int]:
 
 
 def _keys(rated: RatedRows) -> dict[str, int]:
-    """User, item and repeat of the pair, as one text -> row."""
+    """User, item, part and repeat of the pair, as one text -> row."""
     found: dict[str, int] = {}
-    seen: dict[tuple[str, str], int] = {}
-    for row, pair in enumerate(zip(rated.users, rated.items, strict=True)):
-        seen[pair] = seen.get(pair, 0) + 1
-        found["\x1f".join((*pair, str(seen[pair])))] = row
+    seen: dict[tuple[str, ...], int] = {}
+    parts = rated.parts or ("",) * len(rated.users)
+    for row, place in enumerate(zip(rated.users, rated.items, parts, strict=True)):
+        seen[place] = seen.get(place, 0) + 1
+        found["\x1f".join((*place, str(seen[place])))] = row
     return found
 
 

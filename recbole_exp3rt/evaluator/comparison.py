@@ -144,30 +144,49 @@ RANKING = {"recall": recall, "ndcg": ndcg}
 
 
 def _views(rated: Rated) -> list[View]:
-    missing = any(np.isnan(run.given).any() for runs in rated.runs.values() for run in runs)
-    if not missing:
-        return ["all"]
-    return ["all", "common", "filled"] if BIAS in rated.runs else ["all", "common"]
+    whole: list[View] = ["all", "common", "filled"] if BIAS in rated.runs else ["all", "common"]
+    for _, part in _columns(rated):
+        masks = [_in_slice(block, part) for block in rated.blocks]
+        for name in _able(rated, masks):
+            if any(np.isnan(run.given[masks[run.block]]).any() for run in rated.runs[name]):
+                return whole
+    return ["all"]
+
+
+def _columns(rated: Rated) -> list[tuple[str, str]]:
+    """Metric and slice; draws of unseen users have columns of their own."""
+    drawn = dict.fromkeys(part for block in rated.blocks for part in block.parts.tolist() if part)
+    return list(dict.fromkeys([*RATING_COLUMNS, *(("rmse", part) for part in drawn)]))
+
+
+def _able(rated: Rated, masks: Sequence[NDArray[np.bool_]]) -> list[str]:
+    """The systems with an answer for at least one of these rows; all others are n/a there."""
+    return [
+        name
+        for name, runs in rated.runs.items()
+        if any(not np.isnan(run.given[masks[run.block]]).all() for run in runs)
+    ]
 
 
 def _rating_table(dataset: str, rated: Rated, view: View, draws: int, seed: int) -> ComparisonTable:
     blocks = rated.blocks
     names = np.unique(np.concatenate([block.users for block in blocks]))
     places = [np.searchsorted(names, block.users) for block in blocks]
-    kept = [np.ones(block.size, dtype=bool) for block in blocks]
-    if view == "common":
-        for run in (run for runs in rated.runs.values() for run in runs):
-            kept[run.block] &= ~np.isnan(run.given)
     columns: list[Column] = []
     measured: list[dict[str, Measured]] = []
-    for metric, part in RATING_COLUMNS:
-        masks = [_in_slice(block, part) & keep for block, keep in zip(blocks, kept, strict=True)]
-        if not all(mask.any() for mask in masks):
+    for metric, part in _columns(rated):
+        masks = [_in_slice(block, part) for block in blocks]
+        able = _able(rated, masks)
+        if view == "common":
+            for run in (run for name in able for run in rated.runs[name]):
+                masks[run.block] = masks[run.block] & ~np.isnan(run.given)
+        if not able or not all(mask.any() for mask in masks):
             continue
         users = len(np.unique(blocks[0].users[masks[0]]))
         columns.append(Column(metric, part, int(masks[0].sum()), users))
         found = {}
-        for name, runs in rated.runs.items():
+        for name in able:
+            runs = rated.runs[name]
             errors = [
                 _errors(rated, blocks[run.block], run, view)[masks[run.block]] for run in runs
             ]
@@ -179,9 +198,8 @@ def _rating_table(dataset: str, rated: Rated, view: View, draws: int, seed: int)
             )
         measured.append(found)
     references = {name: BIAS for name in rated.runs if name not in (BIAS, CONSTANT)}
-    lines = _lines(
-        rated, columns, measured, references, Resampling(len(names), draws=draws, seed=seed)
-    )
+    resampling = Resampling(len(names), draws=draws, seed=seed)
+    lines = _lines(rated, columns, measured, references, resampling)
     return ComparisonTable(dataset, "rating", view, BIAS, tuple(columns), lines, tuple(rated.notes))
 
 
@@ -196,14 +214,17 @@ def _errors(rated: Rated, block: RatedBlock, run: Run[Array], view: View) -> Arr
 
 
 def _in_slice(block: RatedBlock, part: str) -> NDArray[np.bool_]:
-    counts = block.train_ratings
+    """Which rows are of a slice of the test rows, or of a draw of unseen users: [rows]."""
+    counts, test = block.train_ratings, block.parts == ""
     slices: dict[str, NDArray[np.bool_]] = {
-        "all": np.ones(block.size, dtype=bool),
-        "warm": counts > WARM,
-        "cold": (counts >= 1) & (counts <= WARM),
-        "unseen": counts == 0,
+        "all": test,
+        "warm": test & (counts > WARM),
+        "cold": test & (counts >= 1) & (counts <= WARM),
     }
-    return slices[part]
+    drawn = block.parts == part
+    if part == "unseen" and not drawn.any():
+        return np.asarray(test & (counts == 0))
+    return np.asarray(slices.get(part, drawn))
 
 
 # --- rankings
@@ -286,6 +307,8 @@ def _lines(
             continue
         rows = [aligned.runs[reference].index(run) for run in against if run]
         for number, found in enumerate(measured):
+            if name not in found or reference not in found:
+                continue
             its = found[reference]
             paired = Measured(its.totals[rows], its.counts[rows], its.root)
             pairs[name, number] = found[name], paired
@@ -298,7 +321,8 @@ def _lines(
         for number, found in enumerate(measured)
     ]
     return tuple(
-        _line(name, runs, [found[name] for found in figures]) for name, runs in aligned.runs.items()
+        _line(name, runs, [found.get(name) for found in figures])
+        for name, runs in aligned.runs.items()
     )
 
 
@@ -320,7 +344,7 @@ def _figures(
     }
 
 
-def _line(name: str, runs: Sequence[Run[Any]], figures: Sequence[Figure]) -> Line:
+def _line(name: str, runs: Sequence[Run[Any]], figures: Sequence[Figure | None]) -> Line:
     rows = [run.row for run in runs if run.row]
 
     def mean(key: str, default: float = 0.0) -> float:

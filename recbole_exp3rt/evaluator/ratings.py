@@ -30,9 +30,15 @@ def rating_metrics(
     NaN is a missing prediction. `coverage` is the share of rows with one; the metrics are over
     all rows. Names are RecBole's, in lower case; all are in rating units but the coverage.
     """
-    ratings = split.ratings("test")[rows]
+    return metrics_of(config, split.ratings("test")[rows], predictions)
+
+
+def metrics_of(
+    config: Config, ratings: NDArray[Any], predictions: NDArray[Any]
+) -> dict[str, float]:
+    """As `rating_metrics`, of any rows: [n_rows], [n_rows]."""
     if predictions.shape != ratings.shape or not len(ratings):
-        raise ValueError(f"{predictions.shape} predictions for {ratings.shape} test rows")
+        raise ValueError(f"{predictions.shape} predictions for {ratings.shape} rows")
     answered = ~np.isnan(predictions)
     counted = filled(predictions, ratings, read_scale(config))
     measured = config if config.kind == "rating" else config.for_model("Bias")

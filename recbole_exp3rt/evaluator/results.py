@@ -49,10 +49,11 @@ class Row:
 
 @dataclass(frozen=True)
 class RatedRows:
-    """The test rows that were rated, in their order, and what each system predicted.
+    """The rows that were rated, in their order, and what each system predicted.
 
     ratings: true ratings [n]; train_ratings: number of train rows of each row's user [n];
-    predicted: system -> [n], NaN where it has no answer. All in rating units.
+    predicted: system -> [n], NaN where it has no answer. All in rating units. `parts` is "" for a
+    test row, or the draw of unseen users that a row is of: [n]; without it, all are test rows.
     """
 
     users: tuple[str, ...]
@@ -61,6 +62,7 @@ class RatedRows:
     train_ratings: Array
     predicted: Mapping[str, Array]
     scale: tuple[float, float]  # lowest and highest level
+    parts: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """Plain values; a missing prediction is null."""
@@ -71,6 +73,7 @@ class RatedRows:
             "train_ratings": [int(count) for count in self.train_ratings],
             "predicted": {name: _plain(values) for name, values in self.predicted.items()},
             "scale": list(self.scale),
+            "parts": list(self.parts),
         }
 
     @classmethod
@@ -85,8 +88,10 @@ class RatedRows:
             _array(body.get("train_ratings") or np.full(len(ratings), np.nan)),
             {str(name): _array(values) for name, values in body["predicted"].items()},
             (float(lowest), float(highest)),
+            tuple(map(str, body.get("parts") or [""] * len(ratings))),
         )
-        for name, values in {"users": found.users, "items": found.items, **found.predicted}.items():
+        columns = {"users": found.users, "items": found.items, "parts": found.parts}
+        for name, values in {**columns, **found.predicted}.items():
             if len(values) != len(ratings):
                 raise ValueError(f"{name} has {len(values)} entries for {len(ratings)} ratings")
         return found
@@ -169,7 +174,7 @@ class Results:
     def write(self, path: str | Path) -> None:
         """Write the result file at once or not at all."""
         head = {
-            "rows": [asdict(row) for row in self.rows],
+            "rows": [_row_json(row) for row in self.rows],
             "dataset": self.dataset,
             "split_digest": self.split_digest,
             "seed": self.seed,
@@ -229,9 +234,17 @@ class Results:
         )
 
 
+def _row_json(row: Row) -> dict[str, Any]:
+    """Plain values; a metric that is n/a is null."""
+    metrics = {name: None if np.isnan(value) else value for name, value in row.metrics.items()}
+    return {**asdict(row), "metrics": metrics}
+
+
 def _row(body: Mapping[str, Any]) -> Row:
     known = {one.name for one in fields(Row)}
-    return Row(**{key: value for key, value in body.items() if key in known})
+    row = Row(**{key: value for key, value in body.items() if key in known})
+    metrics = {name: np.nan if value is None else value for name, value in row.metrics.items()}
+    return replace(row, metrics=metrics)
 
 
 def _plain(values: Array) -> list[float | None]:

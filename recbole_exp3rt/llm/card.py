@@ -62,7 +62,20 @@ def for_step(student: str, step: str) -> str:
     return student
 
 
-def check_unseen(folder: str | None, test_pairs: Sequence[tuple[str, str]]) -> None:
+def note_of_split(folder: str | None, digest: str) -> str | None:
+    """What is to be known of a student that was trained on another split than that of `digest`."""
+    learned = says(folder, "split") if folder is not None and has_card(folder) else None
+    if not isinstance(learned, str) or learned == digest:
+        return None
+    return (
+        f"student {folder} was trained on another split ({learned[:12]}); it has seen none of this "
+        "split's test pairs"
+    )
+
+
+def check_unseen(
+    folder: str | None, test_pairs: Sequence[tuple[str, str]], part: str = "test"
+) -> None:
     """Raises: UsageError if the student in `folder` was trained on any of `test_pairs`.
 
     A name that is no folder, or a folder without a card, says nothing and passes.
@@ -80,6 +93,6 @@ def check_unseen(folder: str | None, test_pairs: Sequence[tuple[str, str]]) -> N
     met = sum(pair_digest(*pair) in seen for pair in test_pairs)
     if met:
         raise UsageError(
-            f"student {folder} was trained on {met:,} of the {len(test_pairs):,} test pairs of "
+            f"student {folder} was trained on {met:,} of the {len(test_pairs):,} {part} pairs of "
             "this split; train it on this split's train part"
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from recbole.model.abstract_recommender import GeneralRecommender
 from recbole.utils import InputType, ModelType
 from scipy.sparse.linalg import LinearOperator, cg
 
+from recbole_exp3rt.data.unseen import UnseenPair
 from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.model.scale import clip_to, rating_range
 
@@ -84,6 +86,8 @@ class Bias(GeneralRecommender):  # type: ignore[misc]
             (self.n_users, self.n_items),
             float(config["reg_weight"]),
         )
+        self.reg_weight = float(config["reg_weight"])
+        self.item_ids: Mapping[str, int] = dataset.field2token_id[self.ITEM_ID]
         self.range = rating_range(config, ratings)
         self.register_buffer("mean", torch.tensor(mean))
         self.register_buffer("user_bias", torch.tensor(user_bias, dtype=torch.float32))
@@ -98,3 +102,21 @@ class Bias(GeneralRecommender):  # type: ignore[misc]
         """Ratings in rating units: [batch]."""
         user, item = interaction[self.USER_ID], interaction[self.ITEM_ID]
         return clip_to(self.range, self.mean + self.user_bias[user] + self.item_bias[item])
+
+    def rate_unseen(self, pairs: Sequence[UnseenPair]) -> NDArray[np.float64]:
+        """Ratings of pairs whose user train does not have, in rating units: [n_pairs].
+
+        b_u = sum over the user's other ratings of (r - mu - b_i) / (reg_weight + their number):
+        what `solve_biases` finds for one more user if b_i stay. An unknown item has b_i = 0.
+        """
+        mean, item_bias = float(self.mean), self.item_bias.cpu().numpy().astype(np.float64)
+
+        def of_item(item: str) -> float:
+            return float(item_bias[self.item_ids[item]]) if item in self.item_ids else 0.0
+
+        found = []
+        for pair in pairs:
+            left = [other.rating - mean - of_item(other.item) for other in pair.others]
+            own = sum(left) / (self.reg_weight + len(left))
+            found.append(mean + own + of_item(pair.item))
+        return clip_to(self.range, torch.tensor(found, dtype=torch.float64)).numpy()

@@ -5,10 +5,12 @@ To rank, `RatingReranker` (in `rerank/`) sorts the candidates of a generator by 
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
 from recbole_exp3rt.config.settings import Settings
+from recbole_exp3rt.corpus import Corpus
 from recbole_exp3rt.data.train_corpus import corpus_of
 from recbole_exp3rt.model.asked import AskedRater
 from recbole_exp3rt.model.rater import Rater, make_rater
@@ -36,6 +38,17 @@ class EXP3RT(AskedRater):
     def rate(self, pairs: Sequence[tuple[str, str]]) -> list[float | None]:
         """See AskedRater."""
         return [p.expected if p else None for p in self.rater.rate(pairs)]
+
+    @property
+    def corpus(self) -> Corpus:
+        """The train part that it reads."""
+        return self.rater.pipeline.corpus
+
+    def over(self, corpus: Corpus) -> EXP3RT:
+        """See AskedRater."""
+        other = copy.copy(self)
+        other.rater = self.rater.over(corpus)
+        return other
 
     def explain(self, pairs: Sequence[tuple[str, str]]) -> list[str | None]:
         """The rationale of each pair, None where there is none: [n_pairs]."""

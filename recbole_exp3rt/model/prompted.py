@@ -6,12 +6,14 @@ and parsing are here and below. It reads the train part alone.
 
 from __future__ import annotations
 
+import copy
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from recbole_exp3rt.config.reader import Lookup, Reader, read_scale
+from recbole_exp3rt.corpus import Corpus
 from recbole_exp3rt.data.train_corpus import corpus_of
 from recbole_exp3rt.llm.base import Completion, Message, Request, readout_of
 from recbole_exp3rt.model.asked import AskedRater, Pair
@@ -107,6 +109,12 @@ class PromptedRater(AskedRater):
         self.llm = models.get(read.text("student"))
         self.step = Step(config["model"], f"Rating pairs by {config['model']}", self.llm, progress)
         self._known: dict[tuple[str, Pair], RatingPrediction | None] = {}
+
+    def over(self, corpus: Corpus) -> PromptedRater:
+        """The same model, prompts and settings on another corpus; calls are counted together."""
+        other = copy.copy(self)
+        other.corpus, other._known = corpus, {}
+        return other
 
     @abstractmethod
     def content(self, user: str, item: str) -> Content:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from recbole_exp3rt.config.reader import Reader
+from recbole_exp3rt.corpus import Corpus
 from recbole_exp3rt.encode.relevance import Encode, Relevance
 from recbole_exp3rt.encode.tfidf import Tfidf
 from recbole_exp3rt.model.prompted import Content, PromptedRater
@@ -39,6 +40,13 @@ class RawReviews(PromptedRater):
         self.most = read.whole("reviews")
         self.review_tokens = read.whole("max_review_tokens", least=16)
         self.relevance = Relevance(self.corpus, self._encode(read))
+
+    def over(self, corpus: Corpus) -> RawReviews:
+        """As every prompted model; words weigh what they weigh in train."""
+        other = super().over(corpus)
+        assert isinstance(other, RawReviews)
+        other.relevance = Relevance(corpus, self.relevance.encode)
+        return other
 
     def _encode(self, read: Reader) -> Encode | None:
         """What makes vectors of texts; None where the newest reviews are shown."""

@@ -14,6 +14,7 @@ from recbole_exp3rt.config.configurator import Config
 from recbole_exp3rt.config.registry import asks, find_model
 from recbole_exp3rt.config.settings import RunSettings, Settings
 from recbole_exp3rt.data.split import Split
+from recbole_exp3rt.data.unseen import Unseen
 from recbole_exp3rt.display.steps import say
 from recbole_exp3rt.evaluator.calibration import Array, Calibration, calibrate
 from recbole_exp3rt.evaluator.ratings import rate_pairs
@@ -53,6 +54,7 @@ class Context:
     results: Results
     notes: list[str]
     generators: tuple[str, ...] = ()
+    unseen: Unseen | None = None  # rows of users outside of the data set that are rated too
     before_questions: Callable[[], None] = field(default=lambda: None)
     asking: dict[str, Fitted] = field(default_factory=dict)  # systems that ask, made already
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection
+import warnings
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,9 @@ from recbole_exp3rt.config.precheck import is_file
 from recbole_exp3rt.config.reader import read_scale
 from recbole_exp3rt.config.registry import asks
 from recbole_exp3rt.config.settings import ModelSettings, RunSettings, Settings
-from recbole_exp3rt.data.split import Split, load_split
+from recbole_exp3rt.data.split import Pair, Split, load_split
 from recbole_exp3rt.data.train_corpus import corpus_of
+from recbole_exp3rt.data.unseen import Unseen, load_unseen
 from recbole_exp3rt.display.cases import (
     show_explanations,
     show_extractions,
@@ -30,7 +32,7 @@ from recbole_exp3rt.display.steps import say
 from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.evaluator.origin import adapters, machine, name_of, origin, plain_values
 from recbole_exp3rt.evaluator.results import Results
-from recbole_exp3rt.llm.card import check_unseen
+from recbole_exp3rt.llm.card import check_unseen, note_of_split
 from recbole_exp3rt.llm.server.urls import masked
 from recbole_exp3rt.model.language_models import LanguageModels
 from recbole_exp3rt.model.rater import Rater, make_rater
@@ -79,6 +81,7 @@ class Experiment:
         notes: list[str] = []
         with noting(console, notes):
             split = load_split(config)
+            unseen = _unseen(run, split) if "rating" in tasks else None
         if "rerank" in tasks:  # both raise where there are no ratings
             relevant_rows(split, None, run.relevant_from)
         if config.kind == "rating":
@@ -92,10 +95,15 @@ class Experiment:
         )
         models = LanguageModels(llms) if llms else None
         self.rates.models = models
-        for name, own in asking.items():
-            if name != "EXP3RT":
-                check_unseen(str(own["student"]), split.pairs("test"))
-        rater = self._rater(settings, split, learned, models, notes)
+        held_out = split.pairs("test")
+        held_out += unseen.tokens if unseen else []
+        with noting(console, notes):
+            for name, own in asking.items():
+                if name != "EXP3RT":
+                    _check_student(str(own["student"]), split, held_out)
+            if settings:
+                _check_students(settings, split, held_out)
+        rater = self._rater(settings, learned, models, notes)
         about = {
             "model": config.model,
             "refit": run.refit,
@@ -126,6 +134,7 @@ class Experiment:
             results=Results(config.dataset, split.digest, run.seed, about=about),
             notes=notes,
             generators=generators,
+            unseen=unseen,
         )
         self.tasks: list[Task] = [TASKS[task](self.context) for task in tasks]
         self.planner = Planner(self.context, self.tasks, self.rates)
@@ -227,7 +236,6 @@ class Experiment:
     def _rater(
         self,
         settings: Settings | None,
-        split: Split,
         learned: Split,
         models: LanguageModels | None,
         notes: list[str],
@@ -236,13 +244,32 @@ class Experiment:
             return None
         with noting(self.console, notes):
             corpus = corpus_of(learned.train, settings.description_fields, settings.review_file)
-        test = split.pairs("test")
-        steps = (settings.preference_model, settings.profile_model, settings.rating_model)
-        for student in (*steps, settings.adapter):
-            check_unseen(student, test)
         rater = make_rater(settings, corpus, self.rates, models=models)
         self.rates.identities |= rater.who()
         return rater
+
+
+def _check_students(settings: Settings, split: Split, held_out: Sequence[Pair]) -> None:
+    """As `_check_student`, for each model of EXP3RT; with a calibration, validation counts too."""
+    steps = (settings.preference_model, settings.profile_model, settings.rating_model)
+    for student in dict.fromkeys((*steps, settings.adapter)):
+        _check_student(student, split, held_out)
+        if settings.calibration != "none":
+            check_unseen(student, split.pairs("valid"), "validation")
+
+
+def _check_student(student: str | None, split: Split, held_out: Sequence[Pair]) -> None:
+    """Warns of a student of another split. Raises: UsageError if it was trained on `held_out`."""
+    check_unseen(student, held_out)
+    if note := note_of_split(student, split.digest):
+        warnings.warn(note, stacklevel=2)
+
+
+def _unseen(run: RunSettings, split: Split) -> Unseen | None:
+    """The rows of unseen users that are rated; None where none are wanted."""
+    if not run.unseen_rows and not run.unseen_balanced:
+        return None
+    return load_unseen(split, run.unseen_rows, run.unseen_balanced, run.seed)
 
 
 def _asked(system: Any) -> str:

@@ -25,6 +25,7 @@ from recbole_exp3rt.rerank.evaluation import relevant_rows
 Task = RatingTask | RerankingTask
 TABLES = {"rating": "ratings", "rerank": "topk"}  # task -> name of its exported table
 EXPLANATIONS = "explanations"
+UNSEEN = "unseen"
 
 
 def check_places(run: RunSettings, tasks: Sequence[str], checkpoint_dir: str) -> None:
@@ -37,6 +38,8 @@ def check_places(run: RunSettings, tasks: Sequence[str], checkpoint_dir: str) ->
         folder = Path(run.export_dir)
         tables = [folder / f"{TABLES[task]}.{run.export_format}" for task in tasks]
         files["export_dir"] = [*tables, folder / PROFILES]
+        if run.unseen_rows or run.unseen_balanced:
+            files["export_dir"].append(folder / f"{UNSEEN}.{run.export_format}")
         if run.explainers:
             files["export_dir"].append(folder / f"{EXPLANATIONS}.{run.export_format}")
     for setting, paths in files.items():
@@ -64,6 +67,8 @@ def write_exports(context: Context, tasks: Sequence[Task], explained: Explained)
             table = topk_table(task.lists, relevant, said, run.scale)
         if task.rows:
             tables[TABLES[task.name]] = table
+        if isinstance(task, RatingTask) and task.unseen and task.unseen.predicted:
+            tables[UNSEEN] = task.unseen.table
     if explained.texts:
         tables[EXPLANATIONS] = explained.table
     written = [

@@ -186,6 +186,26 @@ def plan_questions(
     return StepPlan(name, llm.identity, len(asked) - len(missing), estimate, is_served(student))
 
 
+def joined(steps: Sequence[StepPlan]) -> list[StepPlan]:
+    """Plans of one step and one model as one plan. A question of several plans counts in each."""
+    found: dict[tuple[str, str], StepPlan] = {}
+    for step in steps:
+        key = (step.step, step.identity)
+        if key not in found:
+            found[key] = step
+            continue
+        one, other = found[key].estimate, step.estimate
+        total = replace(
+            one,
+            calls=one.calls + other.calls,
+            prompt_tokens=one.prompt_tokens + other.prompt_tokens,
+            new_tokens=one.new_tokens + other.new_tokens,
+            cost=None if one.cost is None or other.cost is None else one.cost + other.cost,
+        )
+        found[key] = replace(found[key], stored=found[key].stored + step.stored, estimate=total)
+    return list(found.values())
+
+
 def timed(plan: Plan, rates: Rates) -> Plan:
     """`plan` with the seconds of each step by the rates of this machine."""
     steps = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
+from typing import Any
 
 from recbole_exp3rt.config.precheck import is_file
 from recbole_exp3rt.config.registry import asks, find_model
@@ -12,10 +13,18 @@ from recbole_exp3rt.display.steps import say
 from recbole_exp3rt.llm.cost.prices import Prices
 from recbole_exp3rt.quick_start.context import Context
 from recbole_exp3rt.quick_start.outputs import Task
-from recbole_exp3rt.quick_start.plan import Plan, StepPlan, plan_pairs, plan_questions, timed
+from recbole_exp3rt.quick_start.plan import (
+    Plan,
+    StepPlan,
+    joined,
+    plan_pairs,
+    plan_questions,
+    timed,
+)
 from recbole_exp3rt.quick_start.rates import Rates
 from recbole_exp3rt.quick_start.rating_task import RatingTask
 from recbole_exp3rt.quick_start.reranking_task import RerankingTask
+from recbole_exp3rt.quick_start.unseen import over_rounds
 from recbole_exp3rt.rerank.evaluation import evaluate_ranking
 from recbole_exp3rt.rerank.reranker import Candidates
 from recbole_exp3rt.stages.counts import NothingRated
@@ -91,6 +100,8 @@ class Planner:
             names = (settings.preference_model, settings.profile_model, settings.rating_model)
             pairs = self._pairs("EXP3RT")
             steps += plan_pairs(context.rater, names, pairs, prices, self.rates).steps
+            for over, asked in self._unseen("EXP3RT"):
+                steps += plan_pairs(over.rater, names, asked, prices, self.rates).steps
         systems = [name for task in self.tasks for name in task.systems]
         for name in dict.fromkeys([*systems, *context.run.explainers]):
             if asks(name) and name != "EXP3RT":
@@ -102,11 +113,24 @@ class Planner:
                     )
                 if model.step is None:
                     continue
-                questions = model.questions(self._pairs(name))
+                questions = list(model.questions(self._pairs(name)))
+                for over, asked in self._unseen(name):
+                    questions += over.questions(asked)
                 title = self.rates.step_of(model.step.title)
                 student = str(getattr(model, "asked_model", None) or model.config["student"])
                 steps.append(plan_questions(title, model.llm, questions, prices, student))
-        return timed(Plan(tuple(steps), bound), self.rates)
+        return timed(Plan(tuple(joined(steps)), bound), self.rates)
+
+    def _unseen(self, system: str) -> list[tuple[Any, list[tuple[str, str]]]]:
+        """A system over the other reviews of unseen users, and the pairs it will be asked about."""
+        unseen = self.context.unseen
+        rated = any(isinstance(task, RatingTask) and system in task.systems for task in self.tasks)
+        if unseen is None or not rated:
+            return []
+        return [
+            (over, [unseen.tokens[k] for k in numbers])
+            for over, numbers in over_rounds(self.context.fitted(system).model, unseen)
+        ]
 
     def _pairs(self, system: str) -> list[tuple[str, str]]:
         """All pairs that the tasks will ask a system about, those of the rating task first."""

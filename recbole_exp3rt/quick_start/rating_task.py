@@ -14,6 +14,7 @@ from recbole_exp3rt.evaluator.ratings import constant_ratings, predict_ratings, 
 from recbole_exp3rt.evaluator.results import RatedRows, Row
 from recbole_exp3rt.quick_start.context import Context
 from recbole_exp3rt.quick_start.meter import Cost
+from recbole_exp3rt.quick_start.unseen import UnseenRating
 from recbole_exp3rt.stages.counts import NothingRated
 
 CONSTANT = "constant"  # the mean train rating: what a model has to beat at least
@@ -38,6 +39,8 @@ class RatingTask:
         self.explained = list(self.pairs)
         self.predicted: dict[str, Array] = {}
         self._rows: dict[str, list[Row]] = {}
+        unseen = context.unseen
+        self.unseen = UnseenRating(context, unseen) if unseen else None
 
     @property
     def systems(self) -> list[str]:
@@ -50,23 +53,32 @@ class RatingTask:
         order = [CONSTANT]
         for name in self.systems:
             order += [name, *(found for found in self._rows if found.startswith(f"{name} ("))]
-        return [row for name in order for row in self._rows.get(name, ())]
+        rows = [row for name in order for row in self._rows.get(name, ())]
+        return [*rows, *(self.unseen.rows if self.unseen else ())]
 
     @property
     def rated(self) -> RatedRows:
-        """The test rows and all predictions, for the result file."""
-        split = self.context.split
-        counts = np.bincount(split.users("train"), minlength=len(split.user_tokens))
-        scale = self.context.run.scale
+        """The test rows, those of unseen users and all predictions, for the result file."""
+        split, scale = self.context.split, self.context.run.scale
         assert scale is not None
-        order = dict.fromkeys(row.name for row in self.rows)
+        counts = np.bincount(split.users("train"), minlength=len(split.user_tokens))
+        names = list(dict.fromkeys(row.name for row in self.rows))
+        parts = [("", self.pairs, split.ratings("test")[self.test_rows], self.predicted)]
+        parts += self.unseen.parts if self.unseen else []
+        pairs = [pair for _, some, _, _ in parts for pair in some]
         return RatedRows(
-            tuple(user for user, _ in self.pairs),
-            tuple(item for _, item in self.pairs),
-            split.ratings("test")[self.test_rows],
-            counts[split.users("test")[self.test_rows]].astype(np.float64),
-            {name: self.predicted[name] for name in order},
+            tuple(user for user, _ in pairs),
+            tuple(item for _, item in pairs),
+            np.concatenate([ratings for _, _, ratings, _ in parts]),
+            np.array([counts[split.user_ids.get(user, 0)] for user, _ in pairs], dtype=np.float64),
+            {
+                name: np.concatenate(
+                    [given.get(name, np.full(len(some), np.nan)) for _, some, _, given in parts]
+                )
+                for name in names
+            },
             (scale.lowest, scale.highest),
+            tuple(part for part, some, _, _ in parts for _ in some),
         )
 
     def run(self) -> None:
@@ -86,11 +98,16 @@ class RatingTask:
                 self._add(name, lambda: constant_ratings(context.learned, self.test_rows))
             elif name not in self._rows and not asks(name):
                 self._measure(name)
-        if nothing:
-            raise nothing
-        if context.settings and context.settings.calibration != "none" and "EXP3RT" in names:
+        calibrated = context.settings and context.settings.calibration != "none"
+        if calibrated and "EXP3RT" in names and not nothing:
             raw, bias = self.predicted["EXP3RT"], self.predicted["Bias"]
             self._add(context.calibrated_name, lambda: context.calibrated(raw, bias))
+        if self.unseen:
+            mean = float(context.learned.ratings("train").mean())
+            for name in dict.fromkeys(row.name for row in self.rows):
+                self.unseen.rate(name, mean if name == CONSTANT else None)
+        if nothing:
+            raise nothing
 
     def _measure(self, name: str) -> None:
         """The row of a system, and one for each other way to read its ratings."""

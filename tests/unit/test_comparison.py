@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -63,6 +64,19 @@ def test_a_missing_answer_never_improves_a_figure():
     assert value(of["common"], "Bias") == pytest.approx(math.sqrt((1 + 0 + 4) / 3))
     assert of["common"].columns[0].rows == 3
     assert value(of["filled"], "X") == pytest.approx(math.sqrt((0 + 1 + 0 + 1) / 4))
+
+
+def test_unseen_users_have_columns_of_their_own_and_some_systems_are_not_able():
+    """Their rows are not in the total; who rates none of them is n/a there, not wrong."""
+    results = rated({"Bias": [3, 3, 3, 4], "X": [2, 4, NAN, NAN]}, counts=(9, 9, 0, 0))
+    drawn = replace(results.rated, parts=("", "", "unseen", "unseen, balanced"))
+    (table,) = compare([replace(results, rated=drawn)], draws=50)
+    sizes = {(c.metric, c.slice): (c.rows, c.users) for c in table.columns}
+    assert sizes["rmse", "all"] == (2, 1) and sizes["rmse", "unseen"] == (1, 1)
+    assert value(table, "Bias") == 1 and value(table, "Bias", part="unseen, balanced") == 1
+    assert value(table, "X") == 0
+    names = [(column.metric, column.slice) for column in table.columns]
+    assert lines(table)["X"].figures[names.index(("rmse", "unseen"))] is None
 
 
 def test_seeds_of_a_system_become_one_line():
