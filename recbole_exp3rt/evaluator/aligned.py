@@ -171,7 +171,19 @@ def _blocks(
             notes.append(f"{one.source}: shares nothing with {kept[0].source}; left out")
             continue
         kept.append(one)
-    return list(blocks.values())
+    return [block for some in blocks.values() for block in _of_samples(some, keys)]
+
+
+def _of_samples(
+    files: list[Results], keys: Callable[[Results], Mapping[str, int]]
+) -> list[list[Results]]:
+    """The files of a split as one block, or as one a seed where each seed drew other rows."""
+    by_seed: dict[int, list[Results]] = {}
+    for one in files:
+        by_seed.setdefault(one.seed, []).append(one)
+    drawn = [{frozenset(keys(one)) for one in some} for some in by_seed.values()]
+    shared = set[frozenset[str]].intersection(*drawn)
+    return [files] if len(by_seed) == 1 or shared else list(by_seed.values())
 
 
 def _shared(places: Sequence[Mapping[str, int]], what: str, notes: list[str]) -> list[str]:

@@ -199,7 +199,13 @@ def _rating_table(dataset: str, rated: Rated, view: View, draws: int, seed: int)
         measured.append(found)
     references = {name: BIAS for name in rated.runs if name not in (BIAS, CONSTANT)}
     resampling = Resampling(len(names), draws=draws, seed=seed)
-    lines = _lines(rated, columns, measured, references, resampling)
+    coverage = {
+        name: fmean(
+            float((~np.isnan(run.given[blocks[run.block].parts == ""])).mean()) for run in runs
+        )
+        for name, runs in rated.runs.items()
+    }
+    lines = _lines(rated, columns, measured, references, resampling, coverage)
     return ComparisonTable(dataset, "rating", view, BIAS, tuple(columns), lines, tuple(rated.notes))
 
 
@@ -260,7 +266,7 @@ def _ranking_table(dataset: str, ranked: Ranked, draws: int, seed: int) -> Compa
         if (generator := name.rpartition(" + ")[0]) in ranked.runs and not name.endswith(BOUND)
     }
     resampling = Resampling(len(names), draws=draws, seed=seed)
-    lines = _lines(ranked, columns, measured, references, resampling)
+    lines = _lines(ranked, columns, measured, references, resampling, {})
     return ComparisonTable(
         dataset, "rerank", "all", "generator", tuple(columns), lines, tuple(ranked.notes)
     )
@@ -298,6 +304,7 @@ def _lines(
     measured: Sequence[Mapping[str, Measured]],
     references: Mapping[str, str],
     resampling: Resampling,
+    coverage: Mapping[str, float],
 ) -> tuple[Line, ...]:
     """A line a system; stars are corrected over all comparisons of the table."""
     pairs: dict[tuple[str, int], tuple[Measured, Measured]] = {}
@@ -321,7 +328,7 @@ def _lines(
         for number, found in enumerate(measured)
     ]
     return tuple(
-        _line(name, runs, [found.get(name) for found in figures])
+        _line(name, runs, [found.get(name) for found in figures], coverage.get(name))
         for name, runs in aligned.runs.items()
     )
 
@@ -344,7 +351,9 @@ def _figures(
     }
 
 
-def _line(name: str, runs: Sequence[Run[Any]], figures: Sequence[Figure | None]) -> Line:
+def _line(
+    name: str, runs: Sequence[Run[Any]], figures: Sequence[Figure | None], coverage: float | None
+) -> Line:
     rows = [run.row for run in runs if run.row]
 
     def mean(key: str, default: float = 0.0) -> float:
@@ -354,7 +363,7 @@ def _line(name: str, runs: Sequence[Run[Any]], figures: Sequence[Figure | None])
         name,
         len({run.seed for run in runs}),
         tuple(figures),
-        mean("coverage", 1.0),
+        mean("coverage", 1.0) if coverage is None else coverage,
         next((row.readout for row in rows if row.readout), ""),
         mean("calls"),
         mean("hits"),

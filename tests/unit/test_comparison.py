@@ -110,6 +110,21 @@ def test_files_are_compared_on_the_rows_that_they_share():
     assert value(table, "Bias") == pytest.approx(math.sqrt(2 / 3))
 
 
+def test_seeds_that_drew_other_rows_of_one_split_are_not_cut_to_what_they_share():
+    first = rated({"Bias": [3, 3], "X": [2, 4]}, users="aa", seed=1)
+    second = rated({"Bias": BIAS, "X": [2, 4, 3, 5]}, seed=2)
+    drawn = replace(second.rated, items=("i5", "i1", "i7", "i8"))
+    (table,) = compare([first, replace(second, rated=drawn)], draws=50)
+    assert lines(table)["X"].seeds == 2 and table.notes == ()
+    against = lines(table)["X"].figures[0].against
+    assert against.difference == pytest.approx(-(1 + math.sqrt(1.5)) / 2)
+
+
+def test_coverage_is_counted_where_a_file_does_not_say_it():
+    line = lines(compare([rated({"Bias": BIAS, "X": [2, NAN, 3, 4]})], draws=50)[0])["X"]
+    assert line.coverage == 0.75
+
+
 def test_two_runs_of_one_system_keep_the_name_of_their_file():
     files = [
         rated({"Bias": BIAS, "X": [2, 4, 3, v]}, source=s) for v, s in ((5, "old"), (1, "new"))
@@ -144,11 +159,11 @@ def test_a_slice_under_a_hundred_rows_gets_no_star():
 def test_costs_are_means_over_seeds():
     files = []
     for seed, calls in ((1, 10), (2, 30)):
-        row = Row("X", "rating", {}, n=4, calls=calls, hits=2, dollars=0.5, coverage=0.75)
+        row = Row("X", "rating", {}, n=4, calls=calls, hits=2, dollars=0.5)
         given = {"Bias": BIAS, "X": [2, 4, 3, NAN if seed == 1 else 5]}
         files.append(rated(given, seed=seed, rows=[row]))
     line = lines(compare(files, draws=50)[0])["X"]
-    assert (line.calls, line.hits, line.dollars, line.coverage) == (20, 2, 0.5, 0.75)
+    assert (line.calls, line.hits, line.dollars, line.coverage) == (20, 2, 0.5, 0.875)
 
 
 def test_ranking_metrics_by_hand():
