@@ -20,7 +20,7 @@ from recbole_exp3rt.trainer.fit_cache import FitCache
 from recbole_exp3rt.trainer.fitting import build_model, fit
 from recbole_exp3rt.trainer.trainer import make_trainer
 
-SMALL = {"d_model": 32, "layers": 1, "heads": 2, "vocab_size": 300, "dropout_rate": 0.0}
+SMALL = {"d_model": 32, "layers": 1, "heads": 2, "vocab_size": 300, "prompts": "full"}
 QUICK = {"epochs": 1, "use_gpu": False, "fit_cache": None}
 TRAIN = [(f"u{u}", f"i{i}", 1 + (u * 3 + i * 2) % 5, i) for u in range(4) for i in range(u, u + 5)]
 VALID = [("u0", "i5", 3, 20), ("u1", "i0", 2, 20), ("new", "i0", 4, 20), ("u1", "fresh", 4, 21)]
@@ -201,11 +201,11 @@ def test_the_rate_rises_then_falls_to_zero(world):
     rates = []
     for _ in range(100):  # 20 rows, 10 epochs
         rates.append(optimizer.param_groups[0]["lr"])
-        assert optimizer.param_groups[2]["lr"] == pytest.approx(10 * rates[-1]), "of id tokens"
+        assert optimizer.param_groups[2]["lr"] == pytest.approx(30 * rates[-1]), "of id tokens"
         optimizer.step()
     assert rates[0] == pytest.approx(0.05) and rates[9] == pytest.approx(0.5)
     assert rates[55] == pytest.approx(0.25) and rates[99] == pytest.approx(0.5 / 90)
-    assert [group["weight_decay"] for group in optimizer.param_groups] == [0.01, 0, 0]
+    assert [group["weight_decay"] for group in optimizer.param_groups] == [0.01, 0, 0.1]
 
 
 @pytest.mark.parametrize("ids", ["random", "collaborative"])
