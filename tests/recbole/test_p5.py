@@ -185,7 +185,8 @@ def _rmse(found, wanted):
 
 
 def test_the_items_that_users_take_are_said_yes_to(world):
-    learn = {"epochs": 200, "learning_rate": 0.003, "train_batch_size": 20, "id_rate": 1}
+    learn = {"epochs": 200, "learning_rate": 0.003, "train_batch_size": 20}
+    learn |= {"id_rate": 1, "id_start": 1, "word_start": 0.1, "id_decay": 0, "rating_weight": 1}
     config = world(valid=[], families=["rating", "direct"], **learn)
     with pytest.warns(UserWarning, match="no validation rows"):
         model = fit("P5", config, load_split(config)).model
@@ -201,7 +202,7 @@ def test_the_rate_rises_then_falls_to_zero(world):
     rates = []
     for _ in range(100):  # 20 rows, 10 epochs
         rates.append(optimizer.param_groups[0]["lr"])
-        assert optimizer.param_groups[2]["lr"] == pytest.approx(30 * rates[-1]), "of id tokens"
+        assert optimizer.param_groups[2]["lr"] == pytest.approx(15 * rates[-1]), "of id tokens"
         optimizer.step()
     assert rates[0] == pytest.approx(0.05) and rates[9] == pytest.approx(0.5)
     assert rates[55] == pytest.approx(0.25) and rates[99] == pytest.approx(0.5 / 90)
@@ -280,7 +281,7 @@ def test_unseen_users_and_items_have_no_answer_and_count_as_missing(world):
 
 
 def test_the_order_of_candidates_changes_no_score(world):
-    model = untrained(world())
+    model = untrained(world(id_start=1))
     items = tuple(f"i{k}" for k in range(8))
     one = model.rerank([Candidates("u0", items, (0.0,) * 8)])[0]
     two = model.rerank([Candidates("u0", items[::-1], (0.0,) * 8)])[0]

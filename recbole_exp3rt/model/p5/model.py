@@ -41,6 +41,7 @@ from recbole_exp3rt.records import Candidates
 from recbole_exp3rt.scale import RatingScale
 
 Pair = tuple[str, str]  # raw tokens of a user and an item
+OFTEN = 500
 NUMBER_TOKENS = 8  # longest free answer that is read as a rating
 _NUMBER = re.compile(r"-?\d+\.\d")
 
@@ -355,7 +356,8 @@ def _network(settings: P5Settings, ids: Ids, tasks: Tasks) -> tuple[WordT5, Spel
     if settings.base is None:
         texts = [text for found in tasks.sentences.values() for text in found]
         texts += [*tasks.titles.values(), *(t for f in tasks.templates.values() for t in f)]
-        tokenizer = train_tokenizer([*texts, *[f"user_ item_ {YES} {NO}"] * 2], settings.vocab_size)
+        words = f"user_ item_ {YES} {NO} {' '.join(FAMILIES)}"  # often, so each is one piece
+        tokenizer = train_tokenizer([*texts, *[words] * OFTEN], settings.vocab_size)
         first = len(tokenizer)
         size = first + ids.n_tokens
         t5 = random_t5(size, settings.d_model, settings.layers, settings.heads, settings.dropout)
