@@ -184,6 +184,16 @@ def _rmse(found, wanted):
     return np.sqrt(np.mean((found - wanted) ** 2))
 
 
+def test_a_rating_weighs_as_often_as_it_should_in_the_loss(world, monkeypatch):
+    model = untrained(world(rating_weight=3, families=["rating", "explanation"]))
+    value = {"rating": 2.0, "explanation": 6.0}
+    monkeypatch.setattr(
+        model, "_losses", lambda samples: torch.tensor([value[s.family] for s in samples])
+    )
+    loss = model.calculate_loss(load_split(world()).train.inter_feat[[0, 1]])
+    assert loss.item() == pytest.approx((3 * 2 + 6) / 4)
+
+
 def test_the_items_that_users_take_are_said_yes_to(world):
     learn = {"epochs": 200, "learning_rate": 0.003, "train_batch_size": 20}
     learn |= {"id_rate": 1, "id_start": 1, "word_start": 0.1, "id_decay": 0, "rating_weight": 1}
@@ -286,6 +296,16 @@ def test_the_order_of_candidates_changes_no_score(world):
     one = model.rerank([Candidates("u0", items, (0.0,) * 8)])[0]
     two = model.rerank([Candidates("u0", items[::-1], (0.0,) * 8)])[0]
     assert one == pytest.approx(two[::-1], abs=1e-5) and len(set(one)) == 8
+
+
+def test_a_short_prompt_has_an_id_in_one_piece_and_no_unseen_one(world):
+    model = untrained(world(prompts="short"))
+    spelled = model.speller.spell(model.tasks.ask("rating", "u0", "i0"), 64)
+    assert spelled.words == [1, 2, 3, 0]
+    first = model.network.first_id
+    assert [piece >= first for piece in spelled.pieces] == [False, True, True, False]
+    with pytest.raises(UsageError, match="give prompts=full"):
+        untrained(world(prompts="short", unseen_prompt=True))
 
 
 def test_a_family_that_was_not_trained_is_named(world):

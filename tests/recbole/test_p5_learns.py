@@ -57,7 +57,7 @@ def test_it_reaches_bias_where_ids_matter(world):
     split = load_split(world())
     truth = np.array(split.ratings("test"))
     model = fit(
-        "P5", world(families=["rating"], epochs=40, train_batch_size=32), split, refit=False
+        "P5", world(families=["rating"], epochs=30, train_batch_size=32), split, refit=False
     ).model
     rmse = _rmse(model.rate(split.pairs("test")), truth)
     bias = fit("Bias", world("Bias"), split, refit=False)
@@ -74,7 +74,7 @@ def _rmse(found, wanted):
 
 
 def test_explanations_of_held_out_pairs_are_learned(world):
-    config = world(families=["rating", "explanation"], epochs=30, train_batch_size=32)
+    config = world(families=["rating", "explanation"], epochs=25, train_batch_size=32)
     split = load_split(config)
     learned = fit("P5", config, split, refit=False).model
     pairs = split.pairs("test")[:200]
