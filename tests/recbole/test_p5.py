@@ -20,7 +20,7 @@ from recbole_exp3rt.trainer.fit_cache import FitCache
 from recbole_exp3rt.trainer.fitting import build_model, fit
 from recbole_exp3rt.trainer.trainer import make_trainer
 
-SMALL = {"d_model": 32, "layers": 1, "heads": 2, "vocab_size": 300, "dropout_rate": 0.0}
+SMALL = {"d_model": 32, "layers": 1, "heads": 2, "vocab_size": 300, "prompts": "full"}
 QUICK = {"epochs": 1, "use_gpu": False, "fit_cache": None}
 TRAIN = [(f"u{u}", f"i{i}", 1 + (u * 3 + i * 2) % 5, i) for u in range(4) for i in range(u, u + 5)]
 VALID = [("u0", "i5", 3, 20), ("u1", "i0", 2, 20), ("new", "i0", 4, 20), ("u1", "fresh", 4, 21)]
@@ -184,8 +184,19 @@ def _rmse(found, wanted):
     return np.sqrt(np.mean((found - wanted) ** 2))
 
 
+def test_a_rating_weighs_as_often_as_it_should_in_the_loss(world, monkeypatch):
+    model = untrained(world(rating_weight=3, families=["rating", "explanation"]))
+    value = {"rating": 2.0, "explanation": 6.0}
+    monkeypatch.setattr(
+        model, "_losses", lambda samples: torch.tensor([value[s.family] for s in samples])
+    )
+    loss = model.calculate_loss(load_split(world()).train.inter_feat[[0, 1]])
+    assert loss.item() == pytest.approx((3 * 2 + 6) / 4)
+
+
 def test_the_items_that_users_take_are_said_yes_to(world):
-    learn = {"epochs": 200, "learning_rate": 0.003, "train_batch_size": 20, "id_rate": 1}
+    learn = {"epochs": 200, "learning_rate": 0.003, "train_batch_size": 20}
+    learn |= {"id_rate": 1, "id_start": 1, "word_start": 0.1, "id_decay": 0, "rating_weight": 1}
     config = world(valid=[], families=["rating", "direct"], **learn)
     with pytest.warns(UserWarning, match="no validation rows"):
         model = fit("P5", config, load_split(config)).model
@@ -201,11 +212,11 @@ def test_the_rate_rises_then_falls_to_zero(world):
     rates = []
     for _ in range(100):  # 20 rows, 10 epochs
         rates.append(optimizer.param_groups[0]["lr"])
-        assert optimizer.param_groups[2]["lr"] == pytest.approx(10 * rates[-1]), "of id tokens"
+        assert optimizer.param_groups[2]["lr"] == pytest.approx(15 * rates[-1]), "of id tokens"
         optimizer.step()
     assert rates[0] == pytest.approx(0.05) and rates[9] == pytest.approx(0.5)
     assert rates[55] == pytest.approx(0.25) and rates[99] == pytest.approx(0.5 / 90)
-    assert [group["weight_decay"] for group in optimizer.param_groups] == [0.01, 0, 0]
+    assert [group["weight_decay"] for group in optimizer.param_groups] == [0.01, 0, 0.1]
 
 
 @pytest.mark.parametrize("ids", ["random", "collaborative"])
@@ -280,11 +291,21 @@ def test_unseen_users_and_items_have_no_answer_and_count_as_missing(world):
 
 
 def test_the_order_of_candidates_changes_no_score(world):
-    model = untrained(world())
+    model = untrained(world(id_start=1))
     items = tuple(f"i{k}" for k in range(8))
     one = model.rerank([Candidates("u0", items, (0.0,) * 8)])[0]
     two = model.rerank([Candidates("u0", items[::-1], (0.0,) * 8)])[0]
     assert one == pytest.approx(two[::-1], abs=1e-5) and len(set(one)) == 8
+
+
+def test_a_short_prompt_has_an_id_in_one_piece_and_no_unseen_one(world):
+    model = untrained(world(prompts="short"))
+    spelled = model.speller.spell(model.tasks.ask("rating", "u0", "i0"), 64)
+    assert spelled.words == [1, 2, 3, 0]
+    first = model.network.first_id
+    assert [piece >= first for piece in spelled.pieces] == [False, True, True, False]
+    with pytest.raises(UsageError, match="give prompts=full"):
+        untrained(world(prompts="short", unseen_prompt=True))
 
 
 def test_a_family_that_was_not_trained_is_named(world):

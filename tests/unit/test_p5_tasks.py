@@ -14,6 +14,7 @@ from recbole_exp3rt.model.p5.tasks import (
     jittered,
     levels_of_decimals,
     load_templates,
+    short_template,
 )
 from recbole_exp3rt.scale import RatingScale
 
@@ -146,3 +147,19 @@ def test_a_template_that_breaks_an_id_is_refused(tmp_path, text, complaint):
     (tmp_path / "p5_rating.txt").write_text(f"=== user ===\n{text}\n")
     with pytest.raises(UsageError, match=complaint):
         load_templates("rating", tmp_path)
+
+
+def test_the_short_prompt_is_the_family_and_both_ids_and_is_trained_and_asked():
+    ids = make_ids("independent", TEXTS, 0, 20)
+    templates = {family: short_template(family) for family in FAMILIES}
+    made = Tasks(ids, STARS, "film", templates, {}, TEXTS, 0, any_sentence=False, ask_unseen=False)
+    wanted = f"rating {ids.users['ann']} {ids.items['x']}"
+    assert made.ask("rating", "ann", "x") == wanted
+    assert {s.source for s in made.samples("rating", "ann", "x", 5)} == {wanted}
+
+
+@pytest.mark.parametrize("text", ["{family} {user}{item}", "{family} {user} {item}\n{user} {item}"])
+def test_a_short_prompt_that_breaks_an_id_is_refused(tmp_path, text):
+    (tmp_path / "p5_short.txt").write_text(f"=== user ===\n{text}\n")
+    with pytest.raises(UsageError, match="is not one line with"):
+        short_template("rating", tmp_path)

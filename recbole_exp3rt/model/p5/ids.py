@@ -25,14 +25,15 @@ Path = tuple[int, ...]
 class Ids:
     """Raw token of each train user and item -> its word, such as `item_8231`.
 
-    `paths` maps a word to the new tokens behind its prefix, numbered from 0 to `n_tokens`; a word
-    that is not in it is spelled by the tokenizer, digit by digit.
+    `paths` maps a word to its new tokens, numbered from 0 to `n_tokens`; a word that is not in it
+    is spelled by the tokenizer, digit by digit. `prefixed`: `item_` stands before the new tokens.
     """
 
     users: dict[str, str]
     items: dict[str, str]
     paths: dict[str, Path] = field(default_factory=dict)
     n_tokens: int = 0
+    prefixed: bool = True
 
 
 def make_ids(kind: Kind, pairs: Iterable[Pair], seed: int, clusters: int) -> Ids:
@@ -54,7 +55,7 @@ def make_ids(kind: Kind, pairs: Iterable[Pair], seed: int, clusters: int) -> Ids
     if kind == "independent":
         paths: dict[str, Path] = {w: (k,) for k, w in enumerate(words["user"].values())}
         paths |= {word: (k,) for k, word in enumerate(words["item"].values(), len(paths))}
-        return Ids(words["user"], words["item"], paths, len(paths))
+        return Ids(words["user"], words["item"], paths, len(paths), prefixed=False)
     row, column = ({token: k for k, token in enumerate(tokens)} for tokens in (users, items))
     at = ([row[user] for user, _ in rows], [column[item] for _, item in rows])
     seen = sp.csr_matrix((np.ones(len(rows)), at), shape=(len(users), len(items)))

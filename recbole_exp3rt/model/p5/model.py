@@ -34,12 +34,14 @@ from recbole_exp3rt.model.p5.tasks import (
     decimals,
     levels_of_decimals,
     load_templates,
+    short_template,
 )
 from recbole_exp3rt.model.p5.words import Spelled, Speller, train_tokenizer
 from recbole_exp3rt.records import Candidates
 from recbole_exp3rt.scale import RatingScale
 
 Pair = tuple[str, str]  # raw tokens of a user and an item
+OFTEN = 500
 NUMBER_TOKENS = 8  # longest free answer that is read as a rating
 _NUMBER = re.compile(r"-?\d+\.\d")
 
@@ -58,7 +60,9 @@ class P5Settings:
     ids: Kind
     clusters: int
     families: tuple[Family, ...]
+    rating_weight: float
     explanation_target: Literal["first", "any"]
+    prompts: Literal["short", "full"]
     unseen_prompt: bool
     max_input_tokens: int
     max_target_tokens: int
@@ -66,6 +70,9 @@ class P5Settings:
     dropout: float
     warm_up: float
     id_rate: float
+    id_decay: float
+    id_start: float
+    word_start: float
     adam_epsilon: float
 
     @classmethod
@@ -90,7 +97,9 @@ class P5Settings:
             ids=read.one_of("ids", KINDS),
             clusters=read.whole("clusters", least=2),
             families=families,
+            rating_weight=_positive(read, "rating_weight"),
             explanation_target=read.one_of("explanation_target", ("first", "any")),
+            prompts=read.one_of("prompts", ("short", "full")),
             unseen_prompt=read.flag("unseen_prompt"),
             max_input_tokens=read.whole("max_input_tokens", least=16),
             max_target_tokens=read.whole("max_target_tokens", least=NUMBER_TOKENS),
@@ -98,10 +107,15 @@ class P5Settings:
             dropout=_share(read, "dropout_rate"),
             warm_up=_share(read, "warm_up"),
             id_rate=_positive(read, "id_rate"),
+            id_decay=_from_zero(read, "id_decay"),
+            id_start=_from_zero(read, "id_start"),
+            word_start=_positive(read, "word_start"),
             adam_epsilon=_positive(read, "adam_epsilon"),
         )
         if found.d_model % found.heads:
             raise UsageError(f"d_model={found.d_model} is no multiple of heads={found.heads}")
+        if found.unseen_prompt and found.prompts == "short":
+            raise UsageError("unseen_prompt=True has no other prompt to ask; give prompts=full")
         return found
 
 
@@ -126,7 +140,8 @@ class P5(GeneralRecommender):  # type: ignore[misc]
         self.users = dataset.field2id_token[self.USER_ID]
         self.items = dataset.field2id_token[self.ITEM_ID]
         read = Reader(config)
-        folder = read.text_or_none("prompt_dir")
+        folder = Path(given) if (given := read.text_or_none("prompt_dir")) else None
+        load = short_template if settings.prompts == "short" else load_templates
         described = read.names("description_fields")
         corpus = corpus_of(dataset, described, read.text_or_none("review_file"))
         reviews = [review for rows in corpus.by_user.values() for review in rows]
@@ -137,7 +152,7 @@ class P5(GeneralRecommender):  # type: ignore[misc]
             ids,
             settings.scale,
             settings.item_word,
-            {f: load_templates(f, Path(folder) if folder else None) for f in settings.families},
+            {f: load(f, folder) for f in settings.families},
             _titles(corpus, ids),
             {(r.user, r.item): r.text for r in reviews},
             config["seed"],
@@ -157,10 +172,13 @@ class P5(GeneralRecommender):  # type: ignore[misc]
     # --- training
 
     def calculate_loss(self, interaction: Any) -> torch.Tensor:
-        """Mean over the samples of all families of each one's mean token loss: []."""
+        """Mean over the samples of all families of each one's mean token loss: [].
+
+        A sample of the family rating counts `rating_weight` times.
+        """
         pairs = self._pairs(interaction)
         ratings = interaction[self.LABEL].tolist()
-        losses = []
+        losses, weights = [], []
         for families in (("rating", "direct"), ("explanation",)):  # short and long answers
             samples = [
                 sample
@@ -171,7 +189,11 @@ class P5(GeneralRecommender):  # type: ignore[misc]
             ]
             if samples:
                 losses.append(self._losses(samples))
-        return torch.cat(losses).mean()
+                weights += [
+                    self.settings.rating_weight if s.family == "rating" else 1.0 for s in samples
+                ]
+        weight = torch.tensor(weights, device=self.device)  # [n_samples]
+        return (torch.cat(losses) * weight).sum() / weight.sum()
 
     def _losses(self, samples: Sequence[Sample]) -> torch.Tensor:
         settings, speller = self.settings, self.speller
@@ -182,7 +204,8 @@ class P5(GeneralRecommender):  # type: ignore[misc]
     def make_optimizer(self) -> torch.optim.Optimizer:
         """AdamW whose rate rises for the share `warm_up` of all steps, then falls to 0.
 
-        What id tokens learn has `id_rate` times that rate. The epsilon has to be far below the
+        What id tokens learn has `id_rate` times that rate, and the decay `id_decay`, which pulls
+        rare ids to what all users or all items have in common. The epsilon has to be far below the
         gradients of ids, which are about a millionth at first; else ids never learn.
         """
         config, rate = self.config, float(self.config["learning_rate"])
@@ -192,7 +215,11 @@ class P5(GeneralRecommender):  # type: ignore[misc]
         groups = [
             {"params": decayed, "weight_decay": float(config["weight_decay"])},
             {"params": plain, "weight_decay": 0.0},
-            {"params": [moves], "weight_decay": 0.0, "lr": rate * self.settings.id_rate},
+            {
+                "params": [moves],
+                "weight_decay": self.settings.id_decay,
+                "lr": rate * self.settings.id_rate,
+            },
         ]
         optimizer = torch.optim.AdamW(groups, lr=rate, eps=self.settings.adam_epsilon)
         steps = math.ceil(self.n_rows / config["train_batch_size"]) * config["epochs"]
@@ -329,14 +356,15 @@ def _network(settings: P5Settings, ids: Ids, tasks: Tasks) -> tuple[WordT5, Spel
     if settings.base is None:
         texts = [text for found in tasks.sentences.values() for text in found]
         texts += [*tasks.titles.values(), *(t for f in tasks.templates.values() for t in f)]
-        tokenizer = train_tokenizer([*texts, *[f"user_ item_ {YES} {NO}"] * 2], settings.vocab_size)
+        words = f"user_ item_ {YES} {NO} {' '.join(FAMILIES)}"  # often, so each is one piece
+        tokenizer = train_tokenizer([*texts, *[words] * OFTEN], settings.vocab_size)
         first = len(tokenizer)
         size = first + ids.n_tokens
         t5 = random_t5(size, settings.d_model, settings.layers, settings.heads, settings.dropout)
-        # pieces have the deviation 1; a word's number must not drown them
-        return WordT5(t5, spread=0.1, n_ids=ids.n_tokens), Speller(tokenizer, ids.paths, first)
-    tokenizer, t5, first = pretrained_t5(settings.base, ids.n_tokens)
-    return WordT5(t5, n_ids=ids.n_tokens), Speller(tokenizer, ids.paths, first)
+    else:
+        tokenizer, t5, first = pretrained_t5(settings.base, ids.n_tokens)
+    network = WordT5(t5, settings.word_start, ids.n_tokens, settings.id_start)
+    return network, Speller(tokenizer, ids.paths, first, ids.prefixed)
 
 
 def _titles(corpus: Corpus, ids: Ids) -> dict[str, str]:
@@ -349,6 +377,13 @@ def _positive(read: Reader, key: str) -> float:
     value = read.number_or_none(key)
     if value is None or value <= 0:
         raise UsageError(f"{key}={value!r} is not a number above 0")
+    return value
+
+
+def _from_zero(read: Reader, key: str) -> float:
+    value = read.number_or_none(key)
+    if value is None or value < 0:
+        raise UsageError(f"{key}={value!r} is not a number from 0 on")
     return value
 
 

@@ -22,17 +22,20 @@ AT_ONCE = 2**24  # numbers that the decoder may put out in one pass while answer
 class WordT5(nn.Module):
     """A T5 model `t5`, a table of embeddings of word numbers, and one of what ids have learned."""
 
-    def __init__(self, t5: Any, spread: float = 1.0, n_ids: int = 0) -> None:
+    def __init__(self, t5: Any, spread: float = 1.0, n_ids: int = 0, id_start: float = 1.0) -> None:
         """Take over `t5`, whose last `n_ids` pieces are tokens of ids.
 
-        Word numbers start at random values with the deviation `spread`. `moves` starts at 0 and
-        is added to the embeddings of id tokens in prompts; it can have a learning rate of its own.
+        Word numbers start at random values with the deviation `spread`, id tokens at those of
+        `t5` times `id_start`. `moves` starts at 0 and is added to the embeddings of id tokens in
+        prompts; it can have a learning rate of its own.
         """
         super().__init__()
         self.t5 = t5
         self.words = nn.Embedding(MOST_WORDS, t5.config.d_model)
         nn.init.normal_(self.words.weight, std=spread)
         self.first_id = int(t5.config.vocab_size) - n_ids
+        with torch.no_grad():
+            t5.shared.weight[self.first_id :] *= id_start
         self.moves = nn.Embedding(n_ids + 1, t5.config.d_model, padding_idx=0)  # 0: no id token
         nn.init.zeros_(self.moves.weight)
 

@@ -34,6 +34,7 @@ class Sample:
 
     source: str
     target: str
+    family: Family
 
 
 def load_templates(family: Family, folder: Path | None = None) -> tuple[str, ...]:
@@ -56,6 +57,21 @@ def load_templates(family: Family, folder: Path | None = None) -> tuple[str, ...
             f"{name}.txt needs two templates or more; the first and the last one without {{title}}"
         )
     return lines
+
+
+def short_template(family: Family, folder: Path | None = None) -> tuple[str]:
+    """The one line of `p5_short.txt`, which is trained and asked: the family and both ids.
+
+    Raises: UsageError for a wrong or missing field, an id that is not a word of its own.
+    """
+    prompt = load_prompt("p5_short", folder, frozenset({"family", "user", "item"}))
+    line = dict(prompt.sections)["user"].strip().replace("{family}", family)
+    if len(_LONE_ID.findall(line)) != 2 or "\n" in line:
+        raise UsageError(
+            f"p5_short.txt: {line!r} is not one line with {{user}} and {{item}} once each, with "
+            "blanks around"
+        )
+    return (line,)
 
 
 def decimals(scale: RatingScale) -> list[str]:
@@ -162,11 +178,11 @@ class Tasks:
     def _drawn(self, family: Family, user: str, item: str, target: str) -> Sample:
         fitting = [
             template
-            for template in self.templates[family][:-1]
+            for template in self.templates[family][:-1] or self.templates[family]
             if item in self.titles or "{title}" not in template
         ]
         template = fitting[int(self.random.integers(len(fitting)))]
-        return Sample(self._fill(template, user, item), target)
+        return Sample(self._fill(template, user, item), target, family)
 
     def _fill(self, template: str, user: str, item: str) -> str:
         names = {"user": self.ids.users[user], "item": self.ids.items[item]}

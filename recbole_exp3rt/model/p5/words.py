@@ -50,16 +50,22 @@ def train_tokenizer(texts: Iterable[str], size: int) -> Any:
 class Speller:
     """Spells texts in the pieces of `tokenizer`; ids with a path end in new tokens.
 
-    `paths` maps a word, such as `item_3_7`, to new tokens; they follow the prefix `item_`. The
-    new token k is the piece `first_new` + k.
+    `paths` maps a word, such as `item_3_7`, to new tokens; where ids are `prefixed`, they follow
+    the pieces of `item_`. The new token k is the piece `first_new` + k.
     """
 
-    def __init__(self, tokenizer: Any, paths: Mapping[str, Sequence[int]], first_new: int) -> None:
+    def __init__(
+        self,
+        tokenizer: Any,
+        paths: Mapping[str, Sequence[int]],
+        first_new: int,
+        prefixed: bool = True,
+    ) -> None:
         self.tokenizer = tokenizer
         self.end = int(tokenizer.eos_token_id)
         self._known: dict[str, list[int]] = {}
         for word, path in paths.items():
-            prefix = self._word(word.partition("_")[0] + "_")
+            prefix = self._word(word.partition("_")[0] + "_") if prefixed else []
             self._known[word] = [*prefix, *(first_new + k for k in path)]
 
     def _word(self, word: str) -> list[int]:
