@@ -288,9 +288,7 @@ def cost_chart(part: str, table: ComparisonTable, cost: str) -> Chart | None:
         if (figure := line.figures[at]) and not line.system.endswith(BOUND)
     ]
     paid = [one for one in known if one[2] > 0]
-    free = sorted(
-        (one for one in known if one[2] <= 0), key=lambda one: one[3] * (1 if lower else -1)
-    )
+    free = sorted((one for one in known if one[2] <= 0), key=lambda one: one[3], reverse=not lower)
     if not paid or len(known) < 2:
         return None
     form = ",.0f" if cost == "tokens" else ",.4f"
