@@ -6,12 +6,13 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
+from itertools import zip_longest
 from typing import Any
 
 from recbole_exp3rt import __version__
 from recbole_exp3rt.evaluator.aligned import aligned_lists, aligned_ratings
 from recbole_exp3rt.evaluator.comparison import ComparisonTable, compare
-from recbole_exp3rt.evaluator.results import Results
+from recbole_exp3rt.evaluator.results import Case, Results
 from recbole_exp3rt.report.charts import cost_charts, ranking_charts, rating_charts
 from recbole_exp3rt.report.content import (
     Heading,
@@ -33,6 +34,7 @@ from recbole_exp3rt.report.tables import (
 )
 
 TASKS = {"rating": "rating prediction", "rerank": "ranking and reranking"}
+MOST_CASES = 24  # of a report; the result files hold all
 DIGEST = 12  # characters of a digest that a reader compares
 
 
@@ -56,15 +58,18 @@ def compose(
     parts = [_part(names, key, group, results, paper) for key, group in groups.items()]
     given = [dict(one.about.get("settings") or {}) for one in results]
     shared = _shared(given)
+    effective = [dict(one.about.get("effective_settings") or {}) for one in results]
+    common = _shared(effective)
     return Report(
         title,
         __version__,
         datetime.now(timezone.utc).isoformat(timespec="seconds"),
         tuple(parts),
-        tuple((one.dataset, case) for one in results for case in one.cases),
+        _cases(results),
         _runs(results, given, shared),
         shared,
-        tuple(one.about.get("effective_settings") or {} for one in results),
+        common,
+        tuple(_without(settings, common) for settings in effective),
     )
 
 
@@ -134,6 +139,26 @@ def _shared(given: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
+def _without(settings: Mapping[str, Any], common: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in settings.items() if key not in common}
+
+
+def _cases(results: Sequence[Results]) -> tuple[tuple[str, Case], ...]:
+    """Cases of all runs in turn, at most `MOST_CASES`, each with where it is from."""
+    with_cases = [one for one in results if one.cases]
+    turns = zip_longest(*(one.cases for one in with_cases))
+    found = [
+        (
+            f"{one.dataset}, {one.source}" if one.source and len(with_cases) > 1 else one.dataset,
+            case,
+        )
+        for turn in turns
+        for one, case in zip(with_cases, turn, strict=True)
+        if case
+    ]
+    return tuple(found[:MOST_CASES])
+
+
 def _runs(
     results: Sequence[Results], given: Sequence[Mapping[str, Any]], shared: Mapping[str, Any]
 ) -> Table:
@@ -158,7 +183,7 @@ def _runs(
     rows = []
     for one, settings in zip(results, given, strict=True):
         about = one.about
-        own = {key: value for key, value in settings.items() if key not in shared}
+        own = _without(settings, shared)
         seconds = about.get("duration_seconds")
         rows.append(
             [

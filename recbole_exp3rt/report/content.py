@@ -124,10 +124,11 @@ class Report:
     version: str
     date: str  # of this report, ISO 8601
     parts: tuple[Part, ...]
-    cases: tuple[tuple[str, Case], ...]  # data set and case
+    cases: tuple[tuple[str, Case], ...]  # where a case is from, and the case
     runs: Table  # one row a run: where it comes from
-    shared: Mapping[str, Any]  # settings that all runs have
-    effective: tuple[Mapping[str, Any], ...] = field(default=())  # all settings, one a run
+    shared: Mapping[str, Any]  # settings that all runs were given
+    effective: Mapping[str, Any] = field(default_factory=dict)  # those that all runs had
+    others: tuple[Mapping[str, Any], ...] = ()  # of each run, those that not all had
 
     @property
     def tables(self) -> list[Table]:

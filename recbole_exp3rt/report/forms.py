@@ -50,8 +50,8 @@ def markdown(report: Report) -> str:
             lines += ["", *markdown_table(table)]
     if report.cases:
         lines += ["", "## Case studies"]
-        for dataset, case in report.cases:
-            lines += ["", *_markdown_case(dataset, case)]
+        for origin, case in report.cases:
+            lines += ["", *_markdown_case(origin, case)]
     lines += ["", "## Where this comes from", "", *markdown_table(report.runs)]
     if report.shared:
         lines += ["", "Settings that all runs were given:", ""]
@@ -142,7 +142,7 @@ def as_json(report: Report) -> str:
             }
             for part in report.parts
         ],
-        "cases": [{"dataset": dataset, **asdict(case)} for dataset, case in report.cases],
+        "cases": [{"origin": origin, **asdict(case)} for origin, case in report.cases],
         "runs": report.runs.as_json(),
         "shared_settings": dict(report.shared),
     }
@@ -181,10 +181,10 @@ def _latex_cell(cell: Cell) -> str:
     return r"\textbf{" + text + "}" if cell.best else text
 
 
-def _markdown_case(dataset: str, case: Case) -> list[str]:
+def _markdown_case(origin: str, case: Case) -> list[str]:
     title = case.title or case.item
     lines = [f"### {in_markdown(f'{title} for {case.user}')}", ""]
-    facts: list[tuple[str, str]] = [("Data set", dataset), ("Rating", rating_words(case))]
+    facts: list[tuple[str, str]] = [("From", origin), ("Rating", rating_words(case))]
     for subject, profile in (("User", case.user_profile), ("Item", case.item_profile)):
         facts += [(f"{subject} {side}", "; ".join(found)) for side, found in profile.items()]
     facts += [(str(name), str(value)) for name, value in case.description]

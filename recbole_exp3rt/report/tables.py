@@ -9,11 +9,11 @@ from recbole_exp3rt.evaluator.comparison import (
     BOUND,
     FEWEST,
     Column,
-    Comparison,
     ComparisonTable,
     Figure,
     Line,
 )
+from recbole_exp3rt.evaluator.significance import Comparison
 from recbole_exp3rt.report.content import (
     MARKS,
     Cell,

@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from recbole_exp3rt.errors import UsageError
+from recbole_exp3rt.evaluator.comparison import ComparisonTable
 from recbole_exp3rt.evaluator.exports import write_table
 from recbole_exp3rt.evaluator.results import Results
 from recbole_exp3rt.paths import check_new, write_atomic
@@ -31,18 +32,20 @@ def write_report(
     *,
     title: str,
     paper: Paper | None = None,
+    tables: Sequence[ComparisonTable] | None = None,
     overwrite: bool = False,
 ) -> list[Path]:
     """Write `report.html`, `.md`, `.tex`, `.json` and one CSV a table into `folder`: the files.
 
     paper: figures to stand beside ours, by (system, column) or (data set, system, column). A
     column is a metric with its slice: `rmse`, `rmse cold`, `ndcg@10`.
+    tables: the comparison of these results, if it is made already.
     Raises: UsageError if there is nothing to report, a file is there already (and no
     `overwrite`), or cannot be written; nothing is written then.
     """
     place = Path(folder)
     check_report(place, overwrite=overwrite)
-    report = compose(results, title=title, paper=paper)
+    report = compose(results, title=title, paper=paper, tables=tables)
     if not report.parts:
         raise UsageError(f"report: {place} gets nothing, as no system was measured")
     frames = _frames(report)

@@ -3,6 +3,7 @@
 import html
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -238,6 +239,14 @@ def test_a_report_of_nothing_is_an_error(tmp_path):
     with pytest.raises(UsageError, match="no system was measured"):
         write_report([Results("d", "", 0)], tmp_path / "new", title="t")
     assert not (tmp_path / "new").exists()
+
+
+def test_cases_of_many_runs_are_few_and_say_where_they_are_from(tmp_path, recorded):
+    case = recorded[0].cases[0]
+    runs = [replace(one, cases=[case] * 20) for one in recorded]
+    write_report(runs, tmp_path, title="t", tables=compare(recorded[:1]))
+    cases = json.loads((tmp_path / "report.json").read_text("utf-8"))["cases"]
+    assert [one["origin"] for one in cases] == [f"{DATASET}, run1", f"{DATASET}, run2"] * 12
 
 
 def test_markdown_of_a_text_is_that_text():

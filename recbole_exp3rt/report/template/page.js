@@ -32,7 +32,7 @@
       legend: { orientation: "h", x: 0, xanchor: "left", y: -0.24, yanchor: "top", font: { size: 11 } },
       margin: { l: 50, r: 12, t: 10, b: 40 },
     };
-    const options = { responsive: true, displaylogo: false, displayModeBar: false };
+    const options = { responsive: true, displaylogo: false, displayModeBar: false, typesetMath: false };
     return Plotly.react(chart.place, data.map((trace) => coloured(trace, tones)), themed, options);
   }
 
