@@ -13,12 +13,15 @@ from typing import Any
 Values = Sequence[float | str | None]
 DASHES = ("solid", "dash", "dot")
 PALETTE = 8  # colours; further lines take them again, dashed
+LONGEST = 40  # letters of a name in a legend: what fits a phone
 MUTED = "muted"
 
 
 def label(text: str) -> str:
-    """A name as text of a chart, not as markup."""
-    return html.escape(" ".join(text.split()), quote=False)
+    """A name as text of a chart, not as markup; a long one is cut."""
+    plain = " ".join(text.split())
+    cut = plain if len(plain) <= LONGEST else f"{plain[: LONGEST - 1]}…"
+    return html.escape(cut, quote=False)
 
 
 def line(

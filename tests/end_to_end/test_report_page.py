@@ -141,7 +141,7 @@ def test_names_and_texts_of_others_are_shown_and_not_obeyed(wide):
     said = page.locator("blockquote").first.inner_text()
     assert said == "They like </script><script>alert(2)</script> slow | plots & $x$."
     legend = page.locator(".chart .legendtext").all_text_contents()
-    assert any(text.startswith("EXP_3 & <script>alert(1)</script> {{ 7*7 }}") for text in legend)
+    assert any(text == "EXP_3 & <script>alert(1)</script> {{ 7*…" for text in legend)
     assert wide.dialogs == [] and page.locator(".case script, table script").count() == 0
 
 
