@@ -17,6 +17,7 @@ from recbole_exp3rt.quick_start.quick_start import run
 from recbole_exp3rt.report import write_report
 
 OWN = {"student": "oracle", "use_gpu": False, "generator": "Pop", "baselines": []}
+PAPER = {("Bias", "rmse"): 0.5}
 SMALL = {"eval_pairs": 6, "rerank_users": 3, "explanations": 2, "topk": [5], "rerank_depth": 5}
 
 
@@ -44,7 +45,7 @@ def browser():
 def address(tmp_path_factory):
     """The page of recorded results, as a file."""
     folder = tmp_path_factory.mktemp("page")
-    page, *_ = write_report(results(), folder, title="A <b>report</b> {{ 7*7 }}")
+    page, *_ = write_report(results(), folder, title="A <b>report</b> {{ 7*7 }}", paper=PAPER)
     return page.as_uri()
 
 
@@ -123,13 +124,20 @@ def test_a_table_is_sorted_by_click_and_by_keyboard(wide):
     assert focused == 1, "the next head is the next stop"
 
 
-def test_what_is_missing_is_sorted_to_the_end(wide):
-    page, table = wide.page, "some-data-rating-differences"
-    button = page.locator(f"#{table} thead th button").nth(1)
+def test_numbers_are_sorted_as_numbers_and_what_is_missing_comes_last(wide):
+    page, table = wide.page, "some-data-rerank-recall-by-depth"
+    page.locator("details", has=page.locator(f"#{table}")).locator("summary").click()
+    depth = page.locator(f"#{table} thead th button").first
+    depth.click()
+    assert column(page, table, 1) == [str(k) for k in range(1, 11)]
+    depth.click()
+    assert column(page, table, 1) == [str(k) for k in range(10, 0, -1)]
+    table = "some-data-rating-results"
+    paper = page.locator(f"#{table} thead th", has_text="paper")
+    place = 1 + paper.evaluate("head => head.cellIndex")
     for _ in range(2):
-        button.click()
-        values = column(page, table, 2)
-        assert "" not in values[: len([value for value in values if value])]
+        paper.get_by_role("button").click()
+        assert column(page, table, place) == ["0.5", "", ""]
 
 
 def test_names_and_texts_of_others_are_shown_and_not_obeyed(wide):
