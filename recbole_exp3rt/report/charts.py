@@ -283,18 +283,20 @@ def cost_chart(part: str, table: ComparisonTable, cost: str) -> Chart | None:
     key, metric = column_name(table.columns[at]), title_of(table.columns[at])
     lower = lower_is_better(key)
     known = [
-        (number, line.system, float(getattr(line, cost)), figure.value)
+        (number, line, float(getattr(line, cost)), figure.value)
         for number, line in enumerate(table.lines)
         if (figure := line.figures[at]) and not line.system.endswith(BOUND)
     ]
     paid = [one for one in known if one[2] > 0]
-    free = sorted((one for one in known if one[2] <= 0), key=lambda one: one[3], reverse=not lower)
-    if not paid or len(known) < 2:
+    # a system whose answers all came from the store is not free
+    free = [one for one in known if one[2] <= 0 and not one[1].hits]
+    free.sort(key=lambda one: one[3], reverse=not lower)
+    if not paid or len(paid) + len(free) < 2:
         return None
     form = ",.0f" if cost == "tokens" else ",.4f"
     rows = [
-        [text_cell(name), number_cell(took, form), number_cell(value)]
-        for _, name, took, value in [*paid, *free[:1]]
+        [text_cell(line.system), number_cell(took, form), number_cell(value)]
+        for _, line, took, value in [*paid, *free[:1]]
     ]
     titled = Table(
         f"{part}-{key.replace('@', '-at-')}-by-{cost}",
@@ -304,12 +306,12 @@ def cost_chart(part: str, table: ComparisonTable, cost: str) -> Chart | None:
         (SYSTEM, Heading(cost, cost.capitalize()), Heading(key, metric)),
         rows_of(rows),
     )
-    numbers, names, took, values = zip(*paid, strict=True)
-    traces = drawing.points(names, numbers, took, values)
+    numbers, lines, took, values = zip(*paid, strict=True)
+    traces = drawing.points([line.system for line in lines], numbers, took, values)
     if free:
-        _, name, _, value = free[0]
+        _, line, _, value = free[0]
         span = [min(took) / 3, max(took) * 3]
-        traces.append(drawing.reference(f"{name} (no {cost})", span, [value, value]))
+        traces.append(drawing.reference(f"{line.system} (no {cost})", span, [value, value]))
     return Chart(titled, drawing.figure(traces, cost, metric, xaxis={"type": "log"}))
 
 
