@@ -101,8 +101,8 @@ def points(names: Sequence[str], numbers: Sequence[int], x: Values, y: Values) -
 def figure(traces: Sequence[Mapping[str, Any]], x: str, y: str, **more: Any) -> dict[str, Any]:
     """A figure with titled axes; `more` goes into its layout."""
     layout: dict[str, Any] = {
-        "xaxis": {"title": {"text": x}, "automargin": True, **more.pop("xaxis", {})},
-        "yaxis": {"title": {"text": y}, "automargin": True, **more.pop("yaxis", {})},
+        "xaxis": {"title": {"text": x}, **more.pop("xaxis", {})},
+        "yaxis": {"title": {"text": y}, **more.pop("yaxis", {})},
         **more,
     }
     return {"data": list(traces), "layout": layout}
