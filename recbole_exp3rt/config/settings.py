@@ -55,6 +55,7 @@ class RunSettings:
     export_dir: str | None
     export_format: str
     export_safe_cells: bool
+    report: str | None
     explanations: int
     overwrite: bool
     dry_run: bool
@@ -89,6 +90,7 @@ class RunSettings:
             export_dir=read.text_or_none("export_dir"),
             export_format=read.one_of("export_format", EXPORTS),
             export_safe_cells=read.flag("export_safe_cells"),
+            report=read.text_or_none("report"),
             explanations=read.whole("explanations", least=0),
             overwrite=read.flag("overwrite"),
             dry_run=read.flag("dry_run"),

@@ -36,6 +36,7 @@ from recbole_exp3rt.llm.card import check_unseen, note_of_split
 from recbole_exp3rt.llm.server.urls import masked
 from recbole_exp3rt.model.language_models import LanguageModels
 from recbole_exp3rt.model.rater import Rater, make_rater
+from recbole_exp3rt.quick_start.cases import case_studies
 from recbole_exp3rt.quick_start.context import Context
 from recbole_exp3rt.quick_start.explaining import Explained, explain
 from recbole_exp3rt.quick_start.fits import Fits
@@ -44,6 +45,7 @@ from recbole_exp3rt.quick_start.planner import Planner
 from recbole_exp3rt.quick_start.rates import Rates
 from recbole_exp3rt.quick_start.rating_task import RatingTask
 from recbole_exp3rt.quick_start.reranking_task import RerankingTask
+from recbole_exp3rt.report.writing import write_report
 from recbole_exp3rt.rerank.evaluation import relevant_rows
 from recbole_exp3rt.rerank.generators import check_models
 from recbole_exp3rt.stages.counts import NothingRated
@@ -165,9 +167,18 @@ class Experiment:
         self._write_results()
         explained = self._explained()
         self._show_end(explained)
+        self._keep_cases(explained)
         if context.run.export_dir:
             files = write_exports(context, self.tasks, explained)
             say(self.console, "Exports: " + ", ".join(map(str, files)))
+        if context.run.report and context.results.rows:
+            page, *_ = write_report(
+                [context.results],
+                context.run.report,
+                title=f"{self.config.model} on {self.config.dataset}",
+                overwrite=context.run.overwrite,
+            )
+            say(self.console, f"Report: {page}")
         if nothing:
             raise nothing
         return context.results
@@ -178,6 +189,13 @@ class Experiment:
         if explained.texts and self.context.run.result_file:
             self.context.results.write(self.context.run.result_file)
         return explained
+
+    def _keep_cases(self, explained: Explained) -> None:
+        """The explained pairs join the result file as case studies."""
+        context = self.context
+        context.results.cases = case_studies(context, self.tasks, explained)
+        if context.results.cases and context.run.result_file:
+            context.results.write(context.run.result_file)
 
     def _show_end(self, said: Explained) -> None:
         """What could not be read, what was paid, explanations of pairs."""

@@ -20,6 +20,7 @@ from recbole_exp3rt.quick_start.context import Context
 from recbole_exp3rt.quick_start.explaining import Explained
 from recbole_exp3rt.quick_start.rating_task import RatingTask
 from recbole_exp3rt.quick_start.reranking_task import RerankingTask
+from recbole_exp3rt.report.writing import check_report
 from recbole_exp3rt.rerank.evaluation import relevant_rows
 
 Task = RatingTask | RerankingTask
@@ -45,6 +46,8 @@ def check_places(run: RunSettings, tasks: Sequence[str], checkpoint_dir: str) ->
     for setting, paths in files.items():
         for path in paths:
             check_new(setting, path, overwrite=run.overwrite)
+    if run.report:
+        check_report(run.report, overwrite=run.overwrite)
     check_writable(Path(checkpoint_dir) / "model.pth")
 
 

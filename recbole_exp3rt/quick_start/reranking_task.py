@@ -56,7 +56,7 @@ class RerankingTask:
         return list(dict.fromkeys([*(["Bias"] if rated else []), *own, *run.rerankers]))
 
     @property
-    def _explained_system(self) -> str:
+    def explained_system(self) -> str:
         """Whose first item of each list is explained: EXP3RT's, else the model's, else ("") the
         generator's."""
         model = self.context.config.model
@@ -145,7 +145,7 @@ class RerankingTask:
             scores = [score for one in result.lists for score in one.scores]
             known = [score is not None and not math.isnan(score) for score in scores]
             coverage = sum(known) / max(len(known), 1)
-        if system == self._explained_system:
+        if system == self.explained_system:
             full = [one for one in result.lists if one.order]  # a file may give a user none
             first = [(one.candidates.user, one.candidates.items[one.order[0]]) for one in full]
             self.explained += first
