@@ -18,7 +18,8 @@ from recbole_exp3rt.errors import nearest
 from recbole_exp3rt.llm.local import waiting
 
 # In the order of the help: what a new user needs first
-COMMANDS = ("run", "show", "convert", "annotate", "train", "merge", "doctor", "completion")
+COMMANDS: tuple[str, ...] = ("run", "benchmark", "compare", "show", "convert", "annotate", "train")
+COMMANDS += ("merge", "doctor", "completion")
 HELP = """A language model reads reviews inside RecBole: it rates, reranks and explains.
 
 \b

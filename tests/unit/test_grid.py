@@ -1,0 +1,220 @@
+"""A grid as its file says it: what is read, what is refused in one line, what a digest holds."""
+
+import json
+
+import pytest
+from rich.console import Console
+
+from dataset_converters.sample import make_sample
+from recbole_exp3rt.benchmark.cells import Cell, cells_of, changed, identify, slug
+from recbole_exp3rt.benchmark.grid import DataSet, grid_of, read_grid
+from recbole_exp3rt.errors import NotHere, UsageError
+
+SMALL = {"title": "small", "datasets": ["sample"], "systems": ["MF"]}
+SHIPPED = ["quick", "table3", "table4", "table6", "table7"]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("worlds")
+    make_sample(folder / "sample")
+    return folder
+
+
+@pytest.fixture
+def cell(world, tmp_path):
+    """cell(system, **settings) -> the cell of that system on the sample."""
+
+    def make(system="MF", given=None, **values) -> Cell:
+        grid = grid_of({**SMALL, "systems": [system], **values})
+        settings = {"data_path": str(world), **(given or {})}
+        return cells_of(grid, tmp_path, settings)[-1]
+
+    return make
+
+
+def parts_of(cell):
+    return identify(cell, Console(quiet=True))
+
+
+def test_a_grid_says_its_rows_data_sets_and_seeds():
+    grid = grid_of(
+        {
+            **SMALL,
+            "datasets": ["sample", {"name": "imdb", "label": "IMDB", "settings": {"topk": [5]}}],
+            "systems": ["ZSRanker", {"name": "small P5", "model": "P5", "settings": {"layers": 1}}],
+            "task": ["rating", "rerank"],
+            "seeds": 2,
+        }
+    )
+    assert [one.name for one in grid.systems] == ["Bias", "TextKNN", "ZSRanker", "small P5"]
+    ranker, small = grid.systems[2:]
+    assert (ranker.model, ranker.reranker) == ("Bias", "ZSRanker")
+    assert (small.model, small.settings) == ("P5", {"layers": 1})
+    assert [one.label for one in grid.datasets] == ["sample", "IMDB"]
+    assert grid.seeds == (2020, 2021) and grid.tasks == ("rating", "rerank")
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_the_paper_has_figures_for_rows_of_the_grid_alone(name):
+    grid = read_grid(name)
+    assert grid.title == name and {"Bias", "TextKNN"} <= {one.name for one in grid.systems}
+    figures = grid.paper.get("figures", {})
+    assert bool(figures) == (name != "quick")
+    known = {one.paper for one in grid.datasets}
+    rows = {one.name for one in grid.systems} | {"BPR", "LightGCN"}
+    for dataset, systems in figures.items():
+        assert dataset in known
+        for system in systems:
+            assert set(system.split(" + ")) <= rows
+
+
+@pytest.mark.parametrize(
+    ("table", "dataset", "metric", "total"),
+    [
+        ("table3", "IMDB", "rmse", 19.9828),
+        ("table3", "Amazon-Book", "mae cold", 4.9079),
+        ("table4", "IMDB", "ndcg@10", 0.4641),
+        ("table6", "Amazon-Book", "mae", 1.8231),
+        ("table7", "IMDB", "rmse", 30.6506),
+    ],
+)
+def test_the_figures_of_the_paper_are_those_of_its_tables(table, dataset, metric, total):
+    """`total` is the sum of a column of the printed table."""
+    figures = read_grid(table).paper["figures"][dataset]
+    assert sum(row[metric] for row in figures.values()) == pytest.approx(total)
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"titel": "x"}, "no key titel (did you mean title?)"),
+        ({"datasets": []}, "datasets=[] is not a list with at least one entry"),
+        ({"systems": None}, "systems=None is not a list"),
+        ({"task": "ratings"}, "task=ratings is not one of rating, rerank"),
+        ({"seeds": "many"}, "seeds: 'many' is neither a number of seeds nor a list"),
+        ({"seeds": [-1]}, "seeds: [-1] is neither"),
+        ({"slices": ["warm", "hot"]}, "slices: hot is not one of all, warm, cold, unseen"),
+        ({"settings": {"epoch": 3}}, "setting epoch is known neither"),
+        ({"settings": {"seed": 3}}, "setting seed is said by systems, datasets, seeds"),
+        ({"settings": {"result_file": "x"}}, "setting result_file is set by the benchmark"),
+        ({"systems": ["MF", "MF"]}, "systems: MF is there twice"),
+        ({"systems": [{"name": "a", "modell": "MF"}]}, "no key modell (did you mean model?)"),
+        ({"systems": [{"model": "MF"}]}, "is neither a name nor a map with a name"),
+        ({"systems": [{"name": "MF", "train": {}}]}, "only EXP3RT trains a student"),
+        (
+            {"systems": [{"name": "x", "model": "EXP3RT", "student_of": "y"}]},
+            "student_of=y is no row with train",
+        ),
+        ({"systems": [{"name": "a", "settings": {"epochz": 1}}]}, "setting epochz is known"),
+        ({"paper": {"figures": {"a": {"MF": {"rmse": "?"}}}}}, "paper: a: MF: rmse='?' is no"),
+    ],
+)
+def test_what_is_wrong_with_a_grid_is_one_line(values, said):
+    with pytest.raises(UsageError) as error:
+        grid_of({**SMALL, **values}, "my.yaml")
+    assert str(error.value).startswith("my.yaml") and said in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_grid_that_is_no_file_names_the_nearest_of_ours():
+    with pytest.raises(UsageError, match=r"no grid tabel3 \(did you mean table3\?\)"):
+        read_grid("tabel3")
+
+
+def test_rows_data_sets_and_seeds_are_chosen_and_bias_stays():
+    grid = read_grid("table7")
+    chosen = grid.chosen(["EXP3RT: R at inference only"], ["my-reviews"], 2)
+    names = [one.name for one in chosen.systems]
+    assert names == ["Bias", "EXP3RT: R+B", "EXP3RT: R at inference only"]  # whose student it asks
+    assert chosen.datasets == (DataSet("my-reviews", "my-reviews"),) and chosen.seeds == (
+        2020,
+        2021,
+    )
+    assert grid.chosen(datasets=["imdb"]).datasets[0].label == "IMDB"
+    assert grid.chosen(seeds=[7]).seeds == (7,)
+    with pytest.raises(UsageError, match=r"systems=LLMRec ZR is no row .*did you mean LLMRec ZS"):
+        grid.chosen(["LLMRec ZR"])
+
+
+def test_a_row_s_own_settings_win_and_others_reach_those_who_know_them(cell):
+    own = {"name": "x", "model": "EXP3RT", "settings": {"use_bias": False}}
+    values = cell(
+        own, {"use_bias": True, "epochs": 2}, settings={"topk": [5], "layers": 3}
+    ).settings
+    assert (values["use_bias"], values["epochs"], values["topk"]) == (False, 2, [5])
+    assert "layers" not in values  # P5 alone has them
+    assert values["eval_pairs"] is None and values["baselines"] == []  # the same rows for all
+
+
+def test_a_digest_holds_what_changes_figures_and_nothing_else(cell, world):
+    first = parts_of(cell())
+    assert parts_of(cell()).digest == first.digest
+    same = cell(given={"log_file": "x.log", "fit_cache": "y", "store_path": "z", "threads": 1})
+    assert parts_of(same).digest == first.digest
+    other = parts_of(cell(given={"epochs": 3}))
+    assert other.digest != first.digest and "epochs=3, was" in changed(first.parts, other.parts)
+    assert parts_of(cell(given={"EXP3RT.use_bias": False})).digest != first.digest
+    assert json.loads(json.dumps(first.parts)) == first.parts  # as the result file has them
+    file = world / "sample" / "sample.inter"
+    before = file.read_bytes()
+    try:
+        file.write_bytes(before.replace(b"\t10.0\t", b"\t9.0\t", 1))
+        touched = parts_of(cell())
+    finally:
+        file.write_bytes(before)
+    assert changed(first.parts, touched.parts) == "the file sample.inter"
+
+
+def test_a_student_is_named_by_what_it_learns_from(cell, world):
+    """What is only measured trains no second student; whose reviews make a profile does."""
+    system = {"name": "x", "model": "EXP3RT", "train": {"epochs": 1}}
+    oracle = {"student": "oracle", "teacher": "oracle"}
+    first = parts_of(cell(system, oracle))
+    measured = parts_of(cell(system, {**oracle, "eval_pairs": 5}))
+    assert first.trained and measured.trained == first.trained and measured.digest != first.digest
+    others = [
+        parts_of(cell(system, {**oracle, "item_profile": "helpful"})),
+        parts_of(cell({**system, "train": {"epochs": 2}}, oracle)),
+        parts_of(cell(system, {**oracle, "annotate_pairs": 9})),
+    ]
+    assert len({first.trained, *(one.trained for one in others)}) == 4
+
+
+def test_a_row_asks_the_student_of_another_one(cell):
+    trained = {"name": "own", "model": "EXP3RT", "train": {}, "settings": {"use_bias": True}}
+    asks = {"name": "x", "model": "EXP3RT", "student_of": "own", "settings": {"use_bias": False}}
+    one = cell(asks, {"teacher": "oracle"}, systems=[asks, trained])
+    assert one.system.name == "x"  # it comes after the row that trains
+    found = parts_of(one)
+    own = parts_of(one.teacher_of)
+    assert found.trained == own.trained and found.digest != own.digest
+    assert found.training(one)["student"] == own.training(one.teacher_of)["train_dir"]
+
+
+@pytest.mark.parametrize(
+    ("system", "values", "said"),
+    [
+        ("TexKNN", {}, "TextKNN"),
+        ("MF", {"datasets": ["nowhere"]}, "data set nowhere does not exist"),
+        ("ZSRanker", {}, "ZSRanker reranks, and this grid rates"),
+        (
+            {"name": "x", "model": "LLMRec", "settings": {"student": "openai:gpt-4o"}},
+            {},
+            "needs a key",
+        ),
+    ],
+)
+def test_what_is_not_here_is_told_apart_from_what_is_wrong(cell, monkeypatch, system, values, said):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    with pytest.raises(NotHere, match=said):
+        parts_of(cell(system, **values))
+    with pytest.raises(UsageError) as wrong:
+        parts_of(cell(given={"epochs": -1}))
+    assert not isinstance(wrong.value, NotHere)
+
+
+def test_two_names_are_two_files():
+    names = ["a b", "a-b", "a/b", "a: b", "ä", "plain"]
+    assert len({slug(name) for name in names}) == len(names) and slug("plain") == "plain"
+    assert all("/" not in slug(name) and slug(name).isascii() for name in names[:4])
