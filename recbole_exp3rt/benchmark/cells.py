@@ -138,10 +138,10 @@ class Identity:
         """Settings for the student that a row trains or asks: folders named by what is learned."""
         if not self.trained:
             return {}
-        base = cell.folder / "students" / self.trained[:12]
+        student = str(cell.folder / "students" / self.trained[:12])
         if cell.system.student_of:
-            return {"student": str(base / "student")}
-        return {"train_dir": str(base / "student"), "annotate_dir": str(base / "data")}
+            return {"student": student}
+        return {"train_dir": student, "annotate_dir": str(cell.folder / "data" / self.trained[:12])}
 
 
 def cells_of(grid: Grid, folder: Path, given: Mapping[str, Any]) -> list[Cell]:

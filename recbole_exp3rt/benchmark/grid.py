@@ -84,6 +84,19 @@ class Grid:
     paper: Mapping[str, Any] = field(default_factory=dict)
     note: str = ""
 
+    def remarks(self) -> list[str]:
+        """What stands below the tables: of the grid, and of each row; whether a student of its
+        own was trained for it."""
+        found = [self.note] if self.note else []
+        for one in self.systems:
+            said = [one.note] if one.note else []
+            if one.train is not None:
+                said.append("trains a student of its own")
+            if one.student_of:
+                said.append(f"asks the student of {one.student_of}, which is not trained again")
+            found += [f"{one.name}: {'; '.join(said)}"] if said else []
+        return found
+
     def chosen(
         self,
         systems: Sequence[str] = (),
@@ -153,6 +166,12 @@ def grid_of(values: Mapping[str, Any], where: str = "grid", folder: Path | None 
     named = {system.system for system in systems}
     systems = [*(System(name, name) for name in ALWAYS if name not in named), *systems]
     _check_unique([one.name for one in systems], "systems", where)
+    for one in systems:
+        if " + " in one.name or " (" in one.name:
+            raise UsageError(
+                f'{where}: system {one.name}: " + " and " (" stand in names of tables, such as '
+                "LightGCN + EXP3RT; take another name"
+            )
     _check_unique([one.label for one in datasets], "datasets", where)
     for one in systems:
         _check_student_of(one, systems, where)

@@ -28,6 +28,7 @@ from recbole_exp3rt.errors import NotHere, UsageError
 from recbole_exp3rt.llm.base import LLMError
 from recbole_exp3rt.llm.cost.budget import BudgetReached
 from recbole_exp3rt.llm.server.urls import masked
+from recbole_exp3rt.paths import check_folder_new
 from recbole_exp3rt.stages.counts import NothingRated
 
 if TYPE_CHECKING:
@@ -98,8 +99,8 @@ def benchmark(
     ready = Ready.make(grid, systems, datasets, seeds, settings, output, console)
     found = Benchmark(ready.folder, notes=list(ready.notes))
     place = Path(report) if report else ready.folder / "report"
-    if report and place.exists() and any(place.iterdir()) and not overwrite:
-        raise UsageError(f"report: {place} is there already; name another, or add --overwrite")
+    if report and not dry_run:
+        check_folder_new("report", place, overwrite=overwrite)
     finished = {} if overwrite else ready.finished()
     for cell, identity in ready.cells.items():
         if cell not in finished and (why := _why_again(cell, identity)):
@@ -241,19 +242,26 @@ def _about(path: Path) -> dict[str, Any]:
 
 def _tables(found: Benchmark, grid: Grid, place: Path, console: Console) -> None:
     """Print the tables of the results, write them and the report."""
+    from recbole_exp3rt.display.comparison import show_comparison
     from recbole_exp3rt.evaluator.comparison import compare
+    from recbole_exp3rt.report import write_report
 
+    figures = grid.paper.get("figures", {})
+    printed = {one.label: figures[one.paper] for one in grid.datasets if one.paper in figures}
+    source = str(grid.paper.get("source", ""))
     if found.results:
         found.tables = compare(found.results)
-    show_tables(console, found.tables, grid.slices, grid.paper)
+    show_comparison(console, found.tables, grid.slices, printed, source)
     found.notes = _merged(found.notes)
     _show_notes(console, found.notes)
+    for line in grid.remarks():
+        console.print(escape(line), soft_wrap=True)
     if found.results:
-        from recbole_exp3rt.report import write_report
-
+        paper = {"source": source, "figures": printed} if printed else None
         found.files = write_report(
-            found.results, place, title=grid.title, paper=grid.paper or None, overwrite=True
+            found.results, place, title=grid.title, paper=paper, overwrite=True
         )
+        console.print(escape(f"Report: {', '.join(map(str, found.files))}"), soft_wrap=True)
 
 
 def _show_notes(console: Console, notes: Sequence[Note]) -> None:

@@ -98,6 +98,7 @@ def test_the_figures_of_the_paper_are_those_of_its_tables(table, dataset, metric
         ({"settings": {"epoch": 3}}, "setting epoch is known neither"),
         ({"settings": {"seed": 3}}, "setting seed is said by systems, datasets, seeds"),
         ({"settings": {"result_file": "x"}}, "setting result_file is set by the benchmark"),
+        ({"systems": [{"name": "MF + b", "model": "MF"}]}, "take another name"),
         ({"systems": ["MF", "MF"]}, "systems: MF is there twice"),
         ({"systems": [{"name": "a", "modell": "MF"}]}, "no key modell (did you mean model?)"),
         ({"systems": [{"model": "MF"}]}, "is neither a name nor a map with a name"),
