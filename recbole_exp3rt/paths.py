@@ -77,16 +77,3 @@ def check_new(setting: str, path: str | Path, *, overwrite: bool) -> None:
     check_writable(path)
     if Path(path).exists() and not overwrite:
         raise UsageError(f"{setting}: {path} is there already; name another, or add --overwrite")
-
-
-def check_folder_new(setting: str, path: str | Path, *, overwrite: bool) -> None:
-    """Check that the folder `path`, which `setting` names, can be written and holds nothing yet.
-
-    Raises: UsageError with the remedy.
-    """
-    folder = Path(path)
-    if folder.exists() and not folder.is_dir():
-        raise UsageError(f"{setting}: {path} is a file; name a folder")
-    check_writable(folder / "file")
-    if folder.is_dir() and any(folder.iterdir()) and not overwrite:
-        raise UsageError(f"{setting}: {path} is there already; name another, or add --overwrite")

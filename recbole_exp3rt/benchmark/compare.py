@@ -7,13 +7,12 @@ from pathlib import Path
 
 from rich.console import Console
 
-from recbole_exp3rt.benchmark.rows import SHARED, renamed
 from recbole_exp3rt.display.comparison import show_comparison
 from recbole_exp3rt.display.terminal import escape
 from recbole_exp3rt.errors import UsageError
-from recbole_exp3rt.evaluator.comparison import ComparisonTable, compare
+from recbole_exp3rt.evaluator.comparison import BIAS, CONSTANT, ComparisonTable, compare
 from recbole_exp3rt.evaluator.results import Results
-from recbole_exp3rt.paths import check_folder_new
+from recbole_exp3rt.report import check_report, write_report
 
 
 def compare_files(
@@ -31,15 +30,13 @@ def compare_files(
     """
     console = console or Console(quiet=True)
     if report:
-        check_folder_new("report", report, overwrite=overwrite)
+        check_report(report, overwrite=overwrite)
     results = [_read(file) for file in files]
     tables = compare(results)
     show_comparison(console, tables)
     if report:
-        from recbole_exp3rt.report import write_report
-
         written = write_report(results, report, title=title, overwrite=overwrite)
-        console.print(escape(f"Report: {', '.join(map(str, written))}"), soft_wrap=True)
+        console.print(escape(f"Report: {written[0]}"), soft_wrap=True)
     return tables
 
 
@@ -50,14 +47,13 @@ def _read(file: str) -> Results:
         return Results.read(file)
     results = Results.read(path)
     model = results.about.get("model") or _only_system(results, path)
-    return renamed(results, {model: name})
+    return results.renamed({model: name})
 
 
 def _only_system(results: Results, path: str) -> str:
     """The system of a file that does not say its model. Raises: UsageError if it has several."""
-    names = [
-        name for name in (results.rated.predicted if results.rated else ()) if name not in SHARED
-    ]
+    rated = results.rated.predicted if results.rated else {}
+    names = [name for name in rated if name not in (BIAS, CONSTANT)]
     if len(names) != 1:
         raise UsageError(
             f"{path} has {len(names)} systems ({', '.join(names)}), so one name does not say which "

@@ -28,7 +28,7 @@ from recbole_exp3rt.errors import NotHere, UsageError
 from recbole_exp3rt.llm.base import LLMError
 from recbole_exp3rt.llm.cost.budget import BudgetReached
 from recbole_exp3rt.llm.server.urls import masked
-from recbole_exp3rt.paths import check_folder_new
+from recbole_exp3rt.report import check_report
 from recbole_exp3rt.stages.counts import NothingRated
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def benchmark(
     found = Benchmark(ready.folder, notes=list(ready.notes))
     place = Path(report) if report else ready.folder / "report"
     if report and not dry_run:
-        check_folder_new("report", place, overwrite=overwrite)
+        check_report(place, overwrite=overwrite)
     finished = {} if overwrite else ready.finished()
     for cell, identity in ready.cells.items():
         if cell not in finished and (why := _why_again(cell, identity)):
@@ -257,11 +257,16 @@ def _tables(found: Benchmark, grid: Grid, place: Path, console: Console) -> None
     for line in grid.remarks():
         console.print(escape(line), soft_wrap=True)
     if found.results:
-        paper = {"source": source, "figures": printed} if printed else None
+        paper = {
+            (dataset, system, column): value
+            for dataset, systems in printed.items()
+            for system, figures in systems.items()
+            for column, value in figures.items()
+        }
         found.files = write_report(
-            found.results, place, title=grid.title, paper=paper, overwrite=True
+            found.results, place, title=grid.title, paper=paper or None, overwrite=True
         )
-        console.print(escape(f"Report: {', '.join(map(str, found.files))}"), soft_wrap=True)
+        console.print(escape(f"Report: {found.files[0]}"), soft_wrap=True)
 
 
 def _show_notes(console: Console, notes: Sequence[Note]) -> None:

@@ -141,7 +141,8 @@ def _said(figure: Figure | None) -> str:
     half = (figure.highest - figure.lowest) / 2
     spread = f" ±{half:.4f}" if half else ""
     star = "*" if figure.against and figure.against.star else ""
-    return f"{figure.value:.4f}{spread}{star}\n{escape(f'[{figure.low:.3f}, {figure.high:.3f}]')}"
+    interval = escape(f"[{figure.interval.low:.3f}, {figure.interval.high:.3f}]")
+    return f"{figure.value:.4f}{spread}{star}\n{interval}"
 
 
 def _printed(figures: Mapping[str, float], columns: Sequence[Column]) -> list[str]:
@@ -152,9 +153,9 @@ def _printed(figures: Mapping[str, float], columns: Sequence[Column]) -> list[st
 
 def _cost(line: Line) -> str:
     paid = f", ${line.dollars:,.4f}" if line.dollars else ""
-    stored = f", {line.hits:,} from the store" if line.hits else ""
+    stored = f", {line.hits:,.0f} from the store" if line.hits else ""
     readout = f", readout {line.readout}" if line.readout else ""
     return (
-        f"{line.system}: coverage {line.coverage:.3f}, {line.calls:,} calls{stored}, "
-        f"{line.tokens:,} tokens{paid}, {line.seconds:,.0f} s{readout}"
+        f"{line.system}: coverage {line.coverage:.3f}, {line.calls:,.0f} calls{stored}, "
+        f"{line.tokens:,.0f} tokens{paid}, {line.seconds:,.0f} s{readout}"
     )
