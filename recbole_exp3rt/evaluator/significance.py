@@ -1,77 +1,227 @@
-"""Whether one predictor's errors are smaller than another's on the same rows: paired, by user.
+"""Whether one system is better than another on the same test rows: paired, by user.
 
-Rows of one user are not independent, so whole users are drawn (cluster bootstrap). What it does
-not know: where predictions come from.
+Rows of one user are not independent, so whole users are drawn (cluster bootstrap) and whole users
+change sides (permutation test). Systems with several seeds: seeds are drawn too. It knows sums by
+user, not where they come from.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+Array = NDArray[np.float64]
 DRAWS = 10_000
+LEVEL = 0.05
+CHUNK = 4_000_000  # weights (draws x users) that are held at once
 
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A difference, and where 95 of 100 draws of users have it."""
+    """Where 95 of 100 draws have a value."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """A difference of two systems, its 95 % interval, and p of no difference.
+
+    `holm` is p corrected over all comparisons of its table; `star` says that it is below 0.05
+    and the interval is on one side of 0.
+    """
 
     difference: float
     low: float
     high: float
-
-    @property
-    def excludes_zero(self) -> bool:
-        """Whether the whole interval is on one side of 0."""
-        return self.low > 0 or self.high < 0
+    p: float
+    holm: float
+    star: bool
 
     def __str__(self) -> str:
         return f"{self.difference:+.3f} ({self.low:+.3f} to {self.high:+.3f})"
 
 
+@dataclass(frozen=True)
+class Measured:
+    """One metric of one system, added up by user: a row for each seed.
+
+    totals: [seeds, users]; counts: what they are divided by, rows of a user or 1: [seeds, users];
+    `root`: the square root of the mean is taken, as RMSE does.
+    """
+
+    totals: Array
+    counts: Array
+    root: bool = False
+
+    @classmethod
+    def of(
+        cls, values: Sequence[ArrayLike], users: Sequence[NDArray[np.intp]], n: int, *, root: bool
+    ) -> Measured:
+        """Of one value a row: `values` [seeds][rows], and the row's user as 0..n-1 in `users`.
+
+        Raises: ValueError if they do not match.
+        """
+        arrays = [np.asarray(one, dtype=np.float64) for one in values]
+        for one, index in zip(arrays, users, strict=True):
+            if one.shape != index.shape or not len(one):
+                raise ValueError(f"{len(one)} values for {len(index)} users' rows")
+        totals = [np.bincount(i, one, minlength=n) for one, i in zip(arrays, users, strict=True)]
+        counts = [np.bincount(i, minlength=n).astype(np.float64) for i in users]
+        return cls(np.stack(totals), np.stack(counts), root)
+
+    @property
+    def values(self) -> Array:
+        """The metric of each seed: [seeds]."""
+        return self.metric(self.totals.sum(axis=1), self.counts.sum(axis=1))
+
+    def drawn(self, weights: Array) -> Array:
+        """The metric of each seed where user u counts weights[·, u] times: [draws, seeds]."""
+        return self.metric(weights @ self.totals.T, weights @ self.counts.T)
+
+    def metric(self, totals: Array, counts: Array) -> Array:
+        """Of sums over users."""
+        with np.errstate(invalid="ignore", divide="ignore"):  # no row drawn: NaN, left out
+            means = totals / counts
+        return np.sqrt(means) if self.root else means
+
+
+class Resampling:
+    """Draws of users and seeds, the same for all that is measured on one set of users."""
+
+    def __init__(self, n_users: int, *, draws: int = DRAWS, seed: int = 0) -> None:
+        self.n_users = n_users
+        self.draws = draws
+        self.seed = seed
+
+    def intervals(self, systems: Sequence[Measured]) -> list[Interval]:
+        """Of the mean over seeds of each, users and seeds drawn."""
+        drawn: list[list[Array]] = [[] for _ in systems]
+        for weights in self._weights():
+            for parts, system in zip(drawn, systems, strict=True):
+                parts.append(system.drawn(weights))
+        return [_percentiles(self._over_seeds(np.concatenate(parts))) for parts in drawn]
+
+    def compare(self, system: Measured, other: Measured) -> Comparison:
+        """`system` minus `other`; see `compare_all`."""
+        return self.compare_all([(system, other)])[0]
+
+    def compare_all(self, pairs: Sequence[tuple[Measured, Measured]]) -> list[Comparison]:
+        """Each first one minus its second, seed by seed; one seed stands against each of several.
+
+        `holm` is p itself until `corrected` is called. Raises: ValueError if seeds or rows do
+        not match.
+        """
+        pairs = [_paired(*pair) for pair in pairs]
+        found = [float((one.values - other.values).mean()) for one, other in pairs]
+        drawn: list[list[Array]] = [[] for _ in pairs]
+        for weights in self._weights():
+            for parts, (one, other) in zip(drawn, pairs, strict=True):
+                parts.append(one.drawn(weights) - other.drawn(weights))
+        reached = np.zeros(len(pairs), dtype=int)
+        for swapped in self._swaps():
+            for index, pair in enumerate(pairs):
+                reached[index] += _as_large(*pair, found[index], swapped)
+        intervals = [_percentiles(self._over_seeds(np.concatenate(parts))) for parts in drawn]
+        values = ((1 + reached) / (1 + self.draws)).tolist()
+        return [_judged(*one) for one in zip(found, intervals, values, values, strict=True)]
+
+    def _over_seeds(self, drawn: Array) -> Array:
+        """[draws, seeds] -> [draws]: the mean of as many seeds, drawn with replacement."""
+        n = drawn.shape[1]
+        if n == 1:
+            return drawn[:, 0]
+        chosen = np.random.default_rng([self.seed, 1]).integers(n, size=(len(drawn), n))
+        return np.asarray(np.take_along_axis(drawn, chosen, axis=1).mean(axis=1))
+
+    def _weights(self) -> Iterator[Array]:
+        """How often each user is drawn: [some draws, users], `draws` in all."""
+        chance = np.random.default_rng([self.seed, 0])
+        even = np.full(self.n_users, 1 / self.n_users)
+        for some in self._chunks():
+            yield chance.multinomial(self.n_users, even, size=some).astype(np.float64)
+
+    def _swaps(self) -> Iterator[Array]:
+        """Which users swap: 0 or 1, [some draws, users], `draws` in all."""
+        chance = np.random.default_rng([self.seed, 2])
+        for some in self._chunks():
+            yield chance.integers(2, size=(some, self.n_users), dtype=np.int8).astype(np.float64)
+
+    def _chunks(self) -> Iterator[int]:
+        most, left = max(1, CHUNK // max(1, self.n_users)), self.draws
+        while left > 0:
+            yield min(most, left)
+            left -= most
+
+
+def holm(values: Sequence[float]) -> list[float]:
+    """p values corrected for the number of tests (Holm 1979), in the given order."""
+    n, largest = len(values), 0.0
+    corrected = [0.0] * n
+    for rank, index in enumerate(np.argsort(values, kind="stable").tolist()):
+        largest = max(largest, min(1.0, (n - rank) * values[index]))
+        corrected[index] = largest
+    return corrected
+
+
+def corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
+    """The comparisons of one table with `holm` over all of them, and `star` by it."""
+    return [
+        _judged(one.difference, Interval(one.low, one.high), one.p, p)
+        for one, p in zip(comparisons, holm([one.p for one in comparisons]), strict=True)
+    ]
+
+
 def rmse_difference(
     errors: ArrayLike, others: ArrayLike, users: Sequence[str], *, draws: int = DRAWS, seed: int = 0
-) -> Interval:
-    """RMSE of `errors` minus RMSE of `others`, with its percentile interval over users.
+) -> Comparison:
+    """RMSE of `errors` minus RMSE of `others` on the same rows.
 
-    errors, others: predicted minus true rating of the same rows [n]; users: whose row it is [n].
-    For several runs (seeds) of a predictor on the same rows, give errors as [runs, n]: the mean of
-    the runs' RMSE is compared, and users are drawn once for all.
-    Raises: ValueError if the rows do not match.
+    errors, others: predicted minus true rating [rows], or [seeds, rows] for several runs; users:
+    whose row it is [rows]. Raises: ValueError if the rows do not match.
     """
-    mine, its = (_squares(values, len(users)) for values in (errors, others))
     names, index = np.unique(np.asarray(users), return_inverse=True)
-    counts = np.bincount(index, minlength=len(names)).astype(np.float64)
+    mine, its = (np.atleast_2d(np.asarray(one, dtype=np.float64)) ** 2 for one in (errors, others))
+    measured = [
+        Measured.of(list(some), [index] * len(some), len(names), root=True) for some in (mine, its)
+    ]
+    return Resampling(len(names), draws=draws, seed=seed).compare(*measured)
 
-    def by_user(squares: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.stack([np.bincount(index, row, minlength=len(names)) for row in squares])
 
-    sums, other_sums = by_user(mine), by_user(its)
+def _as_large(one: Measured, other: Measured, difference: float, swapped: Array) -> int:
+    """In how many draws the difference is at least as large if these users swap the systems."""
+    counts = one.counts.sum(axis=1)
+    moved = swapped @ (other.totals - one.totals).T
+    mine = one.metric(one.totals.sum(axis=1) + moved, counts)
+    its = other.metric(other.totals.sum(axis=1) - moved, counts)
+    return int((np.abs((mine - its).mean(axis=1)) >= abs(difference) - 1e-12).sum())
 
-    def difference(weights: NDArray[np.float64]) -> NDArray[np.float64]:
-        """[draws, users] -> [draws]"""
-        rows = weights @ counts
-        return np.asarray(
-            np.sqrt(weights @ sums.T / rows[:, None]).mean(axis=1)
-            - np.sqrt(weights @ other_sums.T / rows[:, None]).mean(axis=1)
+
+def _judged(difference: float, interval: Interval, p: float, corrected_p: float) -> Comparison:
+    one_side = interval.low > 0 or interval.high < 0
+    star = corrected_p < LEVEL and one_side
+    return Comparison(difference, interval.low, interval.high, p, corrected_p, star)
+
+
+def _paired(system: Measured, other: Measured) -> tuple[Measured, Measured]:
+    n = max(len(system.totals), len(other.totals))
+    both = []
+    for one in (system, other):
+        if len(one.totals) not in (1, n):
+            raise ValueError(f"{len(system.totals)} and {len(other.totals)} seeds cannot be paired")
+        repeats = n if len(one.totals) == 1 else 1
+        both.append(
+            Measured(one.totals.repeat(repeats, 0), one.counts.repeat(repeats, 0), one.root)
         )
-
-    chance = np.random.default_rng(seed)
-    whole = difference(np.ones((1, len(names))))[0]
-    drawn = difference(
-        chance.multinomial(len(names), np.full(len(names), 1 / len(names)), size=draws).astype(
-            float
-        )
-    )
-    low, high = np.percentile(drawn, [2.5, 97.5])
-    return Interval(float(whole), float(low), float(high))
+    if not np.array_equal(both[0].counts, both[1].counts):
+        raise ValueError("the two systems are not measured on the same rows")
+    return both[0], both[1]
 
 
-def _squares(errors: ArrayLike, n: int) -> NDArray[np.float64]:
-    squares = np.atleast_2d(np.asarray(errors, dtype=np.float64)) ** 2
-    if squares.shape[1] != n or n == 0:
-        raise ValueError(f"{squares.shape[1]} errors for {n} users' rows")
-    return squares
+def _percentiles(values: Array) -> Interval:
+    low, high = np.nanpercentile(values, [2.5, 97.5])
+    return Interval(float(low), float(high))

@@ -79,6 +79,11 @@ class LanguageModels:
         return sum(model.calls for model in self.all)
 
     @property
+    def hits(self) -> int:
+        """Requests that the store answered in this run."""
+        return sum(model.hits for model in self.all)
+
+    @property
     def tokens(self) -> int:
         """Prompt and new tokens of those calls."""
         return sum(model.prompt_tokens + model.new_tokens for model in self.all)

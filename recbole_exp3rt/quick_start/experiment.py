@@ -197,7 +197,12 @@ class Experiment:
             task.run()
         finally:
             if task.rows:
-                self.context.results.rows += task.rows
+                results = self.context.results
+                results.rows += task.rows
+                if isinstance(task, RatingTask):
+                    results.rated = task.rated
+                else:
+                    results.ranked = task.ranked
                 show_table(self.console, task.name, task.rows, task.total)
 
     def _write_results(self) -> None:

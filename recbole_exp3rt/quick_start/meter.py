@@ -12,11 +12,13 @@ from recbole_exp3rt.model.language_models import LanguageModels
 
 @dataclass
 class Cost:
-    """`calls` and `tokens` of language models, labels without a known probability, `seconds`."""
+    """What a piece of work took: see the fields of the same names in `evaluator.results.Row`."""
 
     calls: int = 0
     tokens: int = 0
     missing_labels: int = 0
+    hits: int = 0
+    dollars: float = 0.0
     seconds: float = 0.0
 
 
@@ -34,12 +36,18 @@ class Meter:
         try:
             yield cost
         finally:
-            now = self._counts()
-            cost.calls, cost.tokens, cost.missing_labels = (
-                after - was for after, was in zip(now, before, strict=True)
-            )
+            for name, now in self._counts().items():
+                setattr(cost, name, now - before[name])
             cost.seconds = time.monotonic() - start
 
-    def _counts(self) -> tuple[int, int, int]:
+    def _counts(self) -> dict[str, float]:
         models = self.models
-        return (models.calls, models.tokens, models.missing_labels) if models else (0, 0, 0)
+        if models is None:
+            return {}
+        return {
+            "calls": models.calls,
+            "tokens": models.tokens,
+            "missing_labels": models.missing_labels,
+            "hits": models.hits,
+            "dollars": models.spent.cost,
+        }

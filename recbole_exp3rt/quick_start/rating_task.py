@@ -11,7 +11,7 @@ from recbole_exp3rt.data.slices import sample_rows, user_slices
 from recbole_exp3rt.display.steps import say
 from recbole_exp3rt.evaluator.calibration import Array
 from recbole_exp3rt.evaluator.ratings import constant_ratings, predict_ratings, rating_metrics
-from recbole_exp3rt.evaluator.results import Row
+from recbole_exp3rt.evaluator.results import RatedRows, Row
 from recbole_exp3rt.quick_start.context import Context
 from recbole_exp3rt.quick_start.meter import Cost
 from recbole_exp3rt.stages.counts import NothingRated
@@ -51,6 +51,23 @@ class RatingTask:
         for name in self.systems:
             order += [name, *(found for found in self._rows if found.startswith(f"{name} ("))]
         return [row for name in order for row in self._rows.get(name, ())]
+
+    @property
+    def rated(self) -> RatedRows:
+        """The test rows and all predictions, for the result file."""
+        split = self.context.split
+        counts = np.bincount(split.users("train"), minlength=len(split.user_tokens))
+        scale = self.context.run.scale
+        assert scale is not None
+        order = dict.fromkeys(row.name for row in self.rows)
+        return RatedRows(
+            tuple(user for user, _ in self.pairs),
+            tuple(item for _, item in self.pairs),
+            split.ratings("test")[self.test_rows],
+            counts[split.users("test")[self.test_rows]].astype(np.float64),
+            {name: self.predicted[name] for name in order},
+            (scale.lowest, scale.highest),
+        )
 
     def run(self) -> None:
         """Make all rows. Raises: NothingRated, after the rows that need no answer are made."""
@@ -99,7 +116,8 @@ class RatingTask:
         split, system = context.split, name.partition(" (")[0]
         if asks(system):
             readout = readout or context.fitted(system).model.readout
-        slices = user_slices(split.users("train"), split.users("test")[rows])
+        users = split.users("test")[rows]
+        slices = user_slices(split.users("train"), users)
         table = []
         for part, mask in {"all": np.ones(len(rows), dtype=bool), **slices}.items():
             if not mask.any():
@@ -113,13 +131,11 @@ class RatingTask:
                     self.name,
                     metrics,
                     n=int(mask.sum()),
+                    users=len(set(users[mask])),
                     slice=part,
                     coverage=coverage,
-                    calls=costs.calls,
-                    tokens=costs.tokens,
-                    seconds=costs.seconds,
                     readout=readout if whole else "",
-                    missing_labels=costs.missing_labels,
+                    **vars(costs),
                 )
             )
         return table

@@ -6,11 +6,13 @@ import math
 from collections.abc import Callable
 from functools import partial
 
+import numpy as np
+
 from recbole_exp3rt.config.registry import asks
 from recbole_exp3rt.data.slices import sample_users
 from recbole_exp3rt.display.notes import noting
 from recbole_exp3rt.display.steps import say
-from recbole_exp3rt.evaluator.results import Row
+from recbole_exp3rt.evaluator.results import RankedLists, Row
 from recbole_exp3rt.quick_start.context import Context
 from recbole_exp3rt.rerank.evaluation import evaluate_ranking, relevant_rows
 from recbole_exp3rt.rerank.reranker import RatingReranker, Reranked, Reranker
@@ -59,6 +61,29 @@ class RerankingTask:
         generator's."""
         model = self.context.config.model
         return next((name for name in ("EXP3RT", model) if name in self.systems), "")
+
+    @property
+    def ranked(self) -> RankedLists:
+        """The lists of all rows and the relevant items, for the result file."""
+        split, run = self.context.split, self.context.run
+        pairs, relevant = split.pairs("test"), dict[str, dict[str, None]]()
+        for row in relevant_rows(split, self.users, run.relevant_from):
+            user, item = pairs[row]
+            relevant.setdefault(user, {})[item] = None
+        counts = np.bincount(split.users("train"), minlength=len(split.user_tokens))
+        return RankedLists(
+            tuple(relevant),
+            {user: list(items) for user, items in relevant.items()},
+            {
+                row.name: {
+                    one.candidates.user: [one.candidates.items[k] for k in one.order]
+                    for one in self.lists[row.name]
+                }
+                for row in self.rows
+            },
+            run.topk,
+            {user: int(counts[split.user_ids[user]]) for user in relevant},
+        )
 
     def run(self) -> None:
         """Make all rows. Raises: NothingRated, after the rows of the other systems are made."""
@@ -129,10 +154,8 @@ class RerankingTask:
             self.name,
             result.metrics,
             n=result.n_users,
+            users=result.n_users,
             coverage=coverage,
-            calls=cost.calls,
-            tokens=cost.tokens,
-            seconds=cost.seconds,
             readout=context.readout_of(system) if asked else "",
-            missing_labels=cost.missing_labels,
+            **vars(cost),
         )

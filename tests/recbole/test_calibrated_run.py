@@ -8,6 +8,8 @@ import pytest
 from rich.console import Console
 
 from dataset_converters.sample import make_sample
+from recbole_exp3rt.evaluator.comparison import compare
+from recbole_exp3rt.evaluator.results import Results
 from recbole_exp3rt.quick_start.quick_start import run
 
 
@@ -40,11 +42,26 @@ def test_a_blend_has_its_row_in_both_tables_and_its_weights_in_the_result(world,
     assert list(rankings) == ["BPR", "BPR + Bias", "BPR + EXP3RT", "BPR + EXP3RT (blend)"]
     assert ratings["EXP3RT (blend)"].calls > 0  # validation pairs cost their own row
     assert rankings["BPR + EXP3RT (blend)"].calls == 0  # what is known is mixed, not asked
+    check_tables(Results.read(file))
     blend = json.loads(file.read_text())["calibration"]
     assert blend["kind"] == "blend" and blend["pairs"] == blend["answered"] == 100
     assert blend["slope"] + blend["bias_weight"] == pytest.approx(1) and blend["intercept"] == 0
     told = f"EXP3RT (blend): weight {blend['slope']:.3f}, of Bias {blend['bias_weight']:.3f}"
     assert f"{told} (100 of 100 validation pairs)" in said
+
+
+def check_tables(kept: Results) -> None:
+    """The metrics that are computed from the kept rows and lists are RecBole's."""
+    measured = {(r.task, r.name, r.slice): r for r in kept.rows}
+    for table in compare([kept], draws=50):
+        for line in table.lines:
+            for column, figure in zip(table.columns, line.figures, strict=True):
+                if line.system.endswith("perfect order"):
+                    continue
+                row = measured[table.task, line.system, column.slice]
+                assert figure.value == pytest.approx(row.metrics[column.metric], abs=2e-4)
+                assert (column.rows, column.users) == (row.n, row.users)
+    assert {table.task for table in compare([kept], draws=50)} == {"rating", "rerank"}
 
 
 def test_the_raw_row_is_the_same_with_and_without_a_calibration(world):
