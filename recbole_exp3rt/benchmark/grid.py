@@ -24,7 +24,7 @@ SEED = 2020  # RecBole's own
 # What a cell is made of; a grid that sets it would make all its cells the same.
 OF_CELLS = ("model", "dataset", "seed", "reranker", "task", "config_files")
 # Files of a cell, which the benchmark names itself.
-OF_BENCHMARK = ("result_file", "export_dir", "overwrite", "dry_run", "log_file")
+OF_BENCHMARK: tuple[str, ...] = ("result_file", "export_dir", "overwrite", "dry_run", "log_file")
 OF_BENCHMARK += ("train", "train_args", "train_dir", "annotate_dir")
 
 Named = TypeVar("Named", bound="DataSet | System")
@@ -119,7 +119,7 @@ class Grid:
         needed = {rows[name].student_of for name in systems}
         kept = {*systems, *needed, "Bias"} if systems else {*rows}
         own = {one.name: one for one in self.datasets} | {o.label: o for o in self.datasets}
-        if isinstance(seeds, int):
+        if isinstance(seeds, int) and seeds > 0:
             seeds = range(self.seeds[0], self.seeds[0] + seeds)
         return replace(
             self,
@@ -312,10 +312,12 @@ def _text(values: Mapping[str, Any], key: str, where: str) -> str:
 
 
 def _seeds(value: Any, where: str) -> tuple[int, ...]:
-    if isinstance(value, int) and not isinstance(value, bool):
+    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
         value = range(SEED, SEED + value)
     seeds = list(value) if isinstance(value, (list, tuple, range)) else []
-    if not seeds or not all(isinstance(s, int) and 0 <= s < 2**32 for s in seeds):
+    if not seeds or not all(
+        isinstance(s, int) and not isinstance(s, bool) and 0 <= s < 2**32 for s in seeds
+    ):
         raise UsageError(f"{where}: {value!r} is neither a number of seeds nor a list of them")
     return tuple(dict.fromkeys(seeds))
 

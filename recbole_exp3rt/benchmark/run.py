@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import json
 import time
+import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 FOLDER = Path("saved") / "benchmark"
 LOG = "benchmark.log"  # one line a cell
 STEPS = "run.log"  # the steps of all cells
+ERRORS = "errors.log"  # where an error that nobody foresaw came from
 
 
 @dataclass(frozen=True)
@@ -204,10 +206,15 @@ def _run(cell: Cell, identity: Identity, folder: Path) -> Note | Results:
             config_files=cell.config_files,
             config_dict={**cell.settings, **own},
         )
-    except (UsageError, LLMError, NothingRated, MemoryError) as error:
-        return Note(cell.name, _line(error), absent=isinstance(error, NotHere))
     except BudgetReached as error:
         return Note(cell.name, _line(error), budget=True)
+    except (UsageError, LLMError, NothingRated) as error:
+        return Note(cell.name, _line(error), absent=isinstance(error, NotHere))
+    except Exception as error:  # of a library, or ours: the other cells go on
+        with open(folder / ERRORS, "a", encoding="utf-8", errors="replace") as file:
+            file.write(f"{cell.name}\n{masked(traceback.format_exc())}\n")
+        said = f"{type(error).__name__}: {_line(error)} (see {folder / ERRORS})"
+        return Note(cell.name, said)
     finally:
         gc.collect()  # the models of this cell go before the next one loads its own
     results.about["cell"] = {

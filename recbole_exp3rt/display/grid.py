@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
 from pathlib import Path
 from types import TracebackType
 
@@ -92,5 +92,5 @@ def duration(seconds: float) -> str:
     """`4 s`, `3 min`, `2:10 h`: as exact as a reader needs it."""
     if seconds < 90:
         return f"{seconds:.0f} s"
-    minutes = timedelta(seconds=seconds) // timedelta(minutes=1)
+    minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60}:{minutes % 60:02d} h"

@@ -8,6 +8,8 @@ from rich.console import Console
 from dataset_converters.sample import make_sample
 from recbole_exp3rt.benchmark.cells import Cell, cells_of, changed, identify, slug
 from recbole_exp3rt.benchmark.grid import DataSet, grid_of, read_grid
+from recbole_exp3rt.cli.main import main
+from recbole_exp3rt.display.grid import CellProgress, duration
 from recbole_exp3rt.errors import NotHere, UsageError
 
 SMALL = {"title": "small", "datasets": ["sample"], "systems": ["MF"]}
@@ -219,3 +221,40 @@ def test_two_names_are_two_files():
     names = ["a b", "a-b", "a/b", "a: b", "ä", "plain"]
     assert len({slug(name) for name in names}) == len(names) and slug("plain") == "plain"
     assert all("/" not in slug(name) and slug(name).isascii() for name in names[:4])
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("quik --eval_pairs=3", "no grid quik (did you mean quick?)"),
+        ("--eval_pairs 3 quik", "no grid quik"),
+        ("--eval_pairs=3 quik", "no grid quik"),
+        ("--eval_pairs 3", "no grid; name a yaml file"),
+        ("quick --eval_pair=3", "setting eval_pair is known neither"),
+        ("quick --seed=3", "setting seed is said by systems, datasets, seeds"),
+        ("quick --seeds=0", "seeds: 0 is neither a number of seeds"),
+        ("quick --systems=[MF,EXPRT]", "systems=EXPRT is no row of quick (did you mean EXP3RT?)"),
+        ("quick --output=here --report=here", "here is a file; name a folder"),
+    ],
+)
+def test_a_wrong_command_is_one_line_and_exit_code_2(words, said, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "here").write_text("a file")
+    assert main(["benchmark", *words.split()]) == 2
+    printed = capsys.readouterr()
+    assert said in printed.err and len(printed.err.splitlines()) == 1 and not printed.out
+    assert not (tmp_path / "saved").exists()
+
+
+def test_the_time_left_is_that_of_cells_of_the_same_system(tmp_path):
+    console = Console(quiet=True)
+    waiting = ["MF", "EXP3RT", "WDL"]
+    progress = CellProgress(console, tmp_path / "log", waiting, {"EXP3RT": [100.0, 300.0]})
+    assert progress.left == 3 * 200  # of the others nothing is known
+    progress.end("a · MF · seed 1", 20.0, "RMSE 1.0")
+    assert progress.left == pytest.approx(200 + 420 / 3)
+    progress.end("a · EXP3RT · seed 1", 1.0, "note: no key", failed=True)  # tells no time
+    assert progress.left == pytest.approx(420 / 3)
+    log = (tmp_path / "log").read_text().splitlines()
+    assert len(log) == 2 and "[2/3] a · EXP3RT · seed 1: note: no key" in log[1]
+    assert [duration(s) for s in (4, 89, 120, 7800)] == ["4 s", "89 s", "2 min", "2:10 h"]
