@@ -211,6 +211,7 @@ def _run(cell: Cell, identity: Identity, folder: Path) -> Note | Results:
     except (UsageError, LLMError, NothingRated) as error:
         return Note(cell.name, _line(error), absent=isinstance(error, NotHere))
     except Exception as error:  # of a library, or ours: the other cells go on
+        folder.mkdir(parents=True, exist_ok=True)
         with open(folder / ERRORS, "a", encoding="utf-8", errors="replace") as file:
             file.write(f"{cell.name}\n{masked(traceback.format_exc())}\n")
         said = f"{type(error).__name__}: {_line(error)} (see {folder / ERRORS})"

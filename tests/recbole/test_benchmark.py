@@ -13,8 +13,7 @@ import pytest
 from rich.console import Console
 
 from dataset_converters.sample import make_sample
-from recbole_exp3rt.benchmark.grid import grid_of
-from recbole_exp3rt.benchmark.run import benchmark
+from recbole_exp3rt.benchmark import benchmark, grid_of
 from recbole_exp3rt.cli.main import main
 
 ORACLE = {"name": "EXP3RT: oracle", "model": "EXP3RT", "settings": {"student": "oracle"}}
@@ -29,8 +28,7 @@ ROWS = ["Bias", "MF", "EXP3RT: oracle"]
 CELLS = [f"sample · {name} · seed {seed}" for seed in (2020, 2021) for name in ROWS]
 SCRIPT = """
 import json, sys
-from recbole_exp3rt.benchmark.grid import grid_of
-from recbole_exp3rt.benchmark.run import benchmark
+from recbole_exp3rt.benchmark import benchmark, grid_of
 values, options = json.load(open(sys.argv[1]))
 benchmark(grid_of(values), **options)
 """

@@ -9,6 +9,7 @@ from dataset_converters.sample import make_sample
 from recbole_exp3rt.benchmark.cells import Cell, cells_of, changed, identify, slug
 from recbole_exp3rt.benchmark.grid import DataSet, grid_of, read_grid
 from recbole_exp3rt.cli.main import main
+from recbole_exp3rt.config.known import known_keys
 from recbole_exp3rt.display.grid import CellProgress, duration
 from recbole_exp3rt.errors import NotHere, UsageError
 
@@ -118,6 +119,10 @@ def test_what_is_wrong_with_a_grid_is_one_line(values, said):
         grid_of({**SMALL, **values}, "my.yaml")
     assert str(error.value).startswith("my.yaml") and said in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_the_keys_of_a_grid_are_no_settings_of_a_run():
+    assert not {"title", "datasets", "systems", "seeds", "slices", "paper", "note"} & known_keys()
 
 
 def test_a_grid_that_is_no_file_names_the_nearest_of_ours():
