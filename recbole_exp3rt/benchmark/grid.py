@@ -118,14 +118,16 @@ class Grid:
                 )
         needed = {rows[name].student_of for name in systems}
         kept = {*systems, *needed, "Bias"} if systems else {*rows}
-        own = {one.name: one for one in self.datasets} | {o.label: o for o in self.datasets}
+        chosen: list[DataSet] = []
+        for name in datasets:
+            own = [one for one in self.datasets if name in (one.name, one.label)]
+            chosen += own or [DataSet(name, name)]
         if isinstance(seeds, int) and seeds > 0:
             seeds = range(self.seeds[0], self.seeds[0] + seeds)
         return replace(
             self,
             systems=tuple(one for one in self.systems if one.name in kept),
-            datasets=tuple(own.get(name, DataSet(name, name)) for name in datasets)
-            or self.datasets,
+            datasets=tuple(chosen) or self.datasets,
             seeds=self.seeds if seeds is None else _seeds(seeds, "seeds"),
         )
 
@@ -137,7 +139,7 @@ def read_grid(file: str | Path) -> Grid:
     """
     path = Path(file)
     ours = properties_dir() / "benchmark"
-    if not path.exists() and path.suffix == "" and path.name == str(file):
+    if not path.is_file() and path.suffix == "" and path.name == str(file):
         path = ours / f"{file}.yaml"
     if not path.is_file():
         shipped = sorted(one.stem for one in ours.glob("*.yaml"))

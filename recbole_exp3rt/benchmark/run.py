@@ -164,10 +164,14 @@ class Ready:
             raise UsageError(f"output={folder} is a file; name a folder")
         notes = [Note(one.name, one.absent, absent=True) for one in grid.systems if one.absent]
         cells: dict[Cell, Identity] = {}
+        missing: set[str] = set()  # data sets
         for cell in cells_of(grid, folder, settings):
+            if cell.dataset.label in missing:
+                continue
             try:
                 cells[cell] = identify(cell, console)
             except MissingDataset as error:
+                missing.add(cell.dataset.label)
                 notes.append(Note(cell.dataset.label, _line(error), absent=True))
             except UsageError as error:
                 notes.append(Note(cell.name, _line(error), absent=isinstance(error, NotHere)))
@@ -183,7 +187,7 @@ class Ready:
         return found
 
     def results(self) -> list[Results]:
-        """The results of the finished cells, each with its row's name: see `as_row`."""
+        """The results of the finished cells, each with its row's name: see `rows_of`."""
         from recbole_exp3rt.benchmark.rows import rows_of
 
         done = self.finished()
