@@ -68,6 +68,7 @@ def _show(
     title = f"{table.dataset}: {TITLES[table.task]}{VIEWS[table.view]}"
     console.print(f"\n[bold]{escape(title)}[/bold]")
     names = [line.system for line in table.lines]
+    printed = {name: own for name, own in printed.items() if any(_printed(own, table.columns))}
     labels = [_label(line) for line in table.lines]
     alone = [name for name in printed if name not in names]
     widest = max(map(len, [*labels, *alone]), default=5)
@@ -77,11 +78,12 @@ def _show(
         rich = _table([_head(column) for column in columns])
         for line, label in zip(table.lines, labels, strict=True):
             rich.add_row(escape(label), *(_said(line.figures[place]) for place in shown))
-            if line.system in printed:
-                rich.add_row("  paper", *_printed(printed[line.system], columns), style="dim")
+            below = _printed(printed.get(line.system, {}), columns)
+            if any(below):
+                rich.add_row("  paper", *below, style="dim")
         for name in alone:
-            figures = _printed(printed[name], columns)
-            rich.add_row(escape(f"{name} (paper)"), *figures, style="dim")
+            if any(figures := _printed(printed[name], columns)):
+                rich.add_row(escape(f"{name} (paper)"), *figures, style="dim")
         console.print(rich)
     for line in table.lines:
         if line.calls or line.coverage < 1 or line.readout:

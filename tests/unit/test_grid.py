@@ -1,17 +1,24 @@
 """A grid as its file says it: what is read, what is refused in one line, what a digest holds."""
 
+import io
 import json
+from dataclasses import replace
 
+import numpy as np
 import pytest
 from rich.console import Console
 
 from dataset_converters.sample import make_sample
 from recbole_exp3rt.benchmark.cells import Cell, cells_of, changed, identify, slug
 from recbole_exp3rt.benchmark.grid import DataSet, grid_of, read_grid
+from recbole_exp3rt.benchmark.rows import without_bias
 from recbole_exp3rt.cli.main import main
 from recbole_exp3rt.config.known import known_keys
+from recbole_exp3rt.display.comparison import show_comparison
 from recbole_exp3rt.display.grid import CellProgress, duration
 from recbole_exp3rt.errors import NotHere, UsageError
+from recbole_exp3rt.evaluator.comparison import compare
+from recbole_exp3rt.evaluator.results import RankedLists, RatedRows, Results, Row
 
 SMALL = {"title": "small", "datasets": ["sample"], "systems": ["MF"]}
 SHIPPED = ["quick", "table3", "table4", "table6", "table7"]
@@ -264,3 +271,42 @@ def test_the_time_left_is_that_of_cells_of_the_same_system(tmp_path):
     log = (tmp_path / "log").read_text().splitlines()
     assert len(log) == 2 and "[2/3] a · EXP3RT · seed 1: note: no key" in log[1]
     assert [duration(s) for s in (4, 89, 120, 7800)] == ["4 s", "89 s", "2 min", "2:10 h"]
+
+
+def test_printed_figures_stand_below_ours_and_alone_where_there_are_none(tmp_path):
+    rows = {
+        "users": list("aabbc"),
+        "items": list("xyxyx"),
+        "ratings": [1, 5, 3, 4, 2],
+        "train_ratings": [5, 5, 4, 4, 2],
+        "predicted": {"Bias": [3, 3, 3, 3, 3], "MF": [1, 5, 3, 4, 4]},
+        "scale": [1, 5],
+    }
+    file = tmp_path / "a.json"
+    file.write_text(json.dumps({"dataset": "d", "seed": 1, "rated": rows}))
+    tables = compare([Results.read(file)], draws=20)
+    console = Console(file=io.StringIO(), width=120)
+    printed = {
+        "d": {"MF": {"rmse": 1.5, "rmse cold": 1.25}, "P5": {"mae": 1.75}, "X": {"recall@5": 0.5}},
+        "e": {"MF": {"rmse": 9.5}},
+    }
+    show_comparison(console, tables, ["all", "cold"], printed, "the table")
+    lines = [line.split() for line in console.file.getvalue().splitlines() if line.strip()]
+    ours = next(place for place, line in enumerate(lines) if line[0] == "MF")
+    # RMSE sqrt(4/5), MAE 2/5, of the cold user 2; warm users are left out
+    assert lines[ours] == ["MF", "0.8944", "0.4000", "2.0000"]
+    assert lines[ours + 2] == ["paper", "1.5000", "1.2500"]  # below the intervals
+    assert ["P5", "(paper)", "1.7500"] in lines and ["MF", "9.5000"] in lines
+    said = console.file.getvalue()
+    assert "X (paper)" not in said and "e: the paper alone; ours n/a" in said
+
+
+def test_bias_is_taken_once_and_other_rows_stay():
+    rated = RatedRows(("a",), ("x",), np.ones(1), np.ones(1), {}, (1, 5))
+    rated = replace(rated, predicted={n: np.ones(1) for n in ("constant", "Bias", "MF")})
+    lists = {name: {"a": ["x"]} for name in ("BPR", "BPR + Bias", "BPR + MF")}
+    ranked = RankedLists(("a",), {"a": ["x"]}, lists, (1,))
+    rows = [Row(name, "rating", {}, 1) for name in ("constant", "Bias", "MF", "BPR + Bias")]
+    left = without_bias(Results("d", "s", 1, rows, rated=rated, ranked=ranked))
+    assert list(left.rated.predicted) == ["MF"] and list(left.ranked.lists) == ["BPR", "BPR + MF"]
+    assert [row.name for row in left.rows] == ["MF"]
