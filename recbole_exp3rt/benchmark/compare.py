@@ -12,7 +12,6 @@ from recbole_exp3rt.display.terminal import escape
 from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.evaluator.comparison import BIAS, CONSTANT, ComparisonTable, compare
 from recbole_exp3rt.evaluator.results import Results
-from recbole_exp3rt.report import check_report, write_report
 
 
 def compare_files(
@@ -30,11 +29,15 @@ def compare_files(
     """
     console = console or Console(quiet=True)
     if report:
+        from recbole_exp3rt.report import check_report
+
         check_report(report, overwrite=overwrite)
     results = [_read(file) for file in files]
     tables = compare(results)
     show_comparison(console, tables)
     if report:
+        from recbole_exp3rt.report import write_report
+
         written = write_report(results, report, title=title, overwrite=overwrite)
         console.print(escape(f"Report: {written[0]}"), soft_wrap=True)
     return tables

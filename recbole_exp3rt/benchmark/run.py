@@ -29,7 +29,6 @@ from recbole_exp3rt.errors import NotHere, UsageError
 from recbole_exp3rt.llm.base import LLMError
 from recbole_exp3rt.llm.cost.budget import BudgetReached
 from recbole_exp3rt.llm.server.urls import masked
-from recbole_exp3rt.report import check_report
 from recbole_exp3rt.stages.counts import NothingRated
 
 if TYPE_CHECKING:
@@ -102,6 +101,8 @@ def benchmark(
     found = Benchmark(ready.folder, notes=list(ready.notes))
     place = Path(report) if report else ready.folder / "report"
     if report and not dry_run:
+        from recbole_exp3rt.report import check_report
+
         check_report(place, overwrite=overwrite)
     finished = {} if overwrite else ready.finished()
     for cell, identity in ready.cells.items():
