@@ -125,7 +125,7 @@ def benchmark(
             start = time.monotonic()
             said = _run(cell, ready.cells[cell], ready.folder)
             failed = isinstance(said, Note)
-            progress.end(cell.name, time.monotonic() - start, _said(said), failed=failed)
+            progress.end(cell.name, time.monotonic() - start, _said(cell, said), failed=failed)
             if isinstance(said, Note):
                 found.notes.append(said)
             else:
@@ -299,13 +299,15 @@ def _merged(notes: Sequence[Note]) -> list[Note]:
     return merged
 
 
-def _said(done: Note | Results) -> str:
-    """Of a cell that ended: why it has no figures, or the first one of its last row."""
+def _said(cell: Cell, done: Note | Results) -> str:
+    """Of a cell that ended: why it has no figures, or the first one of its system."""
     if isinstance(done, Note):
         return f"note: {done.text}"
-    rows = [row for row in done.rows if row.slice == "all"]
-    metric, value = next(iter(rows[-1].metrics.items())) if rows else ("", 0.0)
-    return f"{display(metric)} {value:.4f}" if rows else "done"
+    for row in done.rows:
+        if row.slice == "all" and row.name.rpartition(" + ")[2] == cell.system.system:
+            metric, value = next(iter(row.metrics.items()))
+            return f"{display(metric)} {value:.4f}"
+    return "done"
 
 
 def _line(error: BaseException) -> str:

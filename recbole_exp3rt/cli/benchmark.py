@@ -34,9 +34,14 @@ def _groups(model: str) -> list[Group]:
     short_help="Run a grid of systems, data sets and seeds.",
     options_metavar="FILE [--SETTING=VALUE …]",
 )
-@click.option("--systems", cls=Named, metavar="NAMES", help="Rows to run: [MF,EXP3RT]; all else.")
 @click.option(
-    "--datasets", cls=Named, metavar="NAMES", help="Data sets, the grid's or others; its own else."
+    "--systems", cls=Named, metavar="NAMES", help="Rows to run: [MF,EXP3RT]. [default: all]"
+)
+@click.option(
+    "--datasets",
+    cls=Named,
+    metavar="NAMES",
+    help="Data sets, the grid's or others. [default: its own]",
 )
 @click.option("--seeds", cls=Named, metavar="N", help="Number of seeds, or a list: [2020,7].")
 @click.option(
