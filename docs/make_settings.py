@@ -48,6 +48,7 @@ def page() -> str:
         "model/EXP3RT": "EXP3RT",
         **{f"model/{name}": name for name in own},
         "train": "Training a student: `exp3rt train`",
+        "tune": "Searching hyper-parameters: `exp3rt tune`",
     }
     sections = [f"## {title}\n\n{table(groups_of(name))}" for name, title in titles.items()]
     return "\n\n".join([HEAD.rstrip(), *sections]) + "\n"

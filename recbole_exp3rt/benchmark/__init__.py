@@ -1,6 +1,6 @@
-"""Grids of runs: systems x data sets x seeds, resumable, and the paper's tables.
+"""Grids over systems, data sets and seeds, the paper's tables, the search of hyper-parameters.
 
-`grid` reads a grid, `cells` says what a cell is, `run` runs it. Knows runs, not how they work.
+May import quick_start and all below; nothing imports it but cli.
 """
 
 import lazy_loader

@@ -11,7 +11,7 @@ The settings come in layers; a later layer replaces values of the layers before:
 `eval_args` is merged key by key, because a data set can set the split and a model the measurement.
 
 A setting of a model, such as `reg_weight`, is for the run's own model. `LightGCN.reg_weight` sets
-it for another model of the run.
+it for that model alone, whether it is the run's own or another of the run.
 """
 
 from __future__ import annotations
@@ -56,6 +56,7 @@ from recbole_exp3rt.config.known import (  # noqa: E402
 from recbole_exp3rt.config.layers import (  # noqa: E402
     Loader,
     merge_layer,
+    of_own_model,
     one_line,
     read_layer,
     read_layers,
@@ -119,7 +120,9 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         external = self.given()
         if model != self.model:
             own = {"search"} | shaping_keys(model) | shaping_keys(self.model)
-            external = {k: v for k, v in external.items() if k not in own}
+            plain = external | self._plain
+            named = {k for k in external if f"{self.model}.{k}" in external} - self._plain.keys()
+            external = {k: v for k, v in plain.items() if k not in own | named}
         kind = kind_of(model, find_model(model))
         metrics = metrics_of(external, kind)
         external = {k: v for k, v in external.items() if k not in METRICS} | metrics
@@ -129,6 +132,9 @@ class Config(RecBoleConfig):  # type: ignore[misc]
                 external["eval_args"] = {
                     k: v for k, v in external["eval_args"].items() if k != "mode"
                 }
+        external = {
+            k: v for k, v in external.items() if k not in {f"{model}.{key}" for key in values}
+        }
         return Config(model, self.dataset, config_dict={**external, **values})
 
     # --- methods that RecBole calls
@@ -173,9 +179,10 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         internal = self.internal_config_dict
         external = self.external_config_dict
         check_shaping(external, model)
-        for key in list(external):
-            if key.startswith(f"{model}."):
-                external[key.partition(".")[2]] = external[key]
+        given = (self.file_config_dict, self.variable_config_dict, self.cmd_config_dict)
+        named = of_own_model(model, given)
+        self._plain = {key: external[key] for key in named.keys() & external if "." not in key}
+        external |= named
         kind = kind_of(model, model_class)
         ours = properties_dir()
         layers = layer_names(model, kind, dataset, external)

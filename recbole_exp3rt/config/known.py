@@ -35,7 +35,8 @@ UNLISTED = {
     *("has_residual", "hidden_dimension", "eta", "contrast", "sim", "norm", "tail_ratio"),
     "xgb_early_stopping_rounds",
 }
-NO_SETTINGS = ("url.yaml", "kg_url.yaml", "prices.yaml", "train.yaml")  # yaml files of other things
+# yaml files of other things
+NO_SETTINGS = ("url.yaml", "kg_url.yaml", "prices.yaml", "train.yaml", "tune.yaml", "spaces.yaml")
 GRIDS = "benchmark"  # a folder of grids, which are no settings
 WHOLE = ("overall", "llm")  # yaml files of settings that a run has as a whole
 _KEY = re.compile(r"^([A-Za-z_][\w-]*)\s*:", re.MULTILINE)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +65,21 @@ def merge_layer(target: dict[str, Any], layer: Mapping[str, Any]) -> None:
         target[key] = value
 
 
+def of_own_model(model: str, layers: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """What the user's `layers` give for the run's own `model` by its name, under both names.
+
+    It wins over the plain setting of its own layer and of layers before; a later layer that gives
+    the plain setting wins over it.
+    """
+    found: dict[str, Any] = {}
+    for layer in layers:
+        start = f"{model}."
+        found |= {key: layer[key] for key in layer if key in found}
+        named = {key.removeprefix(start): layer[key] for key in layer if key.startswith(start)}
+        found |= named
+    return found | {f"{model}.{key}": value for key, value in found.items()}
+
+
 def read_layer(path: str | Path, loader: Any = Loader) -> dict[str, Any]:
     """The settings of a YAML file. Raises: UsageError if it holds anything else."""
     with open(path, encoding="utf-8") as file:
@@ -80,14 +95,13 @@ def read_layers(paths: Sequence[str | Path]) -> dict[str, Any]:
     """The settings of the user's files, later ones over earlier ones.
 
     A name such as `zero-shot` is a file of `properties/config/`, where no file has this path.
+    `tuned/NAME` is `tuned/NAME.yaml` of the current folder, else of `properties/tuned/`.
     Raises: UsageError for a file that cannot be read, or is not YAML.
     """
     values: dict[str, Any] = {}
     try:
         for path in paths:
-            ours = properties_dir() / "config" / f"{path}.yaml"
-            named = not Path(path).exists() and ours.is_file()
-            merge_layer(values, read_layer(ours if named else path))
+            merge_layer(values, read_layer(_settings_file(path)))
     except yaml.YAMLError as error:
         raise UsageError(f"a settings file is not YAML: {one_line(error)}") from error
     except FileNotFoundError as error:
@@ -95,6 +109,16 @@ def read_layers(paths: Sequence[str | Path]) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"a settings file cannot be read: {one_line(error)}") from error
     return values
+
+
+def _settings_file(path: str | Path) -> str | Path:
+    """The file that `path` names: the path itself, else the file of that name."""
+    ours = properties_dir()
+    places = [ours / "config" / f"{path}.yaml"]
+    if str(path).startswith("tuned/"):
+        places = [Path(f"{path}.yaml"), ours / f"{path}.yaml"]
+    named = [] if Path(path).exists() else [place for place in places if place.is_file()]
+    return named[0] if named else path
 
 
 def one_line(error: object) -> str:

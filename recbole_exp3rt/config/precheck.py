@@ -36,7 +36,13 @@ from recbole_exp3rt.config.known import (
     recbole_dir,
     recbole_properties,
 )
-from recbole_exp3rt.config.layers import merge_layer, read_layer, read_layers, read_values
+from recbole_exp3rt.config.layers import (
+    merge_layer,
+    of_own_model,
+    read_layer,
+    read_layers,
+    read_values,
+)
 from recbole_exp3rt.config.registry import MODELS, asks
 from recbole_exp3rt.config.registry import names as systems
 from recbole_exp3rt.config.settings import ModelSettings, RunSettings, Settings
@@ -82,7 +88,7 @@ def precheck(
     check_model(name)
     check_runs(name)
     check_shaping(external, name)
-    external |= _of_model(external, name)
+    external |= of_own_model(name, _given_layers(config_files, config_dict, arguments))
     internal = _internal(name, data, external)
     final = dict(internal)
     merge_layer(final, external)
@@ -130,14 +136,22 @@ def given_settings(
 
     Raises: UsageError for an argument or a file that cannot be read, or a key nobody knows.
     """
-    given = parse_arguments(arguments or (), flags(groups_of_run("EXP3RT")))
     external: dict[str, Any] = {}
-    for layer in (read_layers(config_files or ()), read_values(config_dict or {})):
-        check_keys(layer)
+    for layer in _given_layers(config_files, config_dict, arguments):
         merge_layer(external, layer)
-    check_keys(given)
-    merge_layer(external, read_values(given))
     return external
+
+
+def _given_layers(
+    config_files: Sequence[str] | None,
+    config_dict: Mapping[str, Any] | None,
+    arguments: Sequence[str] | None,
+) -> list[dict[str, Any]]:
+    given = parse_arguments(arguments or (), flags(groups_of_run("EXP3RT")))
+    layers = [read_layers(config_files or ()), read_values(config_dict or {})]
+    for layer in (*layers, given):
+        check_keys(layer)
+    return [*layers, read_values(given)]
 
 
 def named(
@@ -281,12 +295,6 @@ def check_language_models(final: Mapping[str, Any], annotates: bool = False) -> 
     for key in ("preference_model", "profile_model", "rating_model"):
         taken = key if final.get(key) is not None else "student"
         check_language_model(getattr(settings, key), taken, settings.http)
-
-
-def _of_model(external: Mapping[str, Any], model: str) -> dict[str, Any]:
-    """What is given as `<Model>.<setting>` for the run's own model, under its plain name."""
-    start = f"{model}."
-    return {key.removeprefix(start): external[key] for key in external if key.startswith(start)}
 
 
 def _internal(model: str, dataset: str, external: Mapping[str, Any]) -> dict[str, Any]:

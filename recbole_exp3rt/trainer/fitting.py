@@ -31,6 +31,11 @@ from recbole_exp3rt.trainer.trainer import make_trainer, write_checkpoint
 
 Progress = Callable[[str, int, int], None]  # what is done, steps done, steps in all
 Metrics = dict[str, float]
+Watch = Callable[[int, float], None]  # the epoch, from 0, and its score on validation
+
+
+class StopTraining(Exception):
+    """Raised by a `Watch` that has seen enough: the training ends, and `train` raises it too."""
 
 
 @dataclass
@@ -96,6 +101,18 @@ def fit(
         except DamagedState:
             state.forget()
             return _choose(model, config, base, split, refit, progress, state)
+
+
+def train(model: str, config: Config, split: Split, watch: Watch | None = None) -> Fitted:
+    """Train `model` once by the settings of `config`, for the best number of epochs on validation.
+
+    `watch` is called after each validation, and may raise StopTraining.
+
+    Raises: UsageError for settings that do not fit the model or the data.
+    """
+    own = config.for_model(model)
+    with blaming_settings(own):
+        return _train(model, own, split, Unfinished(None, None), validate=True, watch=watch)
 
 
 def _choose(
@@ -175,7 +192,7 @@ def blaming_settings(config: Config) -> Iterator[None]:
     given = {k: v for k, v in config.external_config_dict.items() if k in own - {"search"}}
     try:
         yield
-    except (UsageError, LLMError):
+    except (UsageError, LLMError, StopTraining):
         raise
     except ImportError as error:
         needed = f"needs the package {error.name}, which" if error.name else "needs what"
@@ -211,7 +228,15 @@ def build_model(config: Config, train: Any) -> Any:
     return make(config, train).to(config["device"])
 
 
-def _train(name: str, config: Config, split: Split, state: Unfinished, *, validate: bool) -> Fitted:
+def _train(
+    name: str,
+    config: Config,
+    split: Split,
+    state: Unfinished,
+    *,
+    validate: bool,
+    watch: Watch | None = None,
+) -> Fitted:
     train, valid = split.part("train"), split.part("valid")
     model = build_model(config, train)
     try:
@@ -229,7 +254,7 @@ def _train(name: str, config: Config, split: Split, state: Unfinished, *, valida
         valid_loader = get_dataloader(config, "valid")(config, valid, samplers[1])
     trainer = make_trainer(config, model)
     state.attach(trainer, train_loader)
-    trainer.fit(train_loader, valid_loader, verbose=False, saved=True)
+    trainer.fit(train_loader, valid_loader, verbose=False, saved=True, callback_fn=watch)
     trainer.load_best()
     result = trainer.best_valid_result
     return Fitted(

@@ -21,6 +21,7 @@ def main(pages: list[Path]) -> None:
         folder = start / page.stem
         folder.mkdir()
         os.chdir(folder)
+        print(f"=== {page.stem}", flush=True)
         run_page(page)
 
 

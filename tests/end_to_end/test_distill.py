@@ -30,9 +30,9 @@ LITTLE = {
 }
 
 
-def test_from_reviews_to_a_student_in_the_table(home, tmp_path, monkeypatch):
+def test_from_reviews_to_a_student_in_the_table(home, tiny, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    given = {**LITTLE, "data_path": str(home / "dataset")}
+    given = {**LITTLE, "data_path": str(home / "dataset"), "student": tiny}
     out = Console(file=io.StringIO(), width=200)
     results = run("EXP3RT", "sample", config_dict=given, console=out)
     student = tmp_path / "taught"

@@ -22,6 +22,7 @@ PRINTED = {
     ],
     "data": [r"records: 8 users, 7 items, 56 interactions", r"\n Bias +\d\.\d{4}"],
     "teachers": [r"rating: 12 asked for, 12 kept", r"\['system', 'user', 'assistant'\]"],
+    "tuning": [r"written to tuned/sample\.yaml", r"\n MF +\d\.\d{4}"],
     "troubleshooting": [r"exit code 2\nexit code 2"],
     "recbole": [r"'recall@10'", r"'rmse', \d\.\d", r"'recall@20'"],
 }

@@ -31,11 +31,16 @@ PRINTED = {
 
 
 NEEDS_A_SERVER = "vllm-adapters"
+OTHERS = sorted({p.stem for p in RECIPES.glob("*[a-z].md")} - {NEEDS_A_SERVER})
+REGISTER = [name for name in OTHERS if "register()" in (RECIPES / f"{name}.md").read_text("utf-8")]
+# one process each: to start one takes longer than most recipes
+TOGETHER = [[name for name in OTHERS if name not in REGISTER], REGISTER]
 
 
-def run_and_look(name: str, recipe: Path, folder: Path) -> None:
+def run_and_look(recipes: list[Path], folder: Path) -> None:
+    """Each in an empty folder, one after the other."""
     done = subprocess.run(
-        [sys.executable, Path(__file__).with_name("run_recipe.py"), recipe],
+        [sys.executable, Path(__file__).with_name("run_recipe.py"), *recipes],
         cwd=folder,
         capture_output=True,
         text=True,
@@ -43,14 +48,15 @@ def run_and_look(name: str, recipe: Path, folder: Path) -> None:
         timeout=300,
     )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
-    assert re.search(".*".join(PRINTED[name]), done.stdout, re.DOTALL), done.stdout
+    for recipe in recipes:
+        printed = done.stdout.split(f"=== {recipe.stem}\n")[1].split("\n=== ")[0]
+        assert re.search(".*".join(PRINTED[recipe.stem]), printed, re.DOTALL), printed
 
 
-@pytest.mark.parametrize(
-    "name", sorted({p.stem for p in RECIPES.glob("*[a-z].md")} - {NEEDS_A_SERVER})
-)
-def test_recipe(name, tmp_path):
-    run_and_look(name, RECIPES / f"{name}.md", tmp_path)
+# what register() changes stays in its process
+@pytest.mark.parametrize("names", TOGETHER, ids=" ".join)
+def test_recipes(names, tmp_path):
+    run_and_look([RECIPES / f"{name}.md" for name in names], tmp_path)
 
 
 def test_recipe_with_a_server(tmp_path, llama_server):
@@ -62,7 +68,7 @@ def test_recipe_with_a_server(tmp_path, llama_server):
         text = (RECIPES / f"{NEEDS_A_SERVER}.md").read_text(encoding="utf-8")
         recipe = tmp_path / f"{NEEDS_A_SERVER}.md"
         recipe.write_text(text.replace("http://127.0.0.1:8000/v1", url), encoding="utf-8")
-        run_and_look(NEEDS_A_SERVER, recipe, tmp_path)
+        run_and_look([recipe], tmp_path)
 
 
 def test_recipes_are_short_and_listed():

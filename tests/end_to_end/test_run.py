@@ -19,7 +19,7 @@ from recbole_exp3rt.data.train_corpus import corpus_of
 from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.model.rater import make_rater
 from recbole_exp3rt.prompts import load_prompts
-from recbole_exp3rt.quick_start.quick_start import run
+from recbole_exp3rt.quick_start.quick_start import main, run
 from recbole_exp3rt.rerank.evaluation import evaluate_ranking
 from recbole_exp3rt.rerank.reranker import RatingReranker
 from recbole_exp3rt.sample.oracle import OracleTeacher
@@ -115,11 +115,10 @@ def test_after_a_kill_no_stored_answer_is_asked_for_again(first, smollm2):
     assert kept >= 1 and calls + shown == total - kept
 
 
-def test_a_second_run_asks_for_nothing_and_says_the_same(first):
+def test_a_second_run_asks_for_nothing_and_says_the_same(first, monkeypatch):
     folder, _, _ = first
-    again = command(folder, "--result_file=again.json")
-    output, _ = again.communicate(timeout=500)
-    assert again.returncode == 0, output
+    monkeypatch.chdir(folder)
+    assert main([*SMALL, "--use_gpu=False", "--result_file=again.json"]) == 0
     before, after = rows(folder), rows(folder, "again.json")
     assert all(row["calls"] == 0 for row in after.values())
     assert {k: r["metrics"] for k, r in before.items()} == {

@@ -184,6 +184,7 @@ def help_of(capsys, *arguments):
         ("overall", ["run"]),
         ("llm", ["run"]),
         ("train", ["train"]),
+        ("tune", ["tune"]),
         *((f"model/{one}", ["run", f"--model={one}"]) for one in models()),
     ],
 )
