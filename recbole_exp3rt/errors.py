@@ -11,6 +11,10 @@ class UsageError(ValueError):
     """A wrong input. The message names the thing, the value and the remedy in one line."""
 
 
+class NotHere(UsageError):
+    """Something that a run needs is not on this machine: a data set, a package, a key, a system."""
+
+
 def first_difference(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> str | None:
     """The first setting whose found value is not the wanted one, as `rank=8, not 16`.
 

@@ -18,7 +18,8 @@ from recbole_exp3rt.errors import nearest
 from recbole_exp3rt.llm.local import waiting
 
 # In the order of the help: what a new user needs first
-COMMANDS = ("run", "show", "convert", "annotate", "train", "merge", "tune", "doctor", "completion")
+COMMANDS: tuple[str, ...] = ("run", "benchmark", "compare", "show", "convert", "annotate", "train")
+COMMANDS += ("merge", "tune", "doctor", "completion")
 HELP = """A language model reads reviews inside RecBole: it rates, reranks and explains.
 
 \b
@@ -34,7 +35,7 @@ EPILOG = """`exp3rt COMMAND --help` lists every setting of a command.
 Exit codes:
   0    done
   1    exp3rt doctor found something missing
-  2    something given cannot be used; one line says what, and the remedy
+  2    something given cannot be used, one line says what; or a cell of a benchmark failed
   3    the budget is reached
   4    no rating could be read
   130  stopped by Ctrl-C (143 by SIGTERM); the same command goes on

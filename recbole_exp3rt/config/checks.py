@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from recbole_exp3rt.config.known import (
 )
 from recbole_exp3rt.config.reader import read_names
 from recbole_exp3rt.config.registry import MODELS, asks
-from recbole_exp3rt.errors import UsageError, nearest
+from recbole_exp3rt.errors import NotHere, UsageError, nearest
 
 RATING_METRICS = ("rmse", "mae")
 WITHOUT_DEPTH = ("gauc",)  # one figure of a whole ranking, whatever topk
@@ -77,16 +77,20 @@ def check_keys(values: Mapping[str, Any], where: str = "") -> None:
 
 def check_shaping(values: Mapping[str, Any], model: str) -> None:
     """Raises: UsageError for a setting that shapes other models but not `model`."""
+    for key in foreign_keys(values, model):
+        owner = next((name for name in MODELS if key in model_keys(name)), "<Model>")
+        raise UsageError(
+            f"{key} is no setting of {model}; for another model of the run name that, such as "
+            f"--{owner}.{key}={values[key]}"
+        )
+
+
+def foreign_keys(values: Iterable[str], model: str) -> list[str]:
+    """The settings that shape other models but not `model`."""
     own = model_keys(model) | LENGTH
     if model not in MODELS or "learning_rate" in own:
         own |= TRAINING  # RecBole's models take these without naming them
-    for key in values:
-        if key in keys_of_models() - own:
-            owner = next((name for name in MODELS if key in model_keys(name)), "<Model>")
-            raise UsageError(
-                f"{key} is no setting of {model}; for another model of the run name that, such as "
-                f"--{owner}.{key}={values[key]}"
-            )
+    return [key for key in values if key in keys_of_models() - own]
 
 
 def check_values(
@@ -282,7 +286,7 @@ def _valid_metric(valid: str, metrics: Sequence[str], cuts: Sequence[int], chose
     return deepest
 
 
-class MissingDataset(UsageError):
+class MissingDataset(NotHere):
     """Nothing of data set `name` is in `folder`."""
 
     def __init__(self, folder: Path, name: str, message: str) -> None:

@@ -37,6 +37,7 @@ UNLISTED = {
 }
 # yaml files of other things
 NO_SETTINGS = ("url.yaml", "kg_url.yaml", "prices.yaml", "train.yaml", "tune.yaml", "spaces.yaml")
+GRIDS = "benchmark"  # a folder of grids, which are no settings
 WHOLE = ("overall", "llm")  # yaml files of settings that a run has as a whole
 _KEY = re.compile(r"^([A-Za-z_][\w-]*)\s*:", re.MULTILINE)
 
@@ -68,7 +69,7 @@ def known_keys() -> frozenset[str]:
     keys.update(*_argument_lists().values())
     for folder in (recbole_properties(), properties_dir()):
         for file in folder.rglob("*.yaml"):
-            if file.name not in NO_SETTINGS:
+            if file.name not in NO_SETTINGS and file.parent.name != GRIDS:
                 keys |= top_keys(file)
     return frozenset(keys)
 

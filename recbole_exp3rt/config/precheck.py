@@ -48,7 +48,7 @@ from recbole_exp3rt.config.registry import names as systems
 from recbole_exp3rt.config.settings import ModelSettings, RunSettings, Settings
 from recbole_exp3rt.encode.encoders import PACKAGE as ENCODE
 from recbole_exp3rt.encode.encoders import missing_package
-from recbole_exp3rt.errors import UsageError, nearest
+from recbole_exp3rt.errors import NotHere, UsageError, nearest
 from recbole_exp3rt.llm.card import folder_of
 from recbole_exp3rt.llm.names import ORACLE, PRESETS, is_served
 from recbole_exp3rt.llm.server.openai_llm import HTTPOptions
@@ -176,7 +176,7 @@ def check_model(name: str) -> None:
     """Raises: UsageError for a name that is no model, or a model that a run cannot feed."""
     if name not in all_models():
         hint = nearest(name, all_models())
-        raise UsageError(f"model={name} is not a model of this package or of RecBole{hint}")
+        raise NotHere(f"model={name} is not a model of this package or of RecBole{hint}")
     if needs_more(name):
         raise UsageError(
             f"model={name} needs a knowledge graph or another file, which a run does not have; "
@@ -257,10 +257,10 @@ def check_packages(final: Mapping[str, Any], systems: Iterable[str] = ()) -> Non
             continue
         for package, install in packages.items():
             if find_spec(package) is None:
-                raise UsageError(f"{name} needs {package}: pip install '{install}'")
+                raise NotHere(f"{name} needs {package}: pip install '{install}'")
     for name in sorted(named & ENCODES):
         if absent := missing_package(str(final["encoder"])):
-            raise UsageError(f"{name} needs {absent}: pip install '{ENCODE}'")
+            raise NotHere(f"{name} needs {absent}: pip install '{ENCODE}'")
 
 
 def check_language_model(name: str, key: str, http: HTTPOptions) -> None:
@@ -268,12 +268,12 @@ def check_language_model(name: str, key: str, http: HTTPOptions) -> None:
     there, and a name that is nearly one of ours."""
     if is_served(name):
         if not http.base_url and not os.environ.get(http.api_key_env):
-            raise UsageError(
+            raise NotHere(
                 f"{name} needs a key: set the environment variable {http.api_key_env}, or "
                 "base_url to a server of your own"
             )
         if find_spec("openai") is None:
-            raise UsageError(f"{name} needs openai: pip install openai")
+            raise NotHere(f"{name} needs openai: pip install openai")
         return
     path = folder_of(name)
     if name in (ORACLE, *PRESETS, "smollm2") or path.exists():

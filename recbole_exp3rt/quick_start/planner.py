@@ -43,6 +43,15 @@ class Planner:
         self.rates = rates
         self._said = False
 
+    def plan(self) -> Plan | None:
+        """The plan of all questions; None where no language model is asked."""
+        return self._plan() if self.context.models else None
+
+    def to_fit(self) -> list[str]:
+        """The models that would be fitted: those whose fit is not kept from an earlier run."""
+        fits = self.context.fits
+        return [name for name in self._fitted_models() if not fits.is_kept(name)]
+
     def say_all(self) -> None:
         """Print the plan of a dry run: the models to fit, then the questions."""
         context = self.context

@@ -24,6 +24,7 @@ from recbole_exp3rt.paths import check_new
 
 if TYPE_CHECKING:
     from recbole_exp3rt.evaluator.results import Results
+    from recbole_exp3rt.quick_start.plan import Plan
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -69,6 +70,27 @@ def run(
     seconds = time.monotonic() - start
     console.print(f"Done in {seconds:.0f} s.")
     return results
+
+
+def plan_run(
+    model: str | None,
+    dataset: str | None,
+    *,
+    config_files: Sequence[str] = (),
+    config_dict: Mapping[str, Any] | None = None,
+    console: Console | None = None,
+) -> tuple[Plan | None, list[str]]:
+    """What `run` would ask, and the models that it would fit; asks and fits nothing.
+
+    The plan is None where no language model is asked. Raises: as `run`.
+    """
+    console = console or Console(quiet=True)
+    with quiet():
+        config = load_config(model, dataset, config_files, config_dict, console, None)
+        from recbole_exp3rt.quick_start.experiment import Experiment
+
+        planner = Experiment(config, console).planner
+        return planner.plan(), planner.to_fit()
 
 
 def show(

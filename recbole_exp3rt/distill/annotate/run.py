@@ -7,7 +7,7 @@ Every answer is stored when it arrives, so that a stopped run can be continued.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.llm.base import LLMError
 from recbole_exp3rt.llm.cached import CachedLLM
 from recbole_exp3rt.llm.card import check_unseen
+from recbole_exp3rt.llm.cost.estimate import Estimate
 from recbole_exp3rt.llm.cost.ledger import Ledger
 from recbole_exp3rt.llm.cost.prices import Prices
 from recbole_exp3rt.llm.names import is_served
@@ -82,25 +83,8 @@ def annotate_config(config: Config, console: Console) -> Path:
             f"annotate_dir={own.folder} holds training data already; name another folder, or add "
             "--overwrite"
         )
-    prompts = load_prompts(settings.prompt_dir)
-    with noting(console):
-        split = load_split(config)
-    test = split.pairs("test")
-    check_unseen(own.teacher, test)
-    with noting(console):
-        corpus = corpus_of(split.train, settings.description_fields, settings.review_file)
-    # The card lists pairs, so a pair in train and in test must not be shown to a student at all.
-    corpus = corpus.without(test)
-    teacher = load_teacher(settings, own)
-    annotator = Annotator(
-        corpus,
-        rated_rows(split, "valid"),
-        teacher,
-        prompts,
-        settings.stages,
-        own,
-        ConsoleProgress(console),
-    )
+    ready = _ready(config, settings, own, console)
+    split, teacher, annotator = ready.split, ready.teacher, ready.annotator
     console.print(
         f"{escape(config.dataset)}: {len(annotator.train):,} train and "
         f"{len(annotator.valid):,} valid interactions; split {split.digest[:12]}; "
@@ -121,13 +105,55 @@ def annotate_config(config: Config, console: Console) -> Path:
                 listed = f"could not be written, {error}"
             console.print(f"Rejected answers: {escape(listed)}")
         raise
-    card = _card(config, settings, own, split.digest, teacher.identity, prompts, made)
+    card = _card(config, settings, own, split.digest, teacher.identity, ready.prompts, made)
     write_training_data(own.folder, made.examples, card, made.rejected)
     _print_summary(console, made, teacher.calls)
     if spent := getattr(teacher.llm, "spent", None):
         console.print(f"Paid by this run: {escape(str(spent))} ({escape(settings.ledger)})")
     console.print(f"Training data: {escape(str(own.folder))}")
     return own.folder
+
+
+def plan_annotation(config: Config, console: Console) -> Estimate:
+    """What `annotate_config` would ask the teacher, at most. Raises: UsageError, LLMError."""
+    settings = Settings.from_config(config)
+    own = AnnotateSettings.from_config(
+        config, config.dataset, use_reasoning=settings.stages.use_reasoning
+    )
+    ready = _ready(config, settings, own, console)
+    return _estimate(plan(ready.annotator, ready.teacher), own.teacher, settings.prices)
+
+
+@dataclass(frozen=True)
+class _Ready:
+    split: Split
+    prompts: Prompts
+    teacher: CachedLLM
+    annotator: Annotator
+
+
+def _ready(config: Config, settings: Settings, own: AnnotateSettings, console: Console) -> _Ready:
+    """All that an annotation needs, checked before anybody is asked."""
+    prompts = load_prompts(settings.prompt_dir)
+    with noting(console):
+        split = load_split(config)
+    test = split.pairs("test")
+    check_unseen(own.teacher, test)
+    with noting(console):
+        corpus = corpus_of(split.train, settings.description_fields, settings.review_file)
+    # The card lists pairs, so a pair in train and in test must not be shown to a student at all.
+    corpus = corpus.without(test)
+    teacher = load_teacher(settings, own)
+    annotator = Annotator(
+        corpus,
+        rated_rows(split, "valid"),
+        teacher,
+        prompts,
+        settings.stages,
+        own,
+        ConsoleProgress(console),
+    )
+    return _Ready(split, prompts, teacher, annotator)
 
 
 def load_teacher(settings: Settings, own: AnnotateSettings) -> CachedLLM:
@@ -154,11 +180,14 @@ def print_plan(
     """Print calls, tokens and the highest price, before anything is asked."""
     for step in steps:
         console.print(f"  {escape(step)}")
-    prompt, new = sum(step.prompt_tokens for step in steps), sum(step.new_tokens for step in steps)
-    total = Prices.load(prices).estimate(sum(step.to_ask for step in steps), prompt, new, teacher)
-    console.print(f"  at most {escape(str(total))}")
+    console.print(f"  at most {escape(str(_estimate(steps, teacher, prices)))}")
     if is_served(teacher):
         console.print(f"  spent so far: {escape(str(Ledger(ledger)))}")
+
+
+def _estimate(steps: Sequence[Calls], teacher: str, prices: str | None) -> Estimate:
+    prompt, new = sum(step.prompt_tokens for step in steps), sum(step.new_tokens for step in steps)
+    return Prices.load(prices).estimate(sum(step.to_ask for step in steps), prompt, new, teacher)
 
 
 def rated_rows(split: Split, part: Part) -> list[Review]:
