@@ -19,7 +19,7 @@ from recbole_exp3rt.errors import UsageError, nearest
 from recbole_exp3rt.paths import properties_dir
 
 ALWAYS = ("Bias", "TextKNN")  # rows of every grid; "constant" comes with Bias
-SLICES = ("all", "warm", "cold", "unseen")
+SLICES = ("all", "warm", "cold", "unseen", "unseen, balanced")
 SEED = 2020  # RecBole's own
 # What a cell is made of; a grid that sets it would make all its cells the same.
 OF_CELLS = ("model", "dataset", "seed", "reranker", "task", "config_files")
