@@ -320,7 +320,9 @@ def _lines(
             paired = Measured(its.totals[rows], its.counts[rows], its.root)
             pairs[name, number] = found[name], paired
     tests = dict(zip(pairs, resampling.compare_all(list(pairs.values())), strict=True))
-    large = [key for key in tests if columns[key[1]].rows >= FEWEST]
+    # equal for every user is no test, such as Recall at the depth of reranking
+    equal = {key for key, (one, its) in pairs.items() if np.array_equal(one.totals, its.totals)}
+    large = [key for key in tests if columns[key[1]].rows >= FEWEST and key not in equal]
     judged = {key: replace(test, star=False) for key, test in tests.items()}
     judged |= zip(large, corrected([tests[key] for key in large]), strict=True)
     figures = [

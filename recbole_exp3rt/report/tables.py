@@ -188,7 +188,8 @@ def findings(table: ComparisonTable) -> tuple[str, ...]:
     for bound in bounds:
         most = bound.figures[at]
         assert most is not None
-        said.append(f"A perfect order of the same candidates would reach {most.value:.4f}.")
+        generator = bound.system.removesuffix(f" + {BOUND}")
+        said.append(f"A perfect order of what {generator} found would reach {most.value:.4f}.")
     said.append(f"{_counted(table, column).capitalize()}.")
     return tuple(said)
 

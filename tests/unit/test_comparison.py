@@ -156,6 +156,21 @@ def test_a_slice_under_a_hundred_rows_gets_no_star():
         assert lines(table)["X"].figures[0].against.star is expected
 
 
+def test_what_is_equal_by_construction_is_no_test():
+    """Recall at the depth of reranking is the generator's; it corrects no other p value."""
+    users = tuple(f"u{k}" for k in range(200))
+    lists = {
+        "G": {user: ["a", user] for user in users},
+        "G + X": {user: [user, "a"] if k < 8 else ["a", user] for k, user in enumerate(users)},
+    }
+    part = RankedLists(users, {user: [user] for user in users}, lists, (1, 2))
+    (table,) = compare([Results("films", "d", 1, ranked=part)], draws=2000)
+    found = {c.metric: f for c, f in zip(table.columns, table.lines[1].figures, strict=True)}
+    assert found["recall@2"].against.difference == 0 and not found["recall@2"].against.star
+    p = found["recall@1"].against.p
+    assert p < 0.05 and found["recall@1"].against.holm == pytest.approx(3 * p)  # ndcg@1, ndcg@2
+
+
 def test_costs_are_means_over_seeds():
     files = []
     for seed, calls in ((1, 10), (2, 30)):
