@@ -88,6 +88,6 @@ def test_every_page_of_docs_is_listed():
 
 def test_the_readme_is_short_and_holds_both_set_up_commands():
     readme = text_of(ROOT / "README.md")
-    assert len(readme.split()) <= 660
+    assert len(readme.split()) <= 700
     assert re.search(r"^pip install .*&& python run_recbole\.py .*$", readme, re.M)
     assert re.search(r"^pip install .*\[test\].*&& pytest$", readme, re.M)
