@@ -18,6 +18,7 @@ from recbole_exp3rt.records import Preference
 from recbole_exp3rt.stages.counts import NothingRated, StepCount
 from recbole_exp3rt.stages.lists import Unreadable, render_lists
 from recbole_exp3rt.stages.pipeline import Models, Pipeline
+from recbole_exp3rt.text import marked_if_cut
 
 NO_TEXT = "no explanation (the user or the item is not in the train part)"
 
@@ -60,7 +61,9 @@ def show_explanations(
             f"- {escape(user)} / {escape(title)}: predicted {prediction.expected:.2f} "
             f"(most probable {prediction.modal:g}{true}; {scale.lowest}–{scale.highest})"
         )
-        console.print(f"  {escape(prediction.rationale) or '(no reasoning asked for)'}")
+        console.print(
+            f"  {escape(marked_if_cut(prediction.rationale)) or '(no reasoning asked for)'}"
+        )
         _say_texts(console, beside, row)
 
 
@@ -159,7 +162,9 @@ def show_pair(
     if prediction is None:
         console.print(f"not readable{': ' if nothing else ''}{escape(nothing)}")
         return
-    console.print(f"\n[bold]Rationale[/bold]\n{escape(prediction.rationale) or '(none asked for)'}")
+    console.print(
+        f"\n[bold]Rationale[/bold]\n{escape(marked_if_cut(prediction.rationale)) or '(none asked for)'}"
+    )
     console.print("\n[bold]Probability of each rating[/bold]")
     for label, level in zip(scale.labels, scale.levels, strict=True):
         probability = prediction.probabilities[label]

@@ -89,7 +89,7 @@ class Explanation:
     def _rationale(self) -> str:
         if self.prediction is None:
             return ""
-        return self.prediction.rationale or _NO_RATIONALE
+        return marked_if_cut(self.prediction.rationale) or _NO_RATIONALE
 
     def _facts(self) -> Iterator[tuple[str, list[tuple[str, str]]]]:
         """Subject -> name and value of what the model was told of it."""

@@ -87,6 +87,58 @@ Rated = Aligned[RatedBlock, Array]
 Ranked = Aligned[RankedBlock, Lists]
 
 
+def by_split(results: Sequence[Results]) -> dict[str, list[Results]]:
+    """The results that belong in one table, under the name of their data set.
+
+    Two splits of one data set (by time and at random, or of other data) are two tables, and the
+    split stands in the name. A file that names no split goes where its rows are.
+    """
+    found: dict[str, list[Results]] = {}
+    for dataset in dict.fromkeys(one.dataset for one in results):
+        some = [one for one in results if one.dataset == dataset]
+        groups: list[list[Results]] = []
+        for one in sorted(some, key=lambda one: not one.split_digest):
+            group = next((group for group in groups if _same_split(one, group)), None)
+            if group is None:
+                groups.append([one])
+            else:
+                group.append(one)
+        for group in groups:
+            name = dataset if len(groups) == 1 else f"{dataset}, {_split_name(group[0])}"
+            found.setdefault(name, []).extend(group)
+    return found
+
+
+def _same_split(one: Results, group: Sequence[Results]) -> bool:
+    """Whether `one` was split as the others: the same way, and the same parts with one seed."""
+    if not one.split_digest:
+        keys = _all_keys(one)
+        return any(keys & _all_keys(other) for other in group)
+    known = [other for other in group if other.split_digest]
+    digests = {other.split_digest for other in known if other.seed == one.seed}
+    if digests:
+        return one.split_digest in digests
+    same = any(other.split_digest == one.split_digest for other in known)
+    return same or any(_way(other) == _way(one) for other in known)
+
+
+def _way(one: Results) -> str:
+    """How a run split its data, as its settings say it."""
+    settings = one.about.get("effective_settings") or {}
+    return str([settings.get(key) for key in ("eval_args", "benchmark_filename")])
+
+
+def _split_name(one: Results) -> str:
+    if not one.split_digest:
+        return f"rows of {one.source}"
+    return f"split {one.split_digest[:8]}"
+
+
+def _all_keys(one: Results) -> set[str]:
+    rated = set(_keys(one.rated)) if one.rated else set()
+    return rated | ({f"user {user}" for user in one.ranked.users} if one.ranked else set())
+
+
 def aligned_ratings(results: Sequence[Results]) -> Rated:
     """The predictions of all systems on the test rows that the files of a split share."""
     whole: Rated = Aligned()
@@ -105,7 +157,9 @@ def aligned_ratings(results: Sequence[Results]) -> Rated:
         )
         for file, one, index in zip(files, rated, rows, strict=True):
             if not np.allclose(one.ratings[index], block.ratings, atol=1e-4):
-                whole.notes.append(f"{file.source}: other true ratings than the other files")
+                whole.notes.append(
+                    f"{file.source} is left out: it has other true ratings than {files[0].source}"
+                )
                 continue
             for name, predicted in one.predicted.items():
                 values = predicted[index]
@@ -136,7 +190,9 @@ def aligned_lists(results: Sequence[Results]) -> Ranked:
         )
         for file, one in zip(files, ranked, strict=True):
             if any(frozenset(one.relevant[user]) != block.relevant[user] for user in shared):
-                whole.notes.append(f"{file.source}: other relevant items than the other files")
+                whole.notes.append(
+                    f"{file.source} is left out: it has other relevant items than {files[0].source}"
+                )
                 continue
             for name, lists in one.lists.items():
                 mine: Lists = {user: list(lists.get(user, ())) for user in shared}
@@ -168,7 +224,7 @@ def _blocks(
                 digest = f"rows of {one.source}"
         kept = blocks.setdefault(digest, [])
         if kept and not keys(one).keys() & keys(kept[0]).keys():
-            notes.append(f"{one.source}: shares nothing with {kept[0].source}; left out")
+            notes.append(f"{one.source} is left out: it shares no row with {kept[0].source}")
             continue
         kept.append(one)
     return [block for some in blocks.values() for block in _of_samples(some, keys)]

@@ -24,6 +24,7 @@ from recbole_exp3rt.evaluator.aligned import (
     Run,
     aligned_lists,
     aligned_ratings,
+    by_split,
 )
 from recbole_exp3rt.evaluator.results import Array, Results
 from recbole_exp3rt.evaluator.significance import (
@@ -114,14 +115,13 @@ def compare(
     gets the name of its file beside.
     """
     tables: list[ComparisonTable] = []
-    for dataset in dict.fromkeys(one.dataset for one in results):
-        some = [one for one in results if one.dataset == dataset]
+    for name, some in by_split(results).items():
         rated = aligned_ratings(some)
         if rated.runs:
-            tables += [_rating_table(dataset, rated, view, draws, seed) for view in _views(rated)]
+            tables += [_rating_table(name, rated, view, draws, seed) for view in _views(rated)]
         ranked = aligned_lists(some)
         if ranked.runs:
-            tables.append(_ranking_table(dataset, ranked, draws, seed))
+            tables.append(_ranking_table(name, ranked, draws, seed))
     return tables
 
 

@@ -210,10 +210,12 @@ class Results:
                 Path(path).stem,
             )
         except OSError as error:
-            raise UsageError(f"{path} cannot be read: {error.strerror}") from None
+            raise UsageError(f"{path or 'a file'} cannot be read: {error.strerror}") from None
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
-            raise UsageError(f"{path} is no result file ({reason})") from None
+            raise UsageError(
+                f"{path} is no result file ({_reason(error)}); name the result_file of a run, or "
+                "write one as docs/benchmark.md shows"
+            ) from None
 
     def renamed(self, names: Mapping[str, str]) -> Results:
         """The same with other names of systems; `LightGCN + X` follows the name of X."""
@@ -232,6 +234,17 @@ class Results:
             ranked=ranked
             and replace(ranked, lists={new(name): v for name, v in ranked.lists.items()}),
         )
+
+
+def _reason(error: Exception) -> str:
+    """Why a file cannot be taken, in plain words."""
+    if isinstance(error, json.JSONDecodeError):
+        return "it is not JSON"
+    if isinstance(error, KeyError):
+        return f"it has no {error.args[0]}"
+    if isinstance(error, (TypeError, AttributeError)):
+        return "its parts have another form"
+    return " ".join(str(error).split())
 
 
 def _row_json(row: Row) -> dict[str, Any]:

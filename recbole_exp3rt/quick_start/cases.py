@@ -11,6 +11,7 @@ from recbole_exp3rt.quick_start.rating_task import RatingTask
 from recbole_exp3rt.quick_start.reranking_task import RerankingTask
 from recbole_exp3rt.recommender import Recommender
 from recbole_exp3rt.rerank.reranker import Reranked
+from recbole_exp3rt.text import marked_if_cut
 
 Task = RatingTask | RerankingTask
 
@@ -58,7 +59,7 @@ def _case(
         {f"{levels[la]:g}": share for la, share in prediction.probabilities.items()}
         if prediction
         else {},
-        prediction.rationale if prediction else "",
+        marked_if_cut(prediction.rationale) if prediction else "",
         {"likes": list(found.user_profile.likes), "dislikes": list(found.user_profile.dislikes)},
         {"likes": list(found.item_profile.likes), "dislikes": list(found.item_profile.dislikes)},
         list(found.description.lines),

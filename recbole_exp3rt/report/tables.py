@@ -180,6 +180,8 @@ def findings(table: ComparisonTable) -> tuple[str, ...]:
     if one := figure.against:
         against = "its generator" if table.reference == "generator" else table.reference
         holds = "The difference holds" if one.star else "The difference is not significant"
+        if column.rows < FEWEST:
+            holds = f"Fewer than {FEWEST} rows, so nothing is called significant"
         said.append(
             f"That is {signed(format(one.difference, '+.4f'))} against {against} "
             f"({interval_text(one.low, one.high, '+.4f')}). {holds} (p {_p(one.holm)})."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -52,11 +53,29 @@ def write_report(
     texts = {name: make(report) for name, make in FORMS.items()}
     for name in frames:
         check_new("report", place / f"{name}.csv", overwrite=overwrite)
+    _remove_old_tables(place, frames)
     written = []
     for name, text in texts.items():
         write_atomic(place / name, text)
         written.append(place / name)
     return written + [write_table(frame, place, name, "csv") for name, frame in frames.items()]
+
+
+def _remove_old_tables(place: Path, frames: Mapping[str, pd.DataFrame]) -> None:
+    """Remove the CSVs of the report that stood here and that the new one does not have."""
+    try:
+        old = json.loads((place / "report.json").read_text(encoding="utf-8"))
+        names = [
+            str(table["name"])
+            for part in old["parts"]
+            for table in [*part["tables"], *(chart["table"] for chart in part["charts"])]
+        ]
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+    for name in names:
+        for file in (name, f"{name}-points"):
+            if file not in frames and Path(file).name == file:
+                (place / f"{file}.csv").unlink(missing_ok=True)
 
 
 def check_report(folder: str | Path, *, overwrite: bool, setting: str = "report") -> None:

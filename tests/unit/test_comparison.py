@@ -96,6 +96,8 @@ def test_random_splits_have_rows_of_their_own_for_each_seed():
     """Each seed is compared with the Bias of its own split."""
     first = rated({"Bias": BIAS, "X": [2, 4, 3, 5]}, seed=1, digest="one")
     second = rated({"Bias": [1, 1, 1, 1], "X": [2, 4, 3, 5]}, seed=2, digest="two")
+    for one in (first, second):
+        one.about = {"effective_settings": {"eval_args": {"order": "RO"}}}
     (table,) = compare([first, second], draws=50)
     rmses = math.sqrt(1.5), math.sqrt((1 + 9 + 4 + 16) / 4)
     assert lines(table)["X"].figures[0].against.difference == pytest.approx(-sum(rmses) / 2)
@@ -133,11 +135,27 @@ def test_two_runs_of_one_system_keep_the_name_of_their_file():
     assert set(lines(table)) == {"Bias", "X", "X [new]"}
 
 
-def test_another_split_is_not_mixed_in():
-    files = [rated({"Bias": BIAS}, digest="one"), rated({"Bias": BIAS, "X": BIAS}, digest="two")]
-    (table,) = compare(files, draws=50)
-    assert lines(table)["X"].seeds == 1
-    assert lines(table)["X"].figures[0].against.difference == 0
+def test_two_splits_of_one_data_set_are_two_tables():
+    """A run by time and one at random are not two seeds, whatever their systems are called."""
+    by_time = rated({"Bias": BIAS}, digest="one" * 4)
+    at_random = rated({"Bias": BIAS, "X": [2, 4, 3, 5]}, digest="two" * 4)
+    tables = compare([by_time, at_random], draws=50)
+    assert [table.dataset for table in tables] == ["films, split oneoneon", "films, split twotwotw"]
+    assert [set(lines(table)) for table in tables] == [{"Bias"}, {"Bias", "X"}]
+
+
+def test_a_foreign_file_without_a_row_in_common_has_a_table_of_its_own():
+    foreign = rated({"T": [2, 4]}, users="zz", digest="", source="theirs")
+    tables = compare([rated({"Bias": BIAS}, digest="one" * 4), foreign], draws=50)
+    assert [table.dataset for table in tables] == ["films, split oneoneon", "films, rows of theirs"]
+
+
+def test_a_file_with_other_true_ratings_is_left_out_and_named():
+    other = rated({"T": BIAS}, digest="", source="theirs")
+    other = replace(other, rated=replace(other.rated, ratings=other.rated.ratings + 1))
+    (table,) = compare([rated({"Bias": BIAS}, source="ours"), other], draws=50)
+    assert table.notes == ("theirs is left out: it has other true ratings than ours",)
+    assert set(lines(table)) == {"Bias"}
 
 
 def test_a_slice_under_a_hundred_rows_gets_no_star():

@@ -5,6 +5,7 @@ from html.parser import HTMLParser
 from recbole_exp3rt.display.explanation import WIDTH, Explanation
 from recbole_exp3rt.records import Description, Profile, RatingPrediction
 from recbole_exp3rt.scale import RatingScale
+from recbole_exp3rt.text import marked_if_cut
 
 SCALE = RatingScale.between(1, 10)
 WHY = "The user likes quiet rooms, and this one is calm. " * 4
@@ -73,3 +74,9 @@ def test_texts_of_others_neither_rule_the_terminal_nor_the_notebook():
     assert "&lt;script&gt;" in page
     for text in (page, str(told)):
         assert "\x1b" not in text and "\u202e" not in text
+
+
+def test_an_answer_that_was_cut_off_says_so():
+    assert marked_if_cut("I liked it. The slow") == "I liked it. The slow …"
+    for whole in ("", "It suits you.", 'He said "no."', "Really?", "**Yes.**"):
+        assert marked_if_cut(whole) == whole
