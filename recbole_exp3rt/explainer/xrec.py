@@ -20,8 +20,9 @@ from recbole.utils import InputType, ModelType
 from torch import nn
 
 from recbole_exp3rt import __version__
-from recbole_exp3rt.config.reader import Lookup, Reader
+from recbole_exp3rt.config.reader import Reader
 from recbole_exp3rt.config.settings import ModelSettings
+from recbole_exp3rt.config.systems import XRecSettings
 from recbole_exp3rt.data.split import load_split
 from recbole_exp3rt.data.train_corpus import corpus_of
 from recbole_exp3rt.encode.adapters import MixtureOfExperts, load_adapter, save_adapter
@@ -50,50 +51,9 @@ from recbole_exp3rt.trainer.fitting import Fitted
 GRAPH = "LightGCN"  # whose embeddings are read
 SLOTS = ("user_slot", "item_slot")
 FIELDS = frozenset({"item_word", "item", *SLOTS})
-TARGETS = ("sentence", "summary")
 AT_ONCE = 8  # explanations that are written together
 Pair = tuple[str, str]
 Fit = Callable[[str], Fitted]
-
-
-@dataclass(frozen=True)
-class XRecSettings:
-    """What shapes an adapter: its size, its targets, its training."""
-
-    experts: int
-    dropout: float
-    target: str
-    target_tokens: int
-    description_tokens: int
-    train_pairs: int | None
-    adapter_epochs: int
-    adapter_batch: int
-    learning_rate: float
-    item_word: str
-    seed: int
-
-    @classmethod
-    def from_config(cls, config: Lookup) -> XRecSettings:
-        """Read and check the keys. Raises: UsageError with the key, the value and the remedy."""
-        read = Reader(config)
-        dropout, rate = (read.number_or_none(key) for key in ("dropout", "learning_rate"))
-        if dropout is None or not 0 <= dropout < 1:
-            raise UsageError(f"dropout={dropout!r} is not a number from 0 to below 1")
-        if rate is None or rate <= 0:
-            raise UsageError(f"learning_rate={rate!r} is not a number above 0")
-        return cls(
-            experts=read.whole("experts"),
-            dropout=dropout,
-            target=read.one_of("target", TARGETS),
-            target_tokens=read.whole("target_tokens"),
-            description_tokens=read.whole("description_tokens", least=0),
-            train_pairs=read.whole_or_none("train_pairs"),
-            adapter_epochs=read.whole("adapter_epochs"),
-            adapter_batch=read.whole("adapter_batch"),
-            learning_rate=rate,
-            item_word=read.text("item_word"),
-            seed=read.whole("seed", least=0),
-        )
 
 
 class Adapters(nn.Module):

@@ -17,14 +17,12 @@ from recbole.model.abstract_recommender import GeneralRecommender
 from recbole.utils import InputType, ModelType
 from torch import nn
 
-from recbole_exp3rt.config.reader import Reader
+from recbole_exp3rt.config.systems import TextKNNSettings
 from recbole_exp3rt.encode.encoders import Vectors
-from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.model.bias import solve_biases
 from recbole_exp3rt.model.scale import clip_to, rating_range
 from recbole_exp3rt.model.text_vectors import AT_ONCE, TextVectors, text_vectors
 
-WAYS = ("knn", "ridge")
 NEIGHBOURS_AT_ONCE = 16384  # neighbours of one piece: 50 MB of vectors of length 384
 Numbers = NDArray[np.float64]
 
@@ -49,10 +47,8 @@ class TextKNN(GeneralRecommender):  # type: ignore[misc]
         cannot be had.
         """
         super().__init__(config, dataset)
-        way = Reader(config).one_of("way", WAYS)
-        reg_bias, power, shrinkage, reg_weight = (
-            _above_zero(config, key) for key in ("reg_bias", "power", "shrinkage", "reg_weight")
-        )
+        settings = TextKNNSettings.from_config(config)
+        reg_bias, shrinkage = settings.reg_bias, settings.shrinkage
         rows = dataset.inter_feat
         users, items = rows[self.USER_ID].numpy(), rows[self.ITEM_ID].numpy()
         ratings = rows[config["RATING_FIELD"]].numpy().astype(np.float64)
@@ -65,14 +61,14 @@ class TextKNN(GeneralRecommender):  # type: ignore[misc]
         self.register_buffer("mean", torch.tensor(mean))
         self.register_buffer("user_bias", torch.tensor(user_bias, dtype=torch.float32))
         self.register_buffer("item_bias", torch.tensor(item_bias, dtype=torch.float32))
-        if way == "knn":
+        if settings.way == "knn":
             self.texts: nn.Module = SimilarTexts(
-                *texts.pooled(), users, items, left, power=power, shrinkage=shrinkage
+                *texts.pooled(), users, items, left, power=settings.power, shrinkage=shrinkage
             )
         else:
             left = left / (1 - own_pull(users, items, reg_bias))
             wanted = _mean_by_pair(texts, users, items, left)
-            self.texts = TextRidge(texts, wanted, shrinkage, reg_weight)
+            self.texts = TextRidge(texts, wanted, shrinkage, settings.reg_weight)
         self.unused = nn.Parameter(torch.zeros(1))
 
     def calculate_loss(self, interaction: Any) -> torch.Tensor:
@@ -276,10 +272,3 @@ def _mean_by_pair(
     means = np.bincount(row, values) / np.bincount(row)
     found: Numbers = means[np.searchsorted(pairs, texts.users * texts.n_items + texts.items)]
     return found
-
-
-def _above_zero(config: Any, key: str) -> float:
-    value = Reader(config).number_or_none(key)
-    if value is None or not value > 0:
-        raise UsageError(f"{key}={value} is not a number above 0")
-    return value

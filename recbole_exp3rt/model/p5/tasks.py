@@ -11,17 +11,15 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
+from recbole_exp3rt.config.systems import Family
 from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.model.p5.ids import Ids
 from recbole_exp3rt.prompts import load_prompt
 from recbole_exp3rt.scale import RatingScale
 
-Family = Literal["rating", "explanation", "direct"]
-FAMILIES: tuple[Family, ...] = ("rating", "explanation", "direct")
 YES, NO = "yes", "no"
 _FIELDS = frozenset({"user", "item", "title", "item_word", "lowest", "highest"})
 _ID = re.compile(r"\{(?:user|item)\}")
