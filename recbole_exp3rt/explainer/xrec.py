@@ -25,7 +25,7 @@ from recbole_exp3rt.config.settings import ModelSettings
 from recbole_exp3rt.config.systems import XRecSettings
 from recbole_exp3rt.data.split import load_split
 from recbole_exp3rt.data.train_corpus import corpus_of
-from recbole_exp3rt.encode.adapters import MixtureOfExperts, load_adapter, save_adapter
+from recbole_exp3rt.encode.adapters import CARD, MixtureOfExperts, load_adapter, save_adapter
 from recbole_exp3rt.encode.slots import SlotReader, Slotted, with_slots
 from recbole_exp3rt.encode.tuning import batches_of, forget, tune
 from recbole_exp3rt.errors import UsageError
@@ -242,16 +242,39 @@ class XRec:
         vectors: torch.Tensor = adapters(users, items)
         return vectors
 
+    @property
+    def training(self) -> tuple[str, str]:
+        """What its progress says while it trains, and of what: how long a step takes goes by it."""
+        return "Training XRec", f"{self.lm.identity}, {self.settings.adapter_batch} rows a step"
+
+    @property
+    def n_rows(self) -> int:
+        """Train reviews that it learns from; with summaries, as many as will be summed up."""
+        return len(self.reviews if self.step else self.targets)
+
+    @property
+    def n_steps(self) -> int:
+        """Optimizer steps of its training."""
+        return self.settings.adapter_epochs * -(-self.n_rows // self.settings.adapter_batch)
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether its training is kept. LightGCN is read or fitted for it."""
+        return (self._folder / CARD).is_file()
+
     @cached_property
-    def _ready(self) -> Ready:
-        """The adapter, read or trained."""
-        graph, settings = Graph.of(self._fit(GRAPH)), self.settings
-        identity = {
+    def _graph(self) -> Graph:
+        return Graph.of(self._fit(GRAPH))
+
+    @cached_property
+    def _identity(self) -> dict[str, Any]:
+        """All that its training depends on."""
+        return {
             "system": "XRec",
             "model": self.lm.identity,
-            "settings": asdict(settings),
+            "settings": asdict(self.settings),
             "prompt": self.prompt.sections,
-            "graph": graph.digest,
+            "graph": self._graph.digest,
             "learned": hashlib.sha256(
                 json.dumps([(*pair, text) for pair, text in self.targets.items()]).encode()
             ).hexdigest(),
@@ -259,9 +282,18 @@ class XRec:
                 json.dumps([self.asked(item).ids for _, item in self.targets]).encode()
             ).hexdigest(),
         }
-        digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
+
+    @cached_property
+    def _folder(self) -> Path:
+        what = json.dumps(self._identity, sort_keys=True)
+        digest = hashlib.sha256(what.encode()).hexdigest()[:12]
         place = Path(str(self.config["checkpoint_dir"]))
-        folder = place / f"{self.config['dataset']}-XRec-{digest}"
+        return place / f"{self.config['dataset']}-XRec-{digest}"
+
+    @cached_property
+    def _ready(self) -> Ready:
+        """The adapter, read or trained."""
+        graph, settings, folder = self._graph, self.settings, self._folder
         with torch.random.fork_rng():
             torch.manual_seed(settings.seed)
             adapters = Adapters(
@@ -270,7 +302,7 @@ class XRec:
         adapters.eval()
         if not load_adapter(folder, adapters):
             losses = self._train(adapters, graph, folder)
-            card = {**identity, "version": __version__, "pairs": len(self.targets)}
+            card = {**self._identity, "version": __version__, "pairs": len(self.targets)}
             epoch = -(-len(self.targets) // settings.adapter_batch)
             card["loss"] = {  # mean cross entropy of an epoch, in nats a token
                 "first": sum(losses[:epoch]) / epoch,
@@ -306,7 +338,7 @@ class XRec:
                 losses.append(value)
                 yield number, Completion(f"{value:.3f}")
 
-        for _ in self.progress(steps(), len(batches), "Training XRec"):
+        for _ in self.progress(steps(), len(batches), self.training[0]):
             pass
         return losses
 

@@ -93,6 +93,8 @@ class Context:
         """Let a system that asks take its own student, if it has one; `train` it if needed."""
         if prepare := getattr(model, "prepare", None):
             prepare(self.split, lambda text: say(self.console, text), train=train)
+        if training := getattr(model, "training", None):
+            self.rates.note_training(*training)
         if model.step:
             identity, step = model.llm.identity, self.rates.step_of(model.step.title)
             if self.rates.identities.get(step) != identity:

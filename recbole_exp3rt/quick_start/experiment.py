@@ -175,6 +175,7 @@ class Experiment:
     def _explained(self) -> Explained:
         """Explanations of pairs that the tasks looked at; what they took joins the result file."""
         explained = explain(self.context, [pair for task in self.tasks for pair in task.explained])
+        self.rates.keep()  # explainers may have trained
         if explained.texts and self.context.run.result_file:
             self.context.results.write(self.context.run.result_file)
         return explained

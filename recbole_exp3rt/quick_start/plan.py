@@ -81,12 +81,15 @@ class Plan:
             time = "nothing is to be asked"
         elif seconds is None:
             time = "time: not known, no rate of these models was measured on this machine yet"
-        elif seconds < 90:
-            time = f"time: about {seconds:.0f} s on this machine"
         else:
-            time = f"time: about {seconds / 60:,.0f} minutes on this machine"
-        about = f" ({self.bound})" if self.bound else ""
-        return [f"Plan{about}:", *(f"  {step}" for step in self.steps), f"  {time}"]
+            time = f"time: {about(seconds)} on this machine"
+        bound = f" ({self.bound})" if self.bound else ""
+        return [f"Plan{bound}:", *(f"  {step}" for step in self.steps), f"  {time}"]
+
+
+def about(seconds: float) -> str:
+    """A time in words."""
+    return f"about {seconds:.0f} s" if seconds < 90 else f"about {seconds / 60:,.0f} minutes"
 
 
 class StoredOnly:

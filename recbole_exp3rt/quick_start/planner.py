@@ -16,6 +16,7 @@ from recbole_exp3rt.quick_start.outputs import Task
 from recbole_exp3rt.quick_start.plan import (
     Plan,
     StepPlan,
+    about,
     joined,
     plan_pairs,
     plan_questions,
@@ -49,6 +50,9 @@ class Planner:
         for name in self._fitted_models():
             kept = context.fits.is_kept(name)
             say(context.console, f"To fit: {name}{', which is in the cache' if kept else ''}")
+        for name in context.run.explainers:
+            if line := self._training_of(name):
+                say(context.console, line)
         if context.models:
             self._say(self._plan())
         else:
@@ -73,6 +77,23 @@ class Planner:
             plan = timed(plan, self.rates)
         if plan.is_paid or (plan.seconds or 0.0) > LONG:
             self._say(plan)
+
+    def _training_of(self, name: str) -> str:
+        """The line about an explainer that trains when it is asked; "" where nothing is to train.
+
+        Whether it is trained already is known where all that it reads is there.
+        """
+        context = self.context
+        system = context.fitted(name).model if asks(name) else None
+        training = getattr(system, "training", None)
+        if system is None or training is None:
+            return ""
+        known = system.step is None and all(map(context.fits.is_kept, system.fits))
+        if known and system.is_trained:
+            return ""
+        rate = self.rates.seconds(*training)
+        time = "" if rate is None else f", {about(rate * system.n_steps)}"
+        return f"To train: {name} on {system.n_rows:,} rows in {system.n_steps:,} steps{time}"
 
     def _say(self, plan: Plan) -> None:
         for line in plan.lines():

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from dataclasses import replace
 from importlib import resources
 
@@ -260,7 +261,23 @@ def test_a_dry_run_plans_what_an_explainer_needs(given, console):
     run("MF", "world", config_dict=values, console=console)
     said = console.file.getvalue()
     assert "To fit: LightGCN" in said and "Summing up reviews for XRec: 0 answers" in said
-    assert "20 calls" in said
+    assert "20 calls" in said and "To train: XRec on 20 rows in 5 steps\n" in said
+
+
+def test_a_dry_run_says_how_long_an_explainer_trains_until_it_is_trained(given, tmp_path):
+    values = {**given, "explainer": "XRec", "explanations": 2, "epochs": 1}
+    values |= {"fit_cache": str(tmp_path / "fits"), "store_path": str(tmp_path / "a.sqlite")}
+
+    def says(**own):
+        console = Console(file=io.StringIO(), width=110)
+        run("MF", "world", config_dict={**values, **own}, console=console)
+        return console.file.getvalue()
+
+    assert "To train: XRec on 20 rows in 5 steps\n" in says(dry_run=True)
+    says()
+    assert "To train" not in says(dry_run=True)
+    again = says(dry_run=True, **{"XRec.adapter_epochs": 3})
+    assert re.search(r"To train: XRec on 20 rows in 15 steps, about \d+ s\n", again)
 
 
 @pytest.fixture
