@@ -128,8 +128,10 @@ def precheck(
             check_system(other, _of_other(other, name, data, plain), prefix=f"{other}: ")
     if name == "EXP3RT":
         check_language_models(final, annotates)
+        check_student_of(str(final["student"]), filter(asks, beside))
     elif any(map(asks, (name, *beside))):
         models = ModelSettings.from_config(final)
+        check_student_of(models.student, filter(asks, (name, *beside)))
         check_language_model(models.student, "student", models.http)
     if missing:
         raise missing
@@ -291,6 +293,16 @@ def check_language_model(name: str, key: str, http: HTTPOptions) -> None:
         raise UsageError(f"{key}={name} is no folder; name a folder, a hub id or openai:MODEL")
     if "/" not in name and (hint := nearest(name, [ORACLE, *PRESETS, "smollm2", "sample-student"])):
         raise UsageError(f"{key}={name} is no model{hint}")
+
+
+def check_student_of(student: str, systems: Iterable[str]) -> None:
+    """Raises: UsageError for the oracle, which plays EXP3RT alone, and for XRec over a server."""
+    others = [name for name in dict.fromkeys(systems) if name != "EXP3RT"]
+    remedy = "give --student=smollm2, a hub id or a folder"
+    if student == ORACLE and others:
+        raise UsageError(f"student=oracle plays EXP3RT alone, not {', '.join(others)}; {remedy}")
+    if is_served(student) and "XRec" in others:
+        raise UsageError(f"XRec needs the weights of its student, not student={student}; {remedy}")
 
 
 def check_language_models(final: Mapping[str, Any], annotates: bool = False) -> None:

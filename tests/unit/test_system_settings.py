@@ -74,6 +74,34 @@ def test_what_can_be_is_taken(model, arguments):
         precheck(model, "sample", arguments=arguments)
 
 
+@pytest.mark.parametrize(
+    ("model", "arguments", "said"),
+    [
+        ("LLMRec", [], "plays EXP3RT alone, not LLMRec; give --student=smollm2"),
+        ("MF", ["--baselines=[RawReviews,TextKNN]"], "plays EXP3RT alone, not RawReviews;"),
+        ("EXP3RT", ["--reranker=[TALLRec,EXP3RT]"], "plays EXP3RT alone, not TALLRec;"),
+        ("LightGCN", ["--reranker=ZSRanker", "--explainer=XRec"], "not ZSRanker, XRec;"),
+    ],
+)
+def test_the_oracle_says_what_it_can_play_and_what_to_give_instead(model, arguments, said):
+    with pytest.raises(UsageError, match=said):
+        precheck(model, "sample", arguments=[*arguments, "--student=oracle"])
+    with pytest.raises(MissingDataset):
+        precheck(model, "sample", arguments=[*arguments, "--student=smollm2"])
+
+
+def test_the_oracle_plays_exp3rt_as_model_and_as_reranker():
+    for model, more in (("EXP3RT", []), ("LightGCN", ["--reranker=[EXP3RT,MF]"])):
+        with pytest.raises(MissingDataset):
+            precheck(model, "sample", arguments=["--student=oracle", *more])
+
+
+def test_xrec_over_a_server_is_refused_before_any_work(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "none")
+    with pytest.raises(UsageError, match="XRec needs the weights of its student"):
+        precheck("MF", "sample", arguments=["--explainer=XRec", "--student=openai:some"])
+
+
 def test_every_system_of_ours_that_learns_ratings_or_asks_has_its_settings_read():
     ranks = {"BPR", "LightGCN", "Pop", "WDL"}  # RecBole's own classes read theirs
     assert set(SETTINGS) == set(MODELS) - ranks
