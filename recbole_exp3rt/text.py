@@ -1,12 +1,24 @@
-"""Text that can be encoded as UTF-8 for files, databases and servers."""
+"""Text that can be encoded as UTF-8 for files, databases and servers; its sentences."""
 
 from __future__ import annotations
 
 import re
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_END = re.compile(r"(?<=[.!?…。！？])[\"'”’)\]]*\s+")  # of a sentence, with what closes it
 
 
 def without_surrogates(text: str) -> str:
     """Return `text` with each lone surrogate, half of a character, replaced by U+FFFD."""
     return _SURROGATE.sub("\ufffd", text)
+
+
+def sentences(text: str) -> list[str]:
+    """The sentences of `text`, each in one line with its closing marks; none of an empty text.
+
+    A sentence ends with . ! ? … 。 ！ or ？ before a blank; quotes and brackets may close it.
+    """
+    line = " ".join(text.split())
+    ends = [found.end() for found in _END.finditer(line)]
+    bounds = zip([0, *ends], [*ends, len(line)], strict=True)
+    return [line[start:end].strip() for start, end in bounds if line[start:end].strip()]

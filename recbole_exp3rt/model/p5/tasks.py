@@ -19,6 +19,7 @@ from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.model.p5.ids import Ids
 from recbole_exp3rt.prompts import load_prompt
 from recbole_exp3rt.scale import RatingScale
+from recbole_exp3rt.text import sentences
 
 YES, NO = "yes", "no"
 _FIELDS = frozenset({"user", "item", "title", "item_word", "lowest", "highest"})
@@ -108,11 +109,6 @@ def jittered(rating: float, scale: RatingScale, random: np.random.Generator) -> 
     low, high = interval(rating, scale)
     drawn = random.normal((low + high) / 2, (high - low) / 4)
     return f"{min(max(round(drawn), low), high) / 10:.1f}"
-
-
-def sentences(text: str) -> list[str]:
-    """The sentences of a review, by the marks . ! ? before a blank."""
-    return [part for part in re.split(r"(?<=[.!?])\s+", " ".join(text.split())) if part]
 
 
 class Tasks:
