@@ -31,7 +31,8 @@ _RANGE = re.compile(r"from (-?\d+)\b.*? to (-?\d+)\b")
 _TOKEN = re.compile(r"\w+|[^\w\s]")
 
 NOT_MINE = (
-    "the oracle answers EXP3RT's own prompts alone; take a language model, such as student=smollm2"
+    "sample-oracle (synthetic) answers EXP3RT's own prompts alone; take a language model, such as "
+    "student=smollm2"
 )
 Sides = tuple[list[str], list[str]]  # taste names: likes, dislikes
 
