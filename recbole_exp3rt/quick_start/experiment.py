@@ -190,6 +190,9 @@ class Experiment:
         }
         if context.rater:
             counts = {**context.rater.pipeline.counts, **counts}
+            asked = context.asking.get("EXP3RT")
+            beside = asked.model.counts_beside if asked else {}
+            counts |= {f"{name} of unseen users": count for name, count in beside.items()}
         show_unreadable(console, counts)
         if context.models:
             show_paid(console, context.models)

@@ -17,7 +17,6 @@ from recbole_exp3rt.quick_start.plan import (
     Plan,
     StepPlan,
     about,
-    joined,
     plan_pairs,
     plan_questions,
     timed,
@@ -120,9 +119,8 @@ class Planner:
             settings = context.settings
             names = (settings.preference_model, settings.profile_model, settings.rating_model)
             pairs = self._pairs("EXP3RT")
-            steps += plan_pairs(context.rater, names, pairs, prices, self.rates).steps
-            for over, asked in self._unseen("EXP3RT"):
-                steps += plan_pairs(over.rater, names, asked, prices, self.rates).steps
+            beside = [(over.rater, asked) for over, asked in self._unseen("EXP3RT")]
+            steps += plan_pairs(context.rater, names, pairs, prices, self.rates, beside).steps
         systems = [name for task in self.tasks for name in task.systems]
         for name in dict.fromkeys([*systems, *context.run.explainers]):
             if asks(name) and name != "EXP3RT":
@@ -140,7 +138,7 @@ class Planner:
                 title = self.rates.step_of(model.step.title)
                 student = str(getattr(model, "asked_model", None) or model.config["student"])
                 steps.append(plan_questions(title, model.llm, questions, prices, student))
-        return timed(Plan(tuple(joined(steps)), bound), self.rates)
+        return timed(Plan(tuple(steps), bound), self.rates)
 
     def _unseen(self, system: str) -> list[tuple[Any, list[tuple[str, str]]]]:
         """A system over the other reviews of unseen users, and the pairs it will be asked about."""
