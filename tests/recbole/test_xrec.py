@@ -25,7 +25,9 @@ from recbole_exp3rt.explainer.xrec import XRec
 from recbole_exp3rt.llm.scripted import ScriptedLLM
 from recbole_exp3rt.model.bias import Bias
 from recbole_exp3rt.model.language_models import LanguageModels
+from recbole_exp3rt.quick_start.explaining import explain_pair
 from recbole_exp3rt.quick_start.quick_start import run
+from recbole_exp3rt.stages.step import silent
 
 TRAIN = [
     (f"u{u}", f"i{i}", 1 + (u + i) % 5, 10 * u + i) for u in range(5) for i in range(5) if u != i
@@ -254,6 +256,16 @@ def test_whatever_explains_is_an_explainer_and_a_ranking_has_pairs_too(given, mo
     run("BPR", "world", config_dict=values, console=console)
     said = console.file.getvalue().partition("Explanations")[2]
     assert said.count("Bias: Because of ") == 2
+
+
+def test_without_a_run_it_is_made_as_in_a_run(given, tmp_path, monkeypatch):
+    """LightGCN is the one of the caller's split and cache; nothing is read or fitted beside it."""
+    monkeypatch.setattr(XRec, "_own_fit", None)
+    values = {**given, "fit_cache": str(tmp_path / "fits")}
+    config = Config("MF", "world", config_dict=values)
+    texts = explain_pair(config, ["EXP3RT", "XRec"], ("u2", "i2"), silent)
+    assert list(texts) == ["XRec"] and texts["XRec"][0]
+    assert [path.name.partition("-")[0] for path in (tmp_path / "fits").iterdir()] == ["LightGCN"]
 
 
 def test_a_dry_run_plans_what_an_explainer_needs(given, console):
