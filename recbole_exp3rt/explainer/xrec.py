@@ -243,7 +243,7 @@ class XRec:
         return vectors
 
     @property
-    def training(self) -> tuple[str, str]:
+    def timed_training(self) -> tuple[str, str]:
         """What its progress says while it trains, and of what: how long a step takes goes by it."""
         return "Training XRec", f"{self.lm.identity}, {self.settings.adapter_batch} rows a step"
 
@@ -338,7 +338,7 @@ class XRec:
                 losses.append(value)
                 yield number, Completion(f"{value:.3f}")
 
-        for _ in self.progress(steps(), len(batches), self.training[0]):
+        for _ in self.progress(steps(), len(batches), self.timed_training[0]):
             pass
         return losses
 

@@ -99,7 +99,7 @@ class Context:
         """Let a system that asks take its own student, if it has one; `train` it if needed."""
         if prepare := getattr(model, "prepare", None):
             prepare(self.split, lambda text: say(self.console, text), train=train)
-        if training := getattr(model, "training", None):
+        if training := getattr(model, "timed_training", None):
             self.rates.note_training(*training)
         if model.step:
             identity, step = model.llm.identity, self.rates.step_of(model.step.title)

@@ -84,7 +84,7 @@ class Planner:
         """
         context = self.context
         system = context.fitted(name).model if asks(name) else None
-        training = getattr(system, "training", None)
+        training = getattr(system, "timed_training", None)
         if system is None or training is None:
             return ""
         known = system.step is None and all(map(context.fits.is_kept, system.fits))
