@@ -1,10 +1,11 @@
-"""Small helpers for text: what UTF-8 can encode, and what was cut off."""
+"""Small helpers for text: what UTF-8 can encode, its sentences, what was cut off."""
 
 from __future__ import annotations
 
 import re
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_END = re.compile(r"(?<=[.!?…。！？])[\"'”’)\]]*\s+")  # of a sentence, with what closes it
 
 
 def without_surrogates(text: str) -> str:
@@ -15,4 +16,15 @@ def without_surrogates(text: str) -> str:
 def marked_if_cut(text: str) -> str:
     """`text` with … at its end if it ends within a sentence, as an answer does at its limit."""
     end = text.rstrip().rstrip("\"'”’)]*_")
-    return text if not end or end[-1] in ".!?…:" else f"{text.rstrip()} …"
+    return text if not end or end[-1] in ".!?…。！？:" else f"{text.rstrip()} …"
+
+
+def sentences(text: str) -> list[str]:
+    """The sentences of `text`, each in one line with its closing marks; none of an empty text.
+
+    A sentence ends with . ! ? … 。 ！ or ？ before a blank; quotes and brackets may close it.
+    """
+    line = " ".join(text.split())
+    ends = [found.end() for found in _END.finditer(line)]
+    bounds = zip([0, *ends], [*ends, len(line)], strict=True)
+    return [line[start:end].strip() for start, end in bounds if line[start:end].strip()]

@@ -36,7 +36,6 @@ from recbole_exp3rt.trainer.fitting import StopTraining, Watch, fit, train
 FIRST = 6  # trials without pruning, and at random but for the first: the defaults
 WARM_UP = 20  # epochs of a trial before it may be ended early
 DONE = (TrialState.COMPLETE, TrialState.PRUNED)
-SCORES = 2**22  # user-item scores of one evaluation batch: it shapes no metric, only the time
 
 
 @dataclass(frozen=True)
@@ -234,8 +233,6 @@ def _search(
     base = config.for_model(model)
     if base.kind == "rating":
         split.ratings("train")  # says so if there are none
-    if "eval_batch_size" not in base.external_config_dict and base.kind == "ranking":
-        base = base.for_model(model, eval_batch_size=SCORES)
     space = space_of(model, spaces)
     fixed = {key: value for key, value in base.external_config_dict.items() if key in space}
     open_space = {key: part for key, part in space.items() if key not in fixed}

@@ -37,6 +37,7 @@ OR_NONE = ("fit_cache_gb", "fit_checkpoint_minutes")  # numbers that can be swit
 NOT_NEGATIVE = ("reg_weight", "reg_bias", "weight_decay", "stopping_step", *OR_NONE)
 LEARNERS = ("adam", "adamw", "sgd", "adagrad", "rmsprop", "sparse_adam")  # RecBole takes Adam else
 GPU_IDS = re.compile(r"|-1|((\d+|(GPU|MIG)-[\w/-]+)(, ?|$))+")  # of CUDA_VISIBLE_DEVICES
+SHARES = ("dropout_prob", "hidden_dropout_prob", "attn_dropout_prob")
 POSITIVE = (
     "epochs",
     "eval_step",
@@ -125,6 +126,8 @@ def check_values(
             raise UsageError(f"{name} is not above 0")
         if key in NOT_NEGATIVE and number and value < 0:
             raise UsageError(f"{name} is below 0")
+        if key in SHARES and number and not 0 <= value <= 1:
+            raise UsageError(f"{name} is not a number from 0 to 1")
         if key == "gpu_id" and not GPU_IDS.fullmatch(gpu_ids(value)):
             raise UsageError(f"{name} is no number of a GPU, nor several such as 0,1")
         if key == "learner" and value not in LEARNERS:

@@ -51,7 +51,7 @@ from recbole_exp3rt.config.known import (  # noqa: E402
     kind_by_name,
     layer_names,
     model_values,
-    shaping_keys,
+    passed_on,
 )
 from recbole_exp3rt.config.layers import (  # noqa: E402
     Loader,
@@ -119,10 +119,9 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         """
         external = self.given()
         if model != self.model:
-            own = {"search"} | shaping_keys(model) | shaping_keys(self.model)
-            plain = external | self._plain
             named = {k for k in external if f"{self.model}.{k}" in external} - self._plain.keys()
-            external = {k: v for k, v in plain.items() if k not in own | named}
+            plain = {k: v for k, v in (external | self._plain).items() if k not in named}
+            external = passed_on(plain, self.model, model)
         kind = kind_of(model, find_model(model))
         metrics = metrics_of(external, kind)
         external = {k: v for k, v in external.items() if k not in METRICS} | metrics

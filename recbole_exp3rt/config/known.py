@@ -147,6 +147,12 @@ def shaping_keys(model: str) -> frozenset[str]:
     return (model_keys(model) | TRAINING) - LENGTH
 
 
+def passed_on(values: Mapping[str, Any], own: str, other: str) -> dict[str, Any]:
+    """Of a run of the model `own`, the user's `values` that its model `other` has too."""
+    left = {"search"} | shaping_keys(own) | shaping_keys(other)
+    return {key: value for key, value in values.items() if key not in left}
+
+
 @cache
 def keys_of_models() -> frozenset[str]:
     """Every setting that shapes some model and means nothing to a run as a whole."""

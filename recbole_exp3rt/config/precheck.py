@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.util import find_spec
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from recbole_exp3rt.config.known import (
     layer_names,
     model_values,
     needs_more,
+    passed_on,
     recbole_dir,
     recbole_properties,
 )
@@ -46,6 +48,7 @@ from recbole_exp3rt.config.layers import (
 from recbole_exp3rt.config.registry import MODELS, asks
 from recbole_exp3rt.config.registry import names as systems
 from recbole_exp3rt.config.settings import ModelSettings, RunSettings, Settings
+from recbole_exp3rt.config.systems import SETTINGS
 from recbole_exp3rt.encode.encoders import PACKAGE as ENCODE
 from recbole_exp3rt.encode.encoders import missing_package
 from recbole_exp3rt.errors import NotHere, UsageError, nearest
@@ -88,6 +91,7 @@ def precheck(
     check_model(name)
     check_runs(name)
     check_shaping(external, name)
+    plain = dict(external)
     external |= of_own_model(name, _given_layers(config_files, config_dict, arguments))
     internal = _internal(name, data, external)
     final = dict(internal)
@@ -111,16 +115,23 @@ def precheck(
             raise
         missing = error  # it will be made, once all else is right
     run = RunSettings.from_config(final)
-    check_packages(final, {name, *run.baselines, *run.rerankers, *run.explainers})
+    beside = (*run.baselines, *run.rerankers, *run.explainers)
+    check_packages(final, {name, *beside})
     check_baselines(run.baselines)
     check_rerankers(run.rerankers)
     check_explainers(run.explainers)
     for spec in run.generators:
         check_generator(spec)
+    check_system(name, final)
+    for other in dict.fromkeys(beside):
+        if other != name:
+            check_system(other, _of_other(other, name, data, plain), prefix=f"{other}: ")
     if name == "EXP3RT":
         check_language_models(final, annotates)
-    elif any(map(asks, (name, *run.baselines, *run.rerankers, *run.explainers))):
+        check_student_of(str(final["student"]), filter(asks, beside))
+    elif any(map(asks, (name, *beside))):
         models = ModelSettings.from_config(final)
+        check_student_of(models.student, filter(asks, (name, *beside)))
         check_language_model(models.student, "student", models.http)
     if missing:
         raise missing
@@ -284,6 +295,16 @@ def check_language_model(name: str, key: str, http: HTTPOptions) -> None:
         raise UsageError(f"{key}={name} is no model{hint}")
 
 
+def check_student_of(student: str, systems: Iterable[str]) -> None:
+    """Raises: UsageError for the oracle, which plays EXP3RT alone, and for XRec over a server."""
+    others = [name for name in dict.fromkeys(systems) if name != "EXP3RT"]
+    remedy = "give --student=smollm2, a hub id or a folder"
+    if student == ORACLE and others:
+        raise UsageError(f"student=oracle plays EXP3RT alone, not {', '.join(others)}; {remedy}")
+    if is_served(student) and "XRec" in others:
+        raise UsageError(f"XRec needs the weights of its student, not student={student}; {remedy}")
+
+
 def check_language_models(final: Mapping[str, Any], annotates: bool = False) -> None:
     """As `check_language_model`, for all that the steps of EXP3RT, or its teacher, need."""
     settings = Settings.from_config(final)
@@ -295,6 +316,29 @@ def check_language_models(final: Mapping[str, Any], annotates: bool = False) -> 
     for key in ("preference_model", "profile_model", "rating_model"):
         taken = key if final.get(key) is not None else "student"
         check_language_model(getattr(settings, key), taken, settings.http)
+
+
+def check_system(name: str, final: Mapping[str, Any], prefix: str = "") -> None:
+    """Raises: UsageError for a setting out of range of a system of ours, or a searched value."""
+    if name not in SETTINGS:
+        return
+    try:
+        SETTINGS[name].from_config(final)
+        search = final.get("search")
+        for part in search if isinstance(search, (list, tuple)) else [search or {}]:
+            for values in product(*part.values()):
+                SETTINGS[name].from_config({**final, **dict(zip(part, values, strict=True))})
+    except UsageError as error:
+        raise UsageError(f"{prefix}{error}") from None
+
+
+def _of_other(other: str, own: str, dataset: str, plain: Mapping[str, Any]) -> dict[str, Any]:
+    """All settings of the system `other` in a run of the model `own`: see `Config.for_model`."""
+    external = passed_on(plain, own, other)
+    external |= of_own_model(other, [external])
+    final = _internal(other, dataset, external)
+    merge_layer(final, external)
+    return final
 
 
 def _internal(model: str, dataset: str, external: Mapping[str, Any]) -> dict[str, Any]:

@@ -148,6 +148,24 @@ class Reader:
         )
         return float(value)
 
+    def above_zero(self, key: str) -> float:
+        """A number above 0."""
+        return self._number(key, lambda v: v > 0, "a number above 0")
+
+    def from_zero(self, key: str) -> float:
+        """A number from 0 on."""
+        return self._number(key, lambda v: v >= 0, "a number from 0 on")
+
+    def share(self, key: str) -> float:
+        """A number from 0 to below 1."""
+        return self._number(key, lambda v: 0 <= v < 1, "a number from 0 to below 1")
+
+    def _number(self, key: str, fits: Callable[[float], bool], allowed: str) -> float:
+        value = self.number_or_none(key)
+        if value is None or not (math.isfinite(value) and fits(value)):
+            raise UsageError(f"{key}={self.config[key]!r} is not {allowed}")
+        return value
+
     def text_list(self, key: str) -> tuple[str, ...]:
         """A name or a list of names; none for None."""
         return read_names(key, self.config[key])

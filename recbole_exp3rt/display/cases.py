@@ -162,9 +162,8 @@ def show_pair(
     if prediction is None:
         console.print(f"not readable{': ' if nothing else ''}{escape(nothing)}")
         return
-    console.print(
-        f"\n[bold]Rationale[/bold]\n{escape(marked_if_cut(prediction.rationale)) or '(none asked for)'}"
-    )
+    rationale = escape(marked_if_cut(prediction.rationale)) or "(none asked for)"
+    console.print(f"\n[bold]Rationale[/bold]\n{rationale}")
     console.print("\n[bold]Probability of each rating[/bold]")
     for label, level in zip(scale.labels, scale.levels, strict=True):
         probability = prediction.probabilities[label]

@@ -11,6 +11,7 @@ from recbole_exp3rt.display.terminal import plain
 from recbole_exp3rt.llm.base import Message
 from recbole_exp3rt.records import Description, Profile, RatingPrediction
 from recbole_exp3rt.scale import RatingScale
+from recbole_exp3rt.text import marked_if_cut
 
 WIDTH = 88  # columns of a printed explanation
 _INDENT = 12

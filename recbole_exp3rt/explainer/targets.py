@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 
 from recbole_exp3rt.llm.base import Completion, Request
@@ -13,14 +12,13 @@ from recbole_exp3rt.stages.lists import Unreadable
 from recbole_exp3rt.stages.step import Step
 from recbole_exp3rt.stages.trial import try_first
 from recbole_exp3rt.stages.untrusted import harmless
+from recbole_exp3rt.text import sentences
 
 LEAST_WORDS = 5  # a shorter first sentence, such as "Great!", takes the next one with it
 MOST_WORDS = 50
 SUMMARY = "explanation_target"  # the prompt of a summary
 SUMMARY_FIELDS = frozenset({"item_word", "review"})
 Pair = tuple[str, str]
-
-_END = re.compile(r"(?<=[.!?…。！？])[\"'”’)\]]*\s+")
 
 
 def first_sentences(text: str) -> str:
@@ -29,11 +27,8 @@ def first_sentences(text: str) -> str:
     At most MOST_WORDS words; "" for a text without a word.
     """
     taken: list[str] = []
-    line = " ".join(text.split())
-    start = 0
-    for end in [*(found.end() for found in _END.finditer(line)), len(line)]:
-        taken += line[start:end].split()
-        start = end
+    for sentence in sentences(text):
+        taken += sentence.split()
         if len(taken) >= LEAST_WORDS:
             break
     return " ".join(taken[:MOST_WORDS])

@@ -20,11 +20,12 @@ from recbole.utils import InputType, ModelType
 from torch import nn
 
 from recbole_exp3rt import __version__
-from recbole_exp3rt.config.reader import Lookup, Reader
+from recbole_exp3rt.config.reader import Reader
 from recbole_exp3rt.config.settings import ModelSettings
+from recbole_exp3rt.config.systems import XRecSettings
 from recbole_exp3rt.data.split import load_split
 from recbole_exp3rt.data.train_corpus import corpus_of
-from recbole_exp3rt.encode.adapters import MixtureOfExperts, load_adapter, save_adapter
+from recbole_exp3rt.encode.adapters import CARD, MixtureOfExperts, load_adapter, save_adapter
 from recbole_exp3rt.encode.slots import SlotReader, Slotted, with_slots
 from recbole_exp3rt.encode.tuning import batches_of, forget, tune
 from recbole_exp3rt.errors import UsageError
@@ -50,50 +51,9 @@ from recbole_exp3rt.trainer.fitting import Fitted
 GRAPH = "LightGCN"  # whose embeddings are read
 SLOTS = ("user_slot", "item_slot")
 FIELDS = frozenset({"item_word", "item", *SLOTS})
-TARGETS = ("sentence", "summary")
 AT_ONCE = 8  # explanations that are written together
 Pair = tuple[str, str]
 Fit = Callable[[str], Fitted]
-
-
-@dataclass(frozen=True)
-class XRecSettings:
-    """What shapes an adapter: its size, its targets, its training."""
-
-    experts: int
-    dropout: float
-    target: str
-    target_tokens: int
-    description_tokens: int
-    train_pairs: int | None
-    adapter_epochs: int
-    adapter_batch: int
-    learning_rate: float
-    item_word: str
-    seed: int
-
-    @classmethod
-    def from_config(cls, config: Lookup) -> XRecSettings:
-        """Read and check the keys. Raises: UsageError with the key, the value and the remedy."""
-        read = Reader(config)
-        dropout, rate = (read.number_or_none(key) for key in ("dropout", "learning_rate"))
-        if dropout is None or not 0 <= dropout < 1:
-            raise UsageError(f"dropout={dropout!r} is not a number from 0 to below 1")
-        if rate is None or rate <= 0:
-            raise UsageError(f"learning_rate={rate!r} is not a number above 0")
-        return cls(
-            experts=read.whole("experts"),
-            dropout=dropout,
-            target=read.one_of("target", TARGETS),
-            target_tokens=read.whole("target_tokens"),
-            description_tokens=read.whole("description_tokens", least=0),
-            train_pairs=read.whole_or_none("train_pairs"),
-            adapter_epochs=read.whole("adapter_epochs"),
-            adapter_batch=read.whole("adapter_batch"),
-            learning_rate=rate,
-            item_word=read.text("item_word"),
-            seed=read.whole("seed", least=0),
-        )
 
 
 class Adapters(nn.Module):
@@ -282,16 +242,39 @@ class XRec:
         vectors: torch.Tensor = adapters(users, items)
         return vectors
 
+    @property
+    def timed_training(self) -> tuple[str, str]:
+        """What its progress says while it trains, and of what: how long a step takes goes by it."""
+        return "Training XRec", f"{self.lm.identity}, {self.settings.adapter_batch} rows a step"
+
+    @property
+    def n_rows(self) -> int:
+        """Train reviews that it learns from; with summaries, as many as will be summed up."""
+        return len(self.reviews if self.step else self.targets)
+
+    @property
+    def n_steps(self) -> int:
+        """Optimizer steps of its training."""
+        return self.settings.adapter_epochs * -(-self.n_rows // self.settings.adapter_batch)
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether its training is kept. LightGCN is read or fitted for it."""
+        return (self._folder / CARD).is_file()
+
     @cached_property
-    def _ready(self) -> Ready:
-        """The adapter, read or trained."""
-        graph, settings = Graph.of(self._fit(GRAPH)), self.settings
-        identity = {
+    def _graph(self) -> Graph:
+        return Graph.of(self._fit(GRAPH))
+
+    @cached_property
+    def _identity(self) -> dict[str, Any]:
+        """All that its training depends on."""
+        return {
             "system": "XRec",
             "model": self.lm.identity,
-            "settings": asdict(settings),
+            "settings": asdict(self.settings),
             "prompt": self.prompt.sections,
-            "graph": graph.digest,
+            "graph": self._graph.digest,
             "learned": hashlib.sha256(
                 json.dumps([(*pair, text) for pair, text in self.targets.items()]).encode()
             ).hexdigest(),
@@ -299,9 +282,18 @@ class XRec:
                 json.dumps([self.asked(item).ids for _, item in self.targets]).encode()
             ).hexdigest(),
         }
-        digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
+
+    @cached_property
+    def _folder(self) -> Path:
+        what = json.dumps(self._identity, sort_keys=True)
+        digest = hashlib.sha256(what.encode()).hexdigest()[:12]
         place = Path(str(self.config["checkpoint_dir"]))
-        folder = place / f"{self.config['dataset']}-XRec-{digest}"
+        return place / f"{self.config['dataset']}-XRec-{digest}"
+
+    @cached_property
+    def _ready(self) -> Ready:
+        """The adapter, read or trained."""
+        graph, settings, folder = self._graph, self.settings, self._folder
         with torch.random.fork_rng():
             torch.manual_seed(settings.seed)
             adapters = Adapters(
@@ -310,7 +302,7 @@ class XRec:
         adapters.eval()
         if not load_adapter(folder, adapters):
             losses = self._train(adapters, graph, folder)
-            card = {**identity, "version": __version__, "pairs": len(self.targets)}
+            card = {**self._identity, "version": __version__, "pairs": len(self.targets)}
             epoch = -(-len(self.targets) // settings.adapter_batch)
             card["loss"] = {  # mean cross entropy of an epoch, in nats a token
                 "first": sum(losses[:epoch]) / epoch,
@@ -346,7 +338,7 @@ class XRec:
                 losses.append(value)
                 yield number, Completion(f"{value:.3f}")
 
-        for _ in self.progress(steps(), len(batches), "Training XRec"):
+        for _ in self.progress(steps(), len(batches), self.timed_training[0]):
             pass
         return losses
 

@@ -13,8 +13,8 @@ from recbole.model.abstract_recommender import GeneralRecommender
 from recbole.utils import InputType, ModelType
 from scipy.sparse.linalg import LinearOperator, cg
 
+from recbole_exp3rt.config.systems import BiasSettings
 from recbole_exp3rt.data.unseen import UnseenPair
-from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.model.scale import clip_to, rating_range
 
 
@@ -72,11 +72,7 @@ class Bias(GeneralRecommender):  # type: ignore[misc]
     def __init__(self, config: Any, dataset: Any) -> None:
         """Fit the biases to the rows of `dataset`. Raises: UsageError if reg_weight is not > 0."""
         super().__init__(config, dataset)
-        if not config["reg_weight"] > 0:
-            raise UsageError(
-                f"reg_weight={config['reg_weight']} is not above 0; without this penalty the "
-                "biases are not unique"
-            )
+        self.reg_weight = BiasSettings.from_config(config).reg_weight  # 0: biases are not unique
         rows = dataset.inter_feat
         ratings = rows[config["RATING_FIELD"]].numpy().astype(np.float64)
         mean, user_bias, item_bias = solve_biases(
@@ -84,9 +80,8 @@ class Bias(GeneralRecommender):  # type: ignore[misc]
             rows[self.ITEM_ID].numpy(),
             ratings,
             (self.n_users, self.n_items),
-            float(config["reg_weight"]),
+            self.reg_weight,
         )
-        self.reg_weight = float(config["reg_weight"])
         self.item_ids: Mapping[str, int] = dataset.field2token_id[self.ITEM_ID]
         self.range = rating_range(config, ratings)
         self.register_buffer("mean", torch.tensor(mean))

@@ -6,7 +6,7 @@ To rank, `RatingReranker` (in `rerank/`) sorts the candidates of a generator by 
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from recbole_exp3rt.config.settings import Settings
@@ -14,6 +14,7 @@ from recbole_exp3rt.corpus import Corpus
 from recbole_exp3rt.data.train_corpus import corpus_of
 from recbole_exp3rt.model.asked import AskedRater
 from recbole_exp3rt.model.rater import Rater, make_rater
+from recbole_exp3rt.stages.counts import StepCount
 
 
 class EXP3RT(AskedRater):
@@ -34,6 +35,7 @@ class EXP3RT(AskedRater):
                 settings, corpus_of(dataset, settings.description_fields, settings.review_file)
             )
         self.rater = rater
+        self._beside: list[Rater] = []  # the first rater over a wider corpus
 
     def rate(self, pairs: Sequence[tuple[str, str]]) -> list[float | None]:
         """See AskedRater."""
@@ -45,10 +47,20 @@ class EXP3RT(AskedRater):
         return self.rater.pipeline.corpus
 
     def over(self, corpus: Corpus) -> EXP3RT:
-        """See AskedRater."""
+        """The same models, prompts and settings on another corpus.
+
+        What all such models read is remembered and counted together, in `counts_beside`.
+        """
+        if not self._beside:
+            self._beside.append(self.rater.over(corpus))
         other = copy.copy(self)
-        other.rater = self.rater.over(corpus)
+        other.rater = self._beside[0].going_on(corpus)
         return other
+
+    @property
+    def counts_beside(self) -> Mapping[str, StepCount]:
+        """Step -> its counts over other corpora (`over`); nothing if there were none."""
+        return self._beside[0].pipeline.counts if self._beside else {}
 
     def explain(self, pairs: Sequence[tuple[str, str]]) -> list[str | None]:
         """The rationale of each pair, None where there is none: [n_pairs]."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from recbole_exp3rt.config.reader import Reader
+from recbole_exp3rt.config.systems import LLMRecSettings
 from recbole_exp3rt.model.prompted import Content, PromptedRater
 from recbole_exp3rt.records import Description
 from recbole_exp3rt.stages.untrusted import harmless
@@ -30,9 +30,8 @@ class LLMRec(PromptedRater):
     def __init__(self, config: Any, *args: Any, **kwargs: Any) -> None:
         """As every prompted model. Raises: UsageError."""
         super().__init__(config, *args, **kwargs)
-        read = Reader(config)
-        self.shots = read.whole_or_none("shots", least=0)  # None: as many as the prompt has room
-        self.lines = read.whole("description_lines")
+        own = LLMRecSettings.from_config(config)
+        self.shots, self.lines = own.shots, own.description_lines
 
     def content(self, user: str, item: str) -> Content:
         """The item's first description lines and, oldest first, the user's other train ratings."""

@@ -10,6 +10,7 @@ from recbole.model.abstract_recommender import GeneralRecommender
 from recbole.utils import InputType
 from torch import nn
 
+from recbole_exp3rt.config.systems import MFSettings
 from recbole_exp3rt.model.scale import clip_to, rating_range
 
 
@@ -26,15 +27,17 @@ class MF(GeneralRecommender):  # type: ignore[misc]
     item_share: torch.Tensor
 
     def __init__(self, config: Any, dataset: Any) -> None:
-        """Create the parameters. Biases start at 0, embeddings at random values."""
+        """Create the parameters. Biases start at 0, embeddings at random values.
+
+        Raises: UsageError for settings out of range.
+        """
         super().__init__(config, dataset)
         rows = dataset.inter_feat
         ratings = rows[config["RATING_FIELD"]].numpy().astype(np.float64)
         self.LABEL = config["LABEL_FIELD"]
         self.range = rating_range(config, ratings)
-        self.reg_weight = float(config["reg_weight"])
-        self.reg_bias = float(config["reg_bias"])
-        size = int(config["embedding_size"])
+        self.settings = settings = MFSettings.from_config(config)
+        size = settings.embedding_size
         self.register_buffer("mean", torch.tensor(float(ratings.mean())))
         self.register_buffer("user_share", _share(rows[self.USER_ID], self.n_users))
         self.register_buffer("item_share", _share(rows[self.ITEM_ID], self.n_items))
@@ -43,7 +46,7 @@ class MF(GeneralRecommender):  # type: ignore[misc]
         self.user_bias = nn.Embedding(self.n_users, 1)
         self.item_bias = nn.Embedding(self.n_items, 1)
         for table in (self.user_embedding, self.item_embedding):
-            nn.init.normal_(table.weight, std=float(config["init_std"]))
+            nn.init.normal_(table.weight, std=settings.init_std)
         for table in (self.user_bias, self.item_bias):  # stay 0 for a user or item without a row
             nn.init.zeros_(table.weight)
 
@@ -67,8 +70,8 @@ class MF(GeneralRecommender):  # type: ignore[misc]
 
     def _penalty(self, bias: nn.Embedding, factors: nn.Embedding, ids: torch.Tensor) -> Any:
         """reg_bias * b^2 + reg_weight * |p|^2: [batch]."""
-        weighted = self.reg_weight * factors(ids).square().sum(dim=1)
-        return weighted + self.reg_bias * bias(ids).square().squeeze(1)
+        weighted = self.settings.reg_weight * factors(ids).square().sum(dim=1)
+        return weighted + self.settings.reg_bias * bias(ids).square().squeeze(1)
 
     def predict(self, interaction: Any) -> torch.Tensor:
         """Ratings in rating units: [batch]."""

@@ -12,7 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from recbole_exp3rt.config.reader import Lookup, Reader, read_scale
+from recbole_exp3rt.config.reader import Reader
+from recbole_exp3rt.config.systems import PromptSettings
 from recbole_exp3rt.corpus import Corpus
 from recbole_exp3rt.data.train_corpus import corpus_of
 from recbole_exp3rt.llm.base import Completion, Message, Request, readout_of
@@ -20,7 +21,6 @@ from recbole_exp3rt.model.asked import AskedRater, Pair
 from recbole_exp3rt.model.language_models import LanguageModels
 from recbole_exp3rt.prompts import Prompt, load_prompt
 from recbole_exp3rt.records import RatingPrediction
-from recbole_exp3rt.scale import RatingScale
 from recbole_exp3rt.stages.rating import BIAS_HINT, CUE, prediction_of, rating_request
 from recbole_exp3rt.stages.room import Lists, within
 from recbole_exp3rt.stages.step import Progress, Step, silent
@@ -29,35 +29,6 @@ from recbole_exp3rt.stages.written_rating import written_rating
 
 # Fields that every such prompt may have: the answer's form and the words of the data set.
 FORM = frozenset({"answer_form", "item_word", "number", "lowest", "highest", "bias_hint"})
-
-
-@dataclass(frozen=True)
-class PromptSettings:
-    """What a prompted rating model asks, and how long prompts and answers may be, in tokens."""
-
-    scale: RatingScale
-    item_word: str
-    use_reasoning: bool
-    use_bias: bool
-    parsed: bool
-    max_prompt_tokens: int
-    max_new_tokens: int
-    number_tokens: int
-
-    @classmethod
-    def from_config(cls, config: Lookup) -> PromptSettings:
-        """Read and check the keys. Raises: UsageError with the key, the value and the remedy."""
-        read = Reader(config)
-        return cls(
-            scale=read_scale(config),
-            item_word=read.text("item_word"),
-            use_reasoning=read.flag("use_reasoning"),
-            use_bias=read.flag("use_bias"),
-            parsed=read.flag("parsed"),
-            max_prompt_tokens=read.whole("max_prompt_tokens", least=64),
-            max_new_tokens=read.whole("max_new_tokens"),
-            number_tokens=read.whole("number_tokens"),
-        )
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,10 @@ class Rater:
         pipeline = Pipeline(corpus, own.models, own.prompts, own.settings, own.progress)
         return Rater(pipeline, self.models)
 
+    def going_on(self, corpus: Corpus) -> Rater:
+        """As `over`, and what was read and its counts are shared."""
+        return Rater(self.pipeline.going_on(corpus), self.models)
+
     def __deepcopy__(self, memo: dict[int, Any]) -> Rater:
         return self
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from recbole_exp3rt.config.reader import Reader
+from recbole_exp3rt.config.systems import RawReviewsSettings
 from recbole_exp3rt.corpus import Corpus
 from recbole_exp3rt.encode.relevance import Encode, Relevance
 from recbole_exp3rt.encode.tfidf import Tfidf
@@ -19,8 +19,6 @@ from recbole_exp3rt.records import Review
 from recbole_exp3rt.stages.lists import shorten
 from recbole_exp3rt.stages.rating import render_description
 from recbole_exp3rt.stages.untrusted import harmless
-
-RELEVANCE = ("tfidf", "encoder", "newest")
 
 
 class RawReviews(PromptedRater):
@@ -36,10 +34,9 @@ class RawReviews(PromptedRater):
     def __init__(self, config: Any, *args: Any, **kwargs: Any) -> None:
         """As every prompted model. Raises: UsageError; LLMError without the encoder's extra."""
         super().__init__(config, *args, **kwargs)
-        read = Reader(config)
-        self.most = read.whole("reviews")
-        self.review_tokens = read.whole("max_review_tokens", least=16)
-        self.relevance = Relevance(self.corpus, self._encode(read))
+        own = RawReviewsSettings.from_config(config)
+        self.most, self.review_tokens = own.reviews, own.max_review_tokens
+        self.relevance = Relevance(self.corpus, self._encode(own.relevance))
 
     def over(self, corpus: Corpus) -> RawReviews:
         """As every prompted model; words weigh what they weigh in train."""
@@ -48,9 +45,8 @@ class RawReviews(PromptedRater):
         other.relevance = Relevance(corpus, self.relevance.encode)
         return other
 
-    def _encode(self, read: Reader) -> Encode | None:
+    def _encode(self, relevance: str) -> Encode | None:
         """What makes vectors of texts; None where the newest reviews are shown."""
-        relevance = read.one_of("relevance", RELEVANCE)
         if relevance == "newest":
             return None
         if relevance == "encoder":

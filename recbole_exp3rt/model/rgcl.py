@@ -18,6 +18,7 @@ from torch import nn
 from torch.nn import functional
 
 from recbole_exp3rt.config.reader import Reader, read_scale
+from recbole_exp3rt.config.systems import RGCLSettings
 from recbole_exp3rt.data.train_corpus import corpus_of
 from recbole_exp3rt.encode.texts import review_text
 from recbole_exp3rt.encode.whitening import Matrix, Whitening
@@ -53,11 +54,9 @@ class RGCL(GeneralRecommender):  # type: ignore[misc]
         read = Reader(config)
         self.LABEL = config["LABEL_FIELD"]
         self.scale = read_scale(config)
-        self.ed_weight, self.nd_weight = (_from_0(read, key) for key in ("ed_weight", "nd_weight"))
-        dropout = _from_0(read, "dropout_prob")
-        if dropout >= 1:
-            raise UsageError(f"dropout_prob={dropout:g} is not a number from 0 to below 1")
-        size = read.whole("embedding_size")
+        settings = RGCLSettings.from_config(config)
+        self.ed_weight, self.nd_weight = settings.ed_weight, settings.nd_weight
+        size = settings.embedding_size
         corpus = corpus_of(dataset, {}, read.text_or_none("review_file"))
         edges = [review for rows in corpus.by_user.values() for review in rows]
         levels = self._levels(torch.tensor([float(review.rating) for review in edges]))
@@ -66,11 +65,12 @@ class RGCL(GeneralRecommender):  # type: ignore[misc]
         keys = (levels * self.n_users + users) * self.n_items + items
         order = torch.argsort(keys)  # by level; the order of the files changes nothing
         users, items, levels = users[order], items[order], levels[order]
-        vectors = _vectors([edges[k] for k in order.tolist()], read)  # [n_edges, k]
+        edges = [edges[k] for k in order.tolist()]
+        vectors = _vectors(edges, config, settings.review_size)  # [n_edges, k]
         bounds = torch.searchsorted(levels, torch.arange(len(self.scale.levels) + 1)).tolist()
         n_nodes = (self.n_users, self.n_items)
         review_size = vectors.shape[1]
-        self.graph = ReviewGraph(users, items, bounds, n_nodes, review_size, size, dropout)
+        self.graph = ReviewGraph(users, items, bounds, n_nodes, review_size, size, settings.dropout)
         self.decoder = Decoder(size, len(self.scale.levels))
         self.pair_matrix = xavier(size, review_size)  # of ED
         self.node_matrix = xavier(size, size)  # of ND
@@ -212,26 +212,18 @@ def _forget(model: nn.Module, _: object) -> None:
     model._nodes = None
 
 
-def _from_0(read: Reader, key: str) -> float:
-    value = read.number_or_none(key)
-    if value is None or not value >= 0:
-        raise UsageError(f"{key}={value} is not a number from 0 on")
-    return value
-
-
 def _ids(dataset: Any, field: str, tokens: list[str]) -> torch.Tensor:
     return torch.from_numpy(np.asarray(dataset.token2id(field, tokens), dtype=np.int64))
 
 
-def _vectors(reviews: list[Review], read: Reader) -> Matrix:
+def _vectors(reviews: list[Review], config: Any, size: int) -> Matrix:
     """Whitened vectors of length 1, 0 for a review without a text: [n_reviews, size]."""
-    size = read.whole("review_size")
     texts = [review_text(review) for review in reviews]
     written = np.array([bool(text) for text in texts])
     if not written.any():
         return np.zeros((len(reviews), size), dtype=np.float32)
     try:
-        found = encoder_of(read.config).encode([text for text in texts if text])
+        found = encoder_of(config).encode([text for text in texts if text])
     except LLMError as error:
         raise UsageError(str(error)) from error
     whitening = Whitening.fitted(found, size)

@@ -32,7 +32,7 @@ class TextVectors:
 
     `users`, `items`: inner ids of the pairs, [n_pairs]. `reviews`: [n_pairs, dimension];
     `descriptions`: [n_items, dimension]; both are 0 where there is no text. `written`, `described`:
-    1 where there is one, else 0.
+    1 where there is one, else 0. `review_mean`: what was subtracted from each review, [dimension].
     """
 
     n_users: int
@@ -42,6 +42,7 @@ class TextVectors:
     written: Vectors
     descriptions: Vectors
     described: Vectors
+    review_mean: Vectors | float = 0.0
     moments: dict[float, Any] = field(default_factory=dict)  # of features, by shrinkage
 
     @property
@@ -113,19 +114,25 @@ def _read(config: Any, dataset: Any) -> TextVectors:
     encoder = encoder_of(config)
     seen = np.isin(np.arange(len(tokens)), items)
     # Each kind from its own mean: that of descriptions is of the train items alone.
-    review_vectors, written = _centred(encoder.encode(texts), texts, np.ones(len(texts), bool))
-    descriptions, has = _centred(encoder.encode(about), about, seen)
+    every = np.ones(len(texts), bool)
+    review_vectors, written, mean = _centred(encoder.encode(texts), texts, every)
+    descriptions, has, _ = _centred(encoder.encode(about), about, seen)
+    n_users = len(dataset.field2id_token[uid])
     return TextVectors(
-        len(dataset.field2id_token[uid]), users, items, review_vectors, written, descriptions, has
+        n_users, users, items, review_vectors, written, descriptions, has, review_mean=mean
     )
 
 
-def _centred(vectors: Vectors, texts: list[str], counted: NDArray[np.bool_]) -> Pooled:
-    """Vectors minus the mean of those that count, and where there is a text: 1 or 0."""
+def _centred(
+    vectors: Vectors, texts: list[str], counted: NDArray[np.bool_]
+) -> tuple[Vectors, Vectors, Vectors]:
+    """Vectors minus the mean of those that count, where there is a text: 1 or 0, and the mean."""
     has = np.array([bool(text.strip()) for text in texts])
+    mean = np.zeros(vectors.shape[1], dtype=np.float32)
     if (has & counted).any():
-        vectors[has] -= vectors[has & counted].mean(axis=0, dtype=np.float64).astype(np.float32)
-    return vectors, has.astype(np.float32)
+        mean = vectors[has & counted].mean(axis=0, dtype=np.float64).astype(np.float32)
+        vectors[has] -= mean
+    return vectors, has.astype(np.float32), mean
 
 
 def _mean(sums: Vectors, counts: Vectors, shrinkage: float) -> Vectors:

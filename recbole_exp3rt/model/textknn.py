@@ -8,6 +8,8 @@ or by a ridge regression on the texts. Vectors come from a sentence encoder (Rei
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,15 +18,16 @@ from numpy.typing import NDArray
 from recbole.model.abstract_recommender import GeneralRecommender
 from recbole.utils import InputType, ModelType
 from torch import nn
+from torch.nn import functional
 
-from recbole_exp3rt.config.reader import Reader
+from recbole_exp3rt.config.systems import TextKNNSettings
+from recbole_exp3rt.data.unseen import UnseenPair
 from recbole_exp3rt.encode.encoders import Vectors
-from recbole_exp3rt.errors import UsageError
+from recbole_exp3rt.encode.texts import review_text
 from recbole_exp3rt.model.bias import solve_biases
 from recbole_exp3rt.model.scale import clip_to, rating_range
-from recbole_exp3rt.model.text_vectors import AT_ONCE, TextVectors, text_vectors
+from recbole_exp3rt.model.text_vectors import AT_ONCE, TextVectors, encoder_of, text_vectors
 
-WAYS = ("knn", "ridge")
 NEIGHBOURS_AT_ONCE = 16384  # neighbours of one piece: 50 MB of vectors of length 384
 Numbers = NDArray[np.float64]
 
@@ -32,8 +35,8 @@ Numbers = NDArray[np.float64]
 class TextKNN(GeneralRecommender):  # type: ignore[misc]
     """mu + b_u + b_i + what the texts say of this user and item, clipped to the scale.
 
-    It is fitted when it is created, in closed form. Unseen users have no bias and no texts; of an
-    unseen item the description is known.
+    It is fitted when it is created, in closed form. Of an unseen user it knows nothing, except in
+    `rate_unseen`; of an unseen item it knows the description.
     """
 
     type = ModelType.TRADITIONAL  # one epoch is enough
@@ -49,10 +52,8 @@ class TextKNN(GeneralRecommender):  # type: ignore[misc]
         cannot be had.
         """
         super().__init__(config, dataset)
-        way = Reader(config).one_of("way", WAYS)
-        reg_bias, power, shrinkage, reg_weight = (
-            _above_zero(config, key) for key in ("reg_bias", "power", "shrinkage", "reg_weight")
-        )
+        settings = TextKNNSettings.from_config(config)
+        reg_bias, shrinkage = settings.reg_bias, settings.shrinkage
         rows = dataset.inter_feat
         users, items = rows[self.USER_ID].numpy(), rows[self.ITEM_ID].numpy()
         ratings = rows[config["RATING_FIELD"]].numpy().astype(np.float64)
@@ -65,14 +66,17 @@ class TextKNN(GeneralRecommender):  # type: ignore[misc]
         self.register_buffer("mean", torch.tensor(mean))
         self.register_buffer("user_bias", torch.tensor(user_bias, dtype=torch.float32))
         self.register_buffer("item_bias", torch.tensor(item_bias, dtype=torch.float32))
-        if way == "knn":
-            self.texts: nn.Module = SimilarTexts(
-                *texts.pooled(), users, items, left, power=power, shrinkage=shrinkage
+        if settings.way == "knn":
+            self.texts: SimilarTexts | TextRidge = SimilarTexts(
+                *texts.pooled(), users, items, left, power=settings.power, shrinkage=shrinkage
             )
         else:
             left = left / (1 - own_pull(users, items, reg_bias))
             wanted = _mean_by_pair(texts, users, items, left)
-            self.texts = TextRidge(texts, wanted, shrinkage, reg_weight)
+            self.texts = TextRidge(texts, wanted, shrinkage, settings.reg_weight)
+        self.config, self.reg_bias = config, reg_bias
+        self.item_ids: Mapping[str, int] = dataset.field2token_id[self.ITEM_ID]
+        self.review_mean = texts.review_mean
         self.unused = nn.Parameter(torch.zeros(1))
 
     def calculate_loss(self, interaction: Any) -> torch.Tensor:
@@ -84,6 +88,53 @@ class TextKNN(GeneralRecommender):  # type: ignore[misc]
         user, item = interaction[self.USER_ID], interaction[self.ITEM_ID]
         biases = self.mean + self.user_bias[user] + self.item_bias[item]
         return clip_to(self.range, biases + self.texts(user, item))
+
+    @torch.no_grad()
+    def rate_unseen(self, pairs: Sequence[UnseenPair]) -> Numbers:
+        """Ratings of pairs whose user train does not have, in rating units: [n_pairs].
+
+        The user's bias, residuals and texts are those of the user's other reviews, by the formulas
+        of train users; all that belongs to items and other users stays. Of an item that train does
+        not know, nothing is known but the rating.
+        Raises: LLMError if the encoder cannot be had.
+        """
+        written = [review_text(other) for pair in pairs for other in pair.others]
+        vectors = iter(encoder_of(self.config).encode(written))
+        found = [self._unseen(pair, [next(vectors) for _ in pair.others]) for pair in pairs]
+        return clip_to(self.range, torch.tensor(found, dtype=torch.float64)).numpy()
+
+    def _unseen(self, pair: UnseenPair, vectors: Sequence[Vectors]) -> float:
+        """The rating of one pair before clipping; `vectors`: of its other reviews."""
+        items = [self.item_ids.get(other.item) for other in pair.others]
+        left = [
+            other.rating - float(self.mean) - self._item_bias(item)
+            for other, item in zip(pair.others, items, strict=True)
+        ]
+        bias = sum(left) / (self.reg_bias + len(left))
+        known = [k for k, item in enumerate(items) if item is not None]
+        device = self.mean.device
+        texts = [v - self.review_mean for v in vectors if v.any()]
+        user = NewUser(
+            torch.tensor([items[k] for k in known], dtype=torch.long, device=device),
+            torch.tensor([left[k] - bias for k in known], dtype=torch.float32, device=device),
+            torch.tensor(np.array(texts, dtype=np.float32), device=device),
+        )
+        item = self.item_ids.get(pair.item)
+        added = self.texts.of_new_user(user, item)
+        return float(self.mean) + bias + self._item_bias(item) + float(added)
+
+    def _item_bias(self, item: int | None) -> float:
+        return 0.0 if item is None else float(self.item_bias[item])
+
+
+@dataclass(frozen=True)
+class NewUser:
+    """What is known of a user outside of train: rated items [n] with residuals [n], in rating
+    units, and the centred vectors of the written reviews, [n_written, dimension]."""
+
+    items: torch.Tensor
+    residuals: torch.Tensor
+    texts: torch.Tensor
 
 
 class SimilarTexts(nn.Module):
@@ -117,6 +168,18 @@ class SimilarTexts(nn.Module):
     def forward(self, user: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
         """What the neighbours add, in rating units: [batch], [batch] -> [batch]."""
         added: torch.Tensor = self.of_user(user, item) + self.of_item(item, user)
+        return added
+
+    def of_new_user(self, user: NewUser, item: int | None) -> torch.Tensor:
+        """As `forward`, for one user outside of train; None: an item that is not known: []."""
+        if item is None:
+            return user.residuals.new_zeros(())
+        unit = self.of_user.unit
+        added = self.of_user.shrunk(unit[user.items] @ unit[item], user.residuals)
+        others, residuals = self.of_item.of_owner(item)
+        if len(user.texts):
+            about = functional.normalize(user.texts.mean(dim=0), dim=0)
+            added = added + self.of_item.shrunk(self.of_item.unit[others] @ about, residuals)
         return added
 
 
@@ -160,6 +223,16 @@ class _Neighbours(nn.Module):
         means = map(self._means, torch.split(owner, pieces), torch.split(target, pieces))
         return torch.cat(list(means))
 
+    def of_owner(self, owner: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """The members in the list of an owner, and their residuals: [n], [n]."""
+        part = slice(int(self.starts[owner]), int(self.starts[owner + 1]))
+        return self.members[part], self.residuals[part]
+
+    def shrunk(self, cosine: torch.Tensor, residuals: torch.Tensor) -> torch.Tensor:
+        """The mean of residuals [n] by their similarity [n]: []."""
+        weight = cosine.clamp(min=0) ** self.power
+        return (weight * residuals).sum() / (self.shrinkage + weight.sum())
+
     def _means(self, owner: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """As `forward`, for so few pairs that all their neighbours have room: [piece]."""
         counts = self.starts[owner + 1] - self.starts[owner]
@@ -191,6 +264,7 @@ class TextRidge(nn.Module):
     ) -> None:
         """`wanted`: what is left of the rating of each pair of `texts`, [n_pairs]."""
         super().__init__()
+        self.shrinkage = shrinkage
         weights, intercept = ridge(texts, wanted, shrinkage, reg_weight)
         users, items = texts.pooled(shrinkage)
         self.register_buffer("user_vectors", torch.from_numpy(users))
@@ -202,11 +276,24 @@ class TextRidge(nn.Module):
         """What the texts add, in rating units: [batch], [batch] -> [batch]."""
         added = []
         for u, i in zip(torch.split(user, AT_ONCE), torch.split(item, AT_ONCE), strict=True):
-            own, about = self.user_vectors[u], self.item_vectors[i]  # [piece, dimension]
-            of_user, of_item, of_both = self.weights
-            scale = own.shape[1] ** 0.5
-            added.append(own @ of_user + about @ of_item + scale * (own * about) @ of_both)
-        return torch.cat(added) + self.intercept
+            added.append(self._added(self.user_vectors[u], self.item_vectors[i]))
+        return torch.cat(added)
+
+    def of_new_user(self, user: NewUser, item: int | None) -> torch.Tensor:
+        """As `forward`, for one user outside of train; None: an item that is not known: []."""
+        own = user.texts.sum(dim=0) / (len(user.texts) + self.shrinkage)
+        about = torch.zeros_like(self.item_vectors[0]) if item is None else self.item_vectors[item]
+        if not len(user.texts):
+            own = torch.zeros_like(about)
+        return self._added(own[None], about[None])[0]
+
+    def _added(self, own: torch.Tensor, about: torch.Tensor) -> torch.Tensor:
+        """[n, dimension], [n, dimension] -> [n]."""
+        of_user, of_item, of_both = self.weights
+        scale = own.shape[1] ** 0.5
+        both = scale * (own * about) @ of_both
+        added: torch.Tensor = own @ of_user + about @ of_item + both + self.intercept
+        return added
 
 
 def ridge(
@@ -276,10 +363,3 @@ def _mean_by_pair(
     means = np.bincount(row, values) / np.bincount(row)
     found: Numbers = means[np.searchsorted(pairs, texts.users * texts.n_items + texts.items)]
     return found
-
-
-def _above_zero(config: Any, key: str) -> float:
-    value = Reader(config).number_or_none(key)
-    if value is None or not value > 0:
-        raise UsageError(f"{key}={value} is not a number above 0")
-    return value

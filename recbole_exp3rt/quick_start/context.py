@@ -11,25 +11,28 @@ import numpy as np
 from rich.console import Console
 
 from recbole_exp3rt.config.configurator import Config
-from recbole_exp3rt.config.registry import asks, find_model
+from recbole_exp3rt.config.registry import asks
 from recbole_exp3rt.config.settings import RunSettings, Settings
 from recbole_exp3rt.data.split import Split
 from recbole_exp3rt.data.unseen import Unseen
 from recbole_exp3rt.display.steps import say
 from recbole_exp3rt.evaluator.calibration import Array, Calibration, calibrate
-from recbole_exp3rt.evaluator.ratings import rate_pairs
 from recbole_exp3rt.evaluator.results import Results
-from recbole_exp3rt.model.exp3rt import EXP3RT
 from recbole_exp3rt.model.language_models import LanguageModels
 from recbole_exp3rt.model.rater import Rater
 from recbole_exp3rt.quick_start.fits import Fits
 from recbole_exp3rt.quick_start.meter import Meter
 from recbole_exp3rt.quick_start.rates import Rates
-from recbole_exp3rt.rerank.reranker import RatingReranker, Reranker
+from recbole_exp3rt.quick_start.systems import (
+    Pairs,
+    Rate,
+    config_of,
+    make_asking,
+    rate_of,
+    reranker_of,
+)
+from recbole_exp3rt.rerank.reranker import Reranker
 from recbole_exp3rt.trainer.fitting import Fitted
-
-Pairs = Sequence[tuple[str, str]]
-Rate = Callable[[Pairs], Sequence[float | None]]
 
 
 @dataclass
@@ -70,7 +73,7 @@ class Context:
 
     def config_of(self, name: str) -> Config:
         """The settings of a system of this run."""
-        return self.config if name == self.config.model else self.config.for_model(name)
+        return config_of(name, self.config)
 
     def fitted(self, name: str) -> Fitted:
         """A system, ready to be asked: made once, or fitted once."""
@@ -78,21 +81,26 @@ class Context:
 
     def _asking(self, name: str) -> Fitted:
         if name not in self.asking:
-            config, train = self.config_of(name), self.learned.train
-            if name == "EXP3RT":
-                model: Any = EXP3RT(config, train, self.rater)
-            else:
-                system = find_model(name)
-                own = {"fit": self.fits.model} if getattr(system, "fits", ()) else {}
-                model = system(config, train, self.models, self.rates, **own)
-                self._prepare(model, train=False)
-            self.asking[name] = Fitted(name, config, model, None, self.split, self.learned)
+            self.asking[name] = made = make_asking(
+                name,
+                self.config,
+                self.split,
+                self.fits.model,
+                self.models,
+                self.rates,
+                learned=self.learned,
+                rater=self.rater,
+            )
+            if name != "EXP3RT":
+                self._prepare(made.model, train=False)
         return self.asking[name]
 
     def _prepare(self, model: Any, *, train: bool) -> None:
         """Let a system that asks take its own student, if it has one; `train` it if needed."""
         if prepare := getattr(model, "prepare", None):
             prepare(self.split, lambda text: say(self.console, text), train=train)
+        if training := getattr(model, "timed_training", None):
+            self.rates.note_training(*training)
         if model.step:
             identity, step = model.llm.identity, self.rates.step_of(model.step.title)
             if self.rates.identities.get(step) != identity:
@@ -104,24 +112,17 @@ class Context:
 
         The model is fitted now, as RecBole evaluates without gradients.
         """
-        fitted, split = self.fitted(name), self.split
-        if asks(name):
-            rate: Rate = fitted.model.rate
-            return rate
-        return lambda pairs: rate_pairs(fitted, split, pairs)
+        return rate_of(self.fitted(name), self.split)
 
     def reranker(self, name: str) -> Reranker:
         """The system `name` as a reranker: by its own method, or by the ratings it predicts.
 
         One that learns with a student of its own is trained now.
         """
-        own = getattr(find_model(name), "rerank", None)
-        if own is None:
-            return RatingReranker(self.rate_with(name))
-        reranker: Reranker = self.fitted(name).model
-        if asks(name):
-            self._prepare(reranker, train=True)
-        return reranker
+        fitted = self.fitted(name)
+        if asks(name) and hasattr(fitted.model, "rerank"):
+            self._prepare(fitted.model, train=True)
+        return reranker_of(fitted, self.split)
 
     def readout_of(self, system: str) -> str:
         """How the labels of a system that asks are read: exact, top, parsed or not at all."""

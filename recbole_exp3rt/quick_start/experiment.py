@@ -186,6 +186,7 @@ class Experiment:
     def _explained(self) -> Explained:
         """Explanations of pairs that the tasks looked at; what they took joins the result file."""
         explained = explain(self.context, [pair for task in self.tasks for pair in task.explained])
+        self.rates.keep()  # explainers may have trained
         if explained.texts and self.context.run.result_file:
             self.context.results.write(self.context.run.result_file)
         return explained
@@ -207,6 +208,9 @@ class Experiment:
         }
         if context.rater:
             counts = {**context.rater.pipeline.counts, **counts}
+            asked = context.asking.get("EXP3RT")
+            beside = asked.model.counts_beside if asked else {}
+            counts |= {f"{name} of unseen users": count for name, count in beside.items()}
         show_unreadable(console, counts)
         if context.models:
             show_paid(console, context.models)

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import pandas as pd
 
 from recbole_exp3rt.config.configurator import Config
 from recbole_exp3rt.config.reader import Reader
-from recbole_exp3rt.config.registry import asks, find_model
+from recbole_exp3rt.config.registry import asks
 from recbole_exp3rt.data.split import load_split
 from recbole_exp3rt.model.language_models import LanguageModels
 from recbole_exp3rt.quick_start.context import Context
+from recbole_exp3rt.quick_start.systems import make_asking
 from recbole_exp3rt.stages.step import Progress
 from recbole_exp3rt.trainer.fit_cache import FitCache
+from recbole_exp3rt.trainer.fitting import Fitted
 
 Pair = tuple[str, str]
 Texts = dict[str, list[str | None]]  # system -> explanation of each pair; None: it has none
@@ -77,12 +78,15 @@ def explain_pair(config: Config, names: Sequence[str], pair: Pair, progress: Pro
     learned = split.merged() if read.flag("refit") else split
     cache = FitCache(read.text_or_none("fit_cache"))
     models = LanguageModels.from_config(config)
+
+    def fit(name: str) -> Fitted:
+        return cache.fit(name, config, split, refit=read.flag("refit"))
+
     texts: Texts = {}
     for name in others:
         if asks(name):
-            own = config.for_model(name)
-            system: Any = find_model(name)(own, learned.train, models, progress)
+            made = make_asking(name, config, split, fit, models, progress, learned=learned)
         else:
-            system = cache.fit(name, config, split, refit=read.flag("refit")).model
-        texts[name] = list(system.explain([pair]))
+            made = fit(name)
+        texts[name] = list(made.model.explain([pair]))
     return texts

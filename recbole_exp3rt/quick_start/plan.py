@@ -81,12 +81,15 @@ class Plan:
             time = "nothing is to be asked"
         elif seconds is None:
             time = "time: not known, no rate of these models was measured on this machine yet"
-        elif seconds < 90:
-            time = f"time: about {seconds:.0f} s on this machine"
         else:
-            time = f"time: about {seconds / 60:,.0f} minutes on this machine"
-        about = f" ({self.bound})" if self.bound else ""
-        return [f"Plan{about}:", *(f"  {step}" for step in self.steps), f"  {time}"]
+            time = f"time: {about(seconds)} on this machine"
+        bound = f" ({self.bound})" if self.bound else ""
+        return [f"Plan{bound}:", *(f"  {step}" for step in self.steps), f"  {time}"]
+
+
+def about(seconds: float) -> str:
+    """A time in words."""
+    return f"about {seconds:.0f} s" if seconds < 90 else f"about {seconds / 60:,.0f} minutes"
 
 
 class StoredOnly:
@@ -94,8 +97,18 @@ class StoredOnly:
 
     def __init__(self, llm: CachedLLM) -> None:
         self.llm = llm
-        self.asked = 0
-        self.missing: list[Request] = []
+        self._asked: set[str] = set()
+        self._missing: dict[str, Request] = {}
+
+    @property
+    def asked(self) -> int:
+        """Number of questions; one that is asked again counts once."""
+        return len(self._asked)
+
+    @property
+    def missing(self) -> list[Request]:
+        """The questions without an answer."""
+        return list(self._missing.values())
 
     @property
     def identity(self) -> str:
@@ -115,10 +128,8 @@ class StoredOnly:
         """The stored answers; a `Failure` for any other request."""
         keys = [request.key(self.identity) for request in requests]
         known = self.llm.store.get_many(list(dict.fromkeys(keys)))
-        self.asked += len(set(keys))
-        self.missing += {
-            k: r for k, r in zip(keys, requests, strict=True) if k not in known
-        }.values()
+        self._asked.update(keys)
+        self._missing |= {k: r for k, r in zip(keys, requests, strict=True) if k not in known}
         for position, key in enumerate(keys):
             yield position, known.get(key, Failure("not in the store"))
 
@@ -141,17 +152,26 @@ class _Rehearsal(Pipeline):
 
 
 def plan_pairs(
-    rater: Rater, names: Sequence[str], pairs: Pairs, prices: Prices, rates: Rates, bound: str = ""
+    rater: Rater,
+    names: Sequence[str],
+    pairs: Pairs,
+    prices: Prices,
+    rates: Rates,
+    beside: Sequence[tuple[Rater, Pairs]] = (),
 ) -> Plan:
-    """The plan of rating `pairs` of raw tokens.
+    """The plan of rating `pairs` of raw tokens, and more pairs by raters over wider corpora.
 
-    `names` are the models of the settings for preferences, profiles and rating: prices go by them.
+    A question that several of them have counts once. `names` are the models of the settings for
+    preferences, profiles and rating: prices go by them.
     """
     own = rater.pipeline
     models = (own.models.preference, own.models.profile, own.models.rating)
     stand_ins = [StoredOnly(model) for model in models if isinstance(model, CachedLLM)]
     pipeline = _Rehearsal(own.corpus, Models(*stand_ins), own.prompts, own.settings)
     profiles, ratings = pipeline.rehearse(list(dict.fromkeys(pairs)))
+    for other, more in beside:
+        profiles, unrated = pipeline.going_on(other.pipeline.corpus).rehearse(more)
+        ratings += unrated
     to_ask = (len(stand_ins[0].missing), profiles, ratings)
     guess = _usual_prompts(own, pipeline)
     most = {
@@ -166,7 +186,7 @@ def plan_pairs(
         estimate = prices.estimate(count, prompt, min(USUAL[step], most[step]) * count, name)
         stored = model.asked - len(model.missing)
         steps.append(StepPlan(step, model.identity, stored, estimate, is_served(name)))
-    return timed(Plan(tuple(steps), bound), rates)
+    return timed(Plan(tuple(steps)), rates)
 
 
 def plan_questions(
@@ -184,26 +204,6 @@ def plan_questions(
     new = sum(min(USUAL["rating"], request.max_new_tokens) for request in missing)
     estimate = prices.estimate(len(missing), prompt, new, student)
     return StepPlan(name, llm.identity, len(asked) - len(missing), estimate, is_served(student))
-
-
-def joined(steps: Sequence[StepPlan]) -> list[StepPlan]:
-    """Plans of one step and one model as one plan. A question of several plans counts in each."""
-    found: dict[tuple[str, str], StepPlan] = {}
-    for step in steps:
-        key = (step.step, step.identity)
-        if key not in found:
-            found[key] = step
-            continue
-        one, other = found[key].estimate, step.estimate
-        total = replace(
-            one,
-            calls=one.calls + other.calls,
-            prompt_tokens=one.prompt_tokens + other.prompt_tokens,
-            new_tokens=one.new_tokens + other.new_tokens,
-            cost=None if one.cost is None or other.cost is None else one.cost + other.cost,
-        )
-        found[key] = replace(found[key], stored=found[key].stored + step.stored, estimate=total)
-    return list(found.values())
 
 
 def timed(plan: Plan, rates: Rates) -> Plan:

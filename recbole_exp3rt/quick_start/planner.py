@@ -16,7 +16,7 @@ from recbole_exp3rt.quick_start.outputs import Task
 from recbole_exp3rt.quick_start.plan import (
     Plan,
     StepPlan,
-    joined,
+    about,
     plan_pairs,
     plan_questions,
     timed,
@@ -58,6 +58,9 @@ class Planner:
         for name in self._fitted_models():
             kept = context.fits.is_kept(name)
             say(context.console, f"To fit: {name}{', which is in the cache' if kept else ''}")
+        for name in context.run.explainers:
+            if line := self._training_of(name):
+                say(context.console, line)
         if context.models:
             self._say(self._plan())
         else:
@@ -82,6 +85,23 @@ class Planner:
             plan = timed(plan, self.rates)
         if plan.is_paid or (plan.seconds or 0.0) > LONG:
             self._say(plan)
+
+    def _training_of(self, name: str) -> str:
+        """The line about an explainer that trains when it is asked; "" where nothing is to train.
+
+        Whether it is trained already is known where all that it reads is there.
+        """
+        context = self.context
+        system = context.fitted(name).model if asks(name) else None
+        training = getattr(system, "timed_training", None)
+        if system is None or training is None:
+            return ""
+        known = system.step is None and all(map(context.fits.is_kept, system.fits))
+        if known and system.is_trained:
+            return ""
+        rate = self.rates.seconds(*training)
+        time = "" if rate is None else f", {about(rate * system.n_steps)}"
+        return f"To train: {name} on {system.n_rows:,} rows in {system.n_steps:,} steps{time}"
 
     def _say(self, plan: Plan) -> None:
         for line in plan.lines():
@@ -108,9 +128,8 @@ class Planner:
             settings = context.settings
             names = (settings.preference_model, settings.profile_model, settings.rating_model)
             pairs = self._pairs("EXP3RT")
-            steps += plan_pairs(context.rater, names, pairs, prices, self.rates).steps
-            for over, asked in self._unseen("EXP3RT"):
-                steps += plan_pairs(over.rater, names, asked, prices, self.rates).steps
+            beside = [(over.rater, asked) for over, asked in self._unseen("EXP3RT")]
+            steps += plan_pairs(context.rater, names, pairs, prices, self.rates, beside).steps
         systems = [name for task in self.tasks for name in task.systems]
         for name in dict.fromkeys([*systems, *context.run.explainers]):
             if asks(name) and name != "EXP3RT":
@@ -128,7 +147,7 @@ class Planner:
                 title = self.rates.step_of(model.step.title)
                 student = str(getattr(model, "asked_model", None) or model.config["student"])
                 steps.append(plan_questions(title, model.llm, questions, prices, student))
-        return timed(Plan(tuple(joined(steps)), bound), self.rates)
+        return timed(Plan(tuple(steps), bound), self.rates)
 
     def _unseen(self, system: str) -> list[tuple[Any, list[tuple[str, str]]]]:
         """A system over the other reviews of unseen users, and the pairs it will be asked about."""

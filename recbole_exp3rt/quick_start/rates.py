@@ -34,19 +34,29 @@ class Rates:
         self.models: LanguageModels | None = None  # whose calls are counted
         self.identities: dict[str, str] = {}  # step -> identity of the model that does it
         self._measured: dict[str, tuple[int, float]] = {}
+        self._trainings: set[str] = set()
 
     def __call__(
         self, answers: Iterable[tuple[int, Answer]], total: int, title: str
     ) -> Iterator[tuple[int, Answer]]:
         """Pass on the `answers` of the step `title`, and note calls and seconds."""
-        step = self.step_of(title)
+        step, passed = self.step_of(title), 0
         start, before = time.monotonic(), self.models.calls if self.models else 0
-        yield from self.inner(answers, total, title)
+        for answer in self.inner(answers, total, title):
+            passed += 1
+            yield answer
         calls = self.models.calls - before if self.models else 0
+        if step in self._trainings:
+            calls = passed
         known_calls, known_seconds = self._measured.get(step, (0, 0.0))
         if calls:
             seconds = time.monotonic() - start
             self._measured[step] = (known_calls + calls, known_seconds + seconds)
+
+    def note_training(self, title: str, identity: str) -> None:
+        """What passes under `title` are steps of a training of `identity`: each is a call."""
+        self._trainings.add(title)
+        self.identities[title] = identity
 
     @staticmethod
     def step_of(title: str) -> str:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from recbole_exp3rt.config.configurator import Config
 from recbole_exp3rt.config.precheck import check_rerankers
-from recbole_exp3rt.config.registry import asks, find_model
+from recbole_exp3rt.config.registry import asks
 from recbole_exp3rt.data.split import Split
-from recbole_exp3rt.evaluator.ratings import rate_pairs
-from recbole_exp3rt.rerank.reranker import RatingReranker, Reranker
-from recbole_exp3rt.trainer.fitting import fit
+from recbole_exp3rt.quick_start.systems import make_asking, reranker_of
+from recbole_exp3rt.rerank.reranker import Reranker
+from recbole_exp3rt.trainer.fitting import Fitted, fit
 
 
 def load_reranker(name: str, config: Config, split: Split) -> Reranker:
@@ -22,13 +22,11 @@ def load_reranker(name: str, config: Config, split: Split) -> Reranker:
     Raises: UsageError for a name that is no reranker, LLMError for a model that cannot be loaded.
     """
     check_rerankers([name])
-    if not asks(name):
-        fitted = fit(name, config, split, refit=False)
-        if hasattr(fitted.model, "rerank"):
-            own: Reranker = fitted.model
-            return own
-        return RatingReranker(lambda pairs: rate_pairs(fitted, split, pairs))
-    model = find_model(name)(config.for_model(name), split.train)
-    if prepare := getattr(model, "prepare", None):
+
+    def fitted(name: str) -> Fitted:
+        return fit(name, config, split, refit=False)
+
+    made = make_asking(name, config, split, fitted) if asks(name) else fitted(name)
+    if prepare := getattr(made.model, "prepare", None):
         prepare(split, print, train=True)
-    return model if hasattr(model, "rerank") else RatingReranker(model.rate)
+    return reranker_of(made, split)

@@ -8,12 +8,12 @@ differs.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from random import Random
 from typing import Any, ClassVar
 
-from recbole_exp3rt.config.reader import Reader, read_scale
+from recbole_exp3rt.config.systems import TALLRecSettings
 from recbole_exp3rt.corpus import Corpus
 from recbole_exp3rt.data.split import Split
 from recbole_exp3rt.display.terminal import say as say_plainly
@@ -30,7 +30,6 @@ from recbole_exp3rt.rerank.pointwise import CUE, NO, YES, PointwiseReranker
 from recbole_exp3rt.stages.lists import Unreadable
 from recbole_exp3rt.stages.untrusted import harmless
 
-PRESETS = ("paper", "original")
 SAVED = Path("saved")  # where trained students are kept
 Shot = tuple[Review, Sequence[Review]]  # a rated pair, and what the user rated before
 
@@ -48,14 +47,8 @@ class TALLRec(PointwiseReranker):
     def __init__(self, config: Any, *args: Any, **kwargs: Any) -> None:
         """As every pointwise reranker. Raises: UsageError for settings that do not fit."""
         super().__init__(config, *args, **kwargs)
-        read = Reader(config)
-        self.preset = read.one_of("preset", PRESETS)
-        self.like_from = _like_from(config)
-        self.shots = read.whole("shots")
-        self.valid_shots = read.whole("valid_shots")
-        self.seed = read.whole("seed", least=0)
-        self.train_args = _train_args(config["train_args"])
-        self.ready = self.preset == "paper"
+        self.settings = TALLRecSettings.from_config(config)
+        self.ready = self.settings.preset == "paper"
 
     def content(self, user: str, item: str) -> Content:
         """The user's other train ratings, oldest first, and the item's title."""
@@ -70,7 +63,7 @@ class TALLRec(PointwiseReranker):
 
     def likes(self, rating: float) -> bool:
         """Whether a rating, in rating units, says that the user liked the item."""
-        return rating >= self.like_from
+        return rating >= self.settings.like_from
 
     def log_odds(self, pairs: Sequence[Pair]) -> list[float | None]:
         """As every pointwise reranker. Raises: UsageError if its student is not trained yet."""
@@ -133,25 +126,25 @@ class TALLRec(PointwiseReranker):
             teacher={},
             prompts=hashlib.sha256(repr(self._prompt.sections).encode()).hexdigest(),
             settings={
-                "like_from": self.like_from,
-                "shots": self.shots,
-                "valid_shots": self.valid_shots,
+                "like_from": self.settings.like_from,
+                "shots": self.settings.shots,
+                "valid_shots": self.settings.valid_shots,
                 "max_prompt_tokens": self.max_prompt_tokens,
             },
             train_pairs=sorted(pair_digest(*pair) for pair in seen),
             counts={"binary": Count(len(parts[0]), len(parts[1]))},
             synthetic=False,
-            note=f"for {self.name}: Yes from rating {self.like_from:g} on",
+            note=f"for {self.name}: Yes from rating {self.settings.like_from:g} on",
         )
         base = self.models.get(self.base)
         given = {
             "preset": "tallrec",
             "base": self.base,
             "tasks": ["binary"],
-            "seed": self.seed,
+            "seed": self.settings.seed,
             "max_tokens": 2 * self.max_prompt_tokens,  # with the chat template; nothing is cut
             "threads": self.models.settings.threads,
-            **self.train_args,
+            **self.settings.train_args,
         }
         place = SAVED / f"{self.config.dataset}-{self.name}"
         return OnDemand(place, {"binary": parts}, card, given, base.identity)
@@ -163,7 +156,7 @@ class TALLRec(PointwiseReranker):
             for _, rated in sorted(corpus.by_user.items())
             for k in range(1, len(rated))
         ]
-        return self._some(rows, self.shots)
+        return self._some(rows, self.settings.shots)
 
     def _valid_shots(self, corpus: Corpus, split: Split) -> list[Shot]:
         """Random validation rows, each with the train rows of its user."""
@@ -172,10 +165,10 @@ class TALLRec(PointwiseReranker):
             (Review(user, item, float(rating)), corpus.user_reviews(user, without=item))
             for (user, item), rating in sorted(rated)
         ]
-        return self._some([row for row in rows if row[1]], self.valid_shots)
+        return self._some([row for row in rows if row[1]], self.settings.valid_shots)
 
     def _some(self, rows: list[Shot], wanted: int) -> list[Shot]:
-        return Random(self.seed).sample(rows, min(wanted, len(rows)))
+        return Random(self.settings.seed).sample(rows, min(wanted, len(rows)))
 
     def _examples(self, shots: Sequence[Shot], corpus: Corpus) -> tuple[Example, ...]:
         """What inference asks about each pair, and its answer by the pair's own rating."""
@@ -188,24 +181,3 @@ class TALLRec(PointwiseReranker):
             label = YES if self.likes(shot.rating) else NO
             examples.append(Example("binary", messages, f"{CUE}{label}", label))
         return tuple(examples)
-
-
-def _like_from(config: Any) -> float:
-    """The lowest rating of an item that a user likes.
-
-    `like_from`, else `relevant_from`, else what lies above the middle of the scale.
-    """
-    read = Reader(config)
-    for key in ("like_from", "relevant_from"):
-        if (rating := read.number_or_none(key)) is not None:
-            return rating
-    scale = read_scale(config)
-    return min(level for level in scale.levels if level > (scale.lowest + scale.highest) / 2)
-
-
-def _train_args(value: Any) -> Mapping[str, Any]:
-    if value is not None and not isinstance(value, Mapping):
-        raise UsageError(
-            f"train_args={value!r} is not a mapping of settings, such as {{'epochs': 1}}"
-        )
-    return value or {}

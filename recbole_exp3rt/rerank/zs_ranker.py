@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 from recbole.utils import InputType, ModelType
 
 from recbole_exp3rt.config.reader import Reader
+from recbole_exp3rt.config.systems import ZSRankerSettings
 from recbole_exp3rt.data.history import histories
 from recbole_exp3rt.data.train_corpus import read_descriptions
 from recbole_exp3rt.llm.base import Completion, Message, Request
@@ -29,7 +30,6 @@ from recbole_exp3rt.stages.trial import try_first
 from recbole_exp3rt.stages.untrusted import harmless
 from recbole_exp3rt.stages.written_order import WrittenOrder, written_order
 
-STRATEGIES = ("sequential", "recency", "in_context")
 LATEST = {"recency", "in_context"}  # strategies whose prompt names the latest item by itself
 
 
@@ -66,13 +66,8 @@ class ZSRanker:
         """
         read = Reader(config)
         self.config = config
-        self.strategy = read.one_of("strategy", STRATEGIES)
-        self.boots = read.whole("boots")
-        self.budget = read.whole("max_prompt_tokens", least=64)
-        self.new_tokens = read.whole("max_new_tokens")
-        self.item_word = read.text("item_word")
-        self.depth = read.whole("rerank_depth")
-        size = read.whole("history")
+        self.settings = settings = ZSRankerSettings.from_config(config)
+        size = settings.history
         self.history = {user: items[-size:] for user, items in histories(dataset).items()}
         folder = Path(dataset.dataset_path)
         self._described = read_descriptions(
@@ -85,7 +80,7 @@ class ZSRanker:
         own = read.text_or_none("prompt_dir")
         self._prompts = {
             name: load_prompt(f"zs_{name}", own, _fields(name))
-            for name in {"sequential", self.strategy}
+            for name in {"sequential", settings.strategy}
         }
         models = models or LanguageModels.from_config(config)
         self.llm = models.get(read.text("student"))
@@ -104,8 +99,8 @@ class ZSRanker:
     def messages(self, question: Question) -> tuple[Message, ...]:
         """The prompt of a question. Raises: Unreadable if its candidates fit into no budget."""
         past = [self.title(item) for item in self.history[question.user]]
-        strategy = self.strategy if len(past) > 1 else "sequential"
-        fields = {"item_word": self.item_word}
+        strategy = self.settings.strategy if len(past) > 1 else "sequential"
+        fields = {"item_word": self.settings.item_word}
         if strategy in LATEST:
             fields["latest"] = past[-1]
             past = past[:-1] if strategy == "in_context" else past
@@ -118,17 +113,17 @@ class ZSRanker:
             return prompt.render(history="\n".join(lists["history"]), **fields)
 
         lists = {"history": [f"- {title}" for title in past]}
-        return within(render, lists, self.budget, self.llm.count_tokens)
+        return within(render, lists, self.settings.max_prompt_tokens, self.llm.count_tokens)
 
     def request(self, question: Question) -> Request:
         """The request of a question. Raises: Unreadable, see `messages`."""
-        return Request(self.messages(question), max_new_tokens=self.new_tokens)
+        return Request(self.messages(question), max_new_tokens=self.settings.max_new_tokens)
 
     def _rounds(self, user: str, items: Sequence[str]) -> list[Question]:
         """All questions about a list; none about a user without train rows, or no candidate."""
         if user not in self.history or not items:
             return []
-        return [self.question(user, items, round) for round in range(self.boots)]
+        return [self.question(user, items, round) for round in range(self.settings.boots)]
 
     def questions(self, pairs: Sequence[tuple[str, str]]) -> list[Request]:
         """The requests about the candidates in `pairs` of raw tokens, for a plan.
@@ -141,8 +136,8 @@ class ZSRanker:
         asked = {
             question: question
             for user, items in of_user.items()
-            for start in range(0, len(items), self.depth)
-            for question in self._rounds(user, items[start : start + self.depth])
+            for start in range(0, len(items), self.settings.rerank_depth)
+            for question in self._rounds(user, items[start : start + self.settings.rerank_depth])
         }
         return list(self.step.requests(asked, self.request).values())
 

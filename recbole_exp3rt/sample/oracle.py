@@ -30,6 +30,10 @@ _FROM = re.compile(r"(?<![\w.])(-?\d+(?:\.\d+)?) or (?:more|higher|above)")
 _RANGE = re.compile(r"from (-?\d+)\b.*? to (-?\d+)\b")
 _TOKEN = re.compile(r"\w+|[^\w\s]")
 
+NOT_MINE = (
+    "sample-oracle (synthetic) answers EXP3RT's own prompts alone; take a language model, such as "
+    "student=smollm2"
+)
 Sides = tuple[list[str], list[str]]  # taste names: likes, dislikes
 
 
@@ -65,13 +69,13 @@ class OracleTeacher:
             if request.readout:
                 label_logp = _log_gaussian(list(labels), rating)
         elif request.readout:
-            return Failure(f"{self.identity}: scores labels of ratings only")
+            return Failure(NOT_MINE)
         elif (preferences := _between(question, "Preferences")) is not None:
             text = _lists(_profile(preferences, of_user="one user" in question))
         elif (review := _between(question, "Review")) is not None:
             text = _lists(_preferences(review))
         else:
-            return Failure(f"{self.identity}: the prompt has no known tag")
+            return Failure(NOT_MINE)
         return self._completion(request, text, prompt, label_logp)
 
     def _completion(

@@ -7,8 +7,10 @@ again when its answer is needed again.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from recbole_exp3rt.corpus import Corpus
 from recbole_exp3rt.errors import UsageError
@@ -24,6 +26,8 @@ from recbole_exp3rt.stages.step import Step
 from recbole_exp3rt.stages.step import silent as silent
 from recbole_exp3rt.stages.trial import TRIALS as TRIALS
 from recbole_exp3rt.stages.trial import try_first
+
+P = TypeVar("P", bound="Pipeline")
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,16 @@ class Pipeline:
         self._failed_profiles: dict[Choice, str] = {}  # missing or incomplete profile -> reason
         self._incomplete_ratings: set[tuple[str, str]] = set()  # made from an incomplete profile
         self._check_budget()
+
+    def going_on(self: P, corpus: Corpus) -> P:
+        """The same pipeline over another corpus: what it has read and its counts are shared.
+
+        Ratings are its own, as averages and the choice of reviews follow from the corpus.
+        """
+        other = copy.copy(self)
+        other.corpus, other.chooser = corpus, Chooser(corpus, self.settings)
+        other._ratings, other._incomplete_ratings = {}, set()
+        return other
 
     def _check_budget(self) -> None:
         """Raises: UsageError if the instructions of a prompt leave no room for its contents."""

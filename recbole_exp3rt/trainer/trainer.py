@@ -81,6 +81,9 @@ def filled(predictions: NDArray[Any], ratings: NDArray[Any], scale: RatingScale)
     return np.where(np.isnan(predictions), farthest, predictions).astype(np.float64)
 
 
+PAIRS_AT_ONCE = 65536  # that a model without `full_sort_predict` scores: its layers need memory
+
+
 class CheckpointMixin(RatingMixin):
     """A mixin that comes before a trainer class of RecBole.
 
@@ -96,6 +99,7 @@ class CheckpointMixin(RatingMixin):
         """As RecBole's, without tensorboard files."""
         with compat.without_tensorboard():
             super().__init__(config, model)
+        self.test_batch_size = min(int(config["eval_batch_size"]), PAIRS_AT_ONCE)
         self.eval_collector = compat.make_collector(config)
 
     def _build_optimizer(self, **kwargs: Any) -> Any:

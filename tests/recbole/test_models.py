@@ -113,9 +113,7 @@ def test_a_ranking_model_beats_popularity(make_world, model):
 @pytest.mark.parametrize(
     ("model", "settings"),
     [
-        ("MF", {"init_std": -1}),
         ("MF", {"clip_grad_norm": "abc", "epochs": 1}),
-        ("WDL", {"dropout_prob": 2}),
         ("WDL", {"mlp_hidden_size": "abc"}),
         ("WDL", {"mlp_hidden_size": []}),
         ("LightGCN", {"train_neg_sample_args": None}),

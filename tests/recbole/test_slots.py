@@ -164,7 +164,7 @@ def test_what_is_written_follows_the_logits_alone_and_in_a_batch(lm, reader):
 
 def test_a_model_elsewhere_or_without_layers_to_reach_is_refused(lm):
     for name in ("oracle", "openai:some"):
-        with pytest.raises(LLMError, match="no weights here"):
+        with pytest.raises(LLMError, match="is no model with weights on this machine"):
             FrozenLM(name)
     with pytest.raises(LLMError, match="self_attn"):
         SlotReader(torch.nn.Linear(1, 1), lm.chat, deep=True)

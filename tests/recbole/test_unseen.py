@@ -1,5 +1,6 @@
 """Users that train does not have, rated by their other reviews: drawn, rated, and never leaked."""
 
+import io
 import json
 import re
 import shutil
@@ -9,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from rich.console import Console
 from worlds import SMALL, SMALL_TRAIN, write_inter, write_small
 
 from dataset_converters.sample import make_sample
@@ -26,6 +28,7 @@ from recbole_exp3rt.model.rater import make_rater
 from recbole_exp3rt.quick_start.quick_start import run
 from recbole_exp3rt.quick_start.unseen import over_rounds
 from recbole_exp3rt.records import Review
+from recbole_exp3rt.sample.oracle import OracleTeacher
 from recbole_exp3rt.trainer.fitting import build_model
 
 # q is an item that train does not have; lone has no other review
@@ -258,11 +261,11 @@ def sample(tmp_path_factory):
     return folder
 
 
-def rows_of(sample, model="EXP3RT", **settings):
+def rows_of(sample, model="EXP3RT", console=None, **settings):
     own = {"student": "oracle", "store_path": str(sample / "store.sqlite"), "task": "rating"}
     own |= {"eval_pairs": 10, "baselines": ["MF"], "epochs": 1, "search": None, "use_gpu": False}
     own |= {"data_path": str(sample), "fit_cache": str(sample / "fits"), "explanations": 0}
-    return run(model, "sample", config_dict=own | settings)
+    return run(model, "sample", config_dict=own | settings, console=console)
 
 
 def test_a_run_rates_unseen_users_and_nothing_else_changes(sample, tmp_path):
@@ -287,6 +290,42 @@ def test_a_run_rates_unseen_users_and_nothing_else_changes(sample, tmp_path):
     assert balanced["rating"].value_counts().nunique() == 1
     error = ((balanced["constant"] - balanced["rating"]) ** 2).mean() ** 0.5
     assert unseen["constant", BALANCED].metrics["rmse"] == pytest.approx(error, abs=1e-4)
+
+
+def test_a_question_of_several_rounds_is_planned_once(sample, tmp_path):
+    own = {"unseen_rows": 30, "store_path": str(tmp_path / "a.sqlite"), "baselines": []}
+    said = Console(file=io.StringIO(), width=200)
+    rows_of(sample, **own, dry_run=True, console=said)
+    asked = re.findall(
+        r"(?:preferences|profiles|rating): .*to ask: oracle: ([\d,]+) calls", said.file.getvalue()
+    )
+    assert len(asked) == 3
+    results = rows_of(sample, **own)
+    calls = sum(row.calls or 0 for row in results.rows if row.name == "EXP3RT")
+    users = [r.users for r in results.rows if (r.name, r.slice) == ("EXP3RT", NATURAL)]
+    assert users[0] < 30, "some user has several rows, in rounds of their own"
+    planned = sum(int(number.replace(",", "")) for number in asked)
+    assert calls <= planned <= calls + 2, "two profiles may come to be asked in the same words"
+
+
+def test_unreadable_answers_about_unseen_users_are_told_at_the_end(sample, tmp_path, monkeypatch):
+    answer = OracleTeacher._answer
+
+    def mumbles(self, request):
+        found = answer(self, request)
+        odd = len(request.messages[-1].content) % 2
+        return replace(found, text="Hm.", label_logp=None) if request.readout and odd else found
+
+    monkeypatch.setattr(OracleTeacher, "_answer", mumbles)
+    said = Console(file=io.StringIO(), width=200)
+    own = {"unseen_rows": 12, "store_path": str(tmp_path / "a.sqlite"), "baselines": []}
+    results = rows_of(sample, **own, console=said)
+    (row,) = (r for r in results.rows if (r.name, r.slice) == ("EXP3RT", NATURAL))
+    told = re.search(
+        r"rating of unseen users: (\d+) of 12 answers were readable", said.file.getvalue()
+    )
+    assert 0 < int(told[1]) < 12 and row.coverage == pytest.approx(int(told[1]) / 12)
+    assert re.search(r"^rating: \d+ of 10 answers were readable", said.file.getvalue(), re.M)
 
 
 def test_a_student_that_learned_an_unseen_pair_is_refused(sample, tmp_path):

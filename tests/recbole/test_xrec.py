@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from dataclasses import replace
 from importlib import resources
 
@@ -24,7 +25,9 @@ from recbole_exp3rt.explainer.xrec import XRec
 from recbole_exp3rt.llm.scripted import ScriptedLLM
 from recbole_exp3rt.model.bias import Bias
 from recbole_exp3rt.model.language_models import LanguageModels
+from recbole_exp3rt.quick_start.explaining import explain_pair
 from recbole_exp3rt.quick_start.quick_start import run
+from recbole_exp3rt.stages.step import silent
 
 TRAIN = [
     (f"u{u}", f"i{i}", 1 + (u + i) % 5, 10 * u + i) for u in range(5) for i in range(5) if u != i
@@ -255,12 +258,38 @@ def test_whatever_explains_is_an_explainer_and_a_ranking_has_pairs_too(given, mo
     assert said.count("Bias: Because of ") == 2
 
 
+def test_without_a_run_it_is_made_as_in_a_run(given, tmp_path, monkeypatch):
+    """LightGCN is the one of the caller's split and cache; nothing is read or fitted beside it."""
+    monkeypatch.setattr(XRec, "_own_fit", None)
+    values = {**given, "fit_cache": str(tmp_path / "fits")}
+    config = Config("MF", "world", config_dict=values)
+    texts = explain_pair(config, ["EXP3RT", "XRec"], ("u2", "i2"), silent)
+    assert list(texts) == ["XRec"] and texts["XRec"][0]
+    assert [path.name.partition("-")[0] for path in (tmp_path / "fits").iterdir()] == ["LightGCN"]
+
+
 def test_a_dry_run_plans_what_an_explainer_needs(given, console):
     values = {**given, "explainer": "XRec", "dry_run": True, "XRec.target": "summary"}
     run("MF", "world", config_dict=values, console=console)
     said = console.file.getvalue()
     assert "To fit: LightGCN" in said and "Summing up reviews for XRec: 0 answers" in said
-    assert "20 calls" in said
+    assert "20 calls" in said and "To train: XRec on 20 rows in 5 steps\n" in said
+
+
+def test_a_dry_run_says_how_long_an_explainer_trains_until_it_is_trained(given, tmp_path):
+    values = {**given, "explainer": "XRec", "explanations": 2, "epochs": 1}
+    values |= {"fit_cache": str(tmp_path / "fits"), "store_path": str(tmp_path / "a.sqlite")}
+
+    def says(**own):
+        console = Console(file=io.StringIO(), width=110)
+        run("MF", "world", config_dict={**values, **own}, console=console)
+        return console.file.getvalue()
+
+    assert "To train: XRec on 20 rows in 5 steps\n" in says(dry_run=True)
+    says()
+    assert "To train" not in says(dry_run=True)
+    again = says(dry_run=True, **{"XRec.adapter_epochs": 3})
+    assert re.search(r"To train: XRec on 20 rows in 15 steps, about \d+ s\n", again)
 
 
 @pytest.fixture

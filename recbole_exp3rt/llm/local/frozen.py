@@ -27,8 +27,8 @@ class FrozenLM:
         """`options` are those of `load_model`. Raises: LLMError if there is no such model here."""
         if name == ORACLE or is_served(name):
             raise LLMError(
-                f"student={name} has no weights here; take smollm2, a hub id or a folder, whose "
-                "input can be given as vectors"
+                f"student={name} is no model with weights on this machine, which is needed where "
+                "vectors stand in a prompt; take student=smollm2, a hub id or a folder"
             )
         given = local_options(name, batch_tokens=PLANNED, **options)
         self._loaded = load_model(packed=False, **given)

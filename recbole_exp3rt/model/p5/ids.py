@@ -9,14 +9,14 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-Kind = Literal["random", "collaborative", "independent"]
-KINDS: tuple[Kind, ...] = ("random", "collaborative", "independent")
+from recbole_exp3rt.config.systems import IdKind
+
 Pair = tuple[str, str]  # raw tokens of a user and an item
 Path = tuple[int, ...]
 
@@ -36,7 +36,7 @@ class Ids:
     prefixed: bool = True
 
 
-def make_ids(kind: Kind, pairs: Iterable[Pair], seed: int, clusters: int) -> Ids:
+def make_ids(kind: IdKind, pairs: Iterable[Pair], seed: int, clusters: int) -> Ids:
     """The words of all users and items of the train `pairs`; the same pairs give the same words.
 
     random: numbers in random order. collaborative: an item's word is its way through clusters of

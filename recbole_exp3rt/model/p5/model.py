@@ -9,26 +9,24 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from recbole.model.abstract_recommender import GeneralRecommender
 from recbole.utils import InputType
 
-from recbole_exp3rt.config.reader import Lookup, Reader, read_scale
+from recbole_exp3rt.config.reader import Reader
+from recbole_exp3rt.config.systems import FAMILIES, NUMBER_TOKENS, Family, P5Settings
 from recbole_exp3rt.corpus import Corpus
 from recbole_exp3rt.data.train_corpus import corpus_of
 from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.model.p5.answers import Answers
-from recbole_exp3rt.model.p5.ids import KINDS, Ids, Kind, make_ids
+from recbole_exp3rt.model.p5.ids import Ids, make_ids
 from recbole_exp3rt.model.p5.network import WordT5, pretrained_t5, random_t5
 from recbole_exp3rt.model.p5.tasks import (
-    FAMILIES,
     NO,
     YES,
-    Family,
     Sample,
     Tasks,
     decimals,
@@ -38,85 +36,10 @@ from recbole_exp3rt.model.p5.tasks import (
 )
 from recbole_exp3rt.model.p5.words import Spelled, Speller, train_tokenizer
 from recbole_exp3rt.records import Candidates
-from recbole_exp3rt.scale import RatingScale
 
 Pair = tuple[str, str]  # raw tokens of a user and an item
 OFTEN = 500
-NUMBER_TOKENS = 8  # longest free answer that is read as a rating
 _NUMBER = re.compile(r"-?\d+\.\d")
-
-
-@dataclass(frozen=True)
-class P5Settings:
-    """What P5 is made of and what it learns. `base` is None for random weights."""
-
-    scale: RatingScale
-    item_word: str
-    base: str | None
-    d_model: int
-    layers: int
-    heads: int
-    vocab_size: int
-    ids: Kind
-    clusters: int
-    families: tuple[Family, ...]
-    rating_weight: float
-    explanation_target: Literal["first", "any"]
-    prompts: Literal["short", "full"]
-    unseen_prompt: bool
-    max_input_tokens: int
-    max_target_tokens: int
-    beams: int
-    dropout: float
-    warm_up: float
-    id_rate: float
-    id_decay: float
-    id_start: float
-    word_start: float
-    adam_epsilon: float
-
-    @classmethod
-    def from_config(cls, config: Lookup) -> P5Settings:
-        """Read and check the keys. Raises: UsageError with the key, the value and the remedy."""
-        read = Reader(config)
-        read.one_of("preset", ("tiny", "original", "paper"))
-        families = tuple(family for family in FAMILIES if family in read.text_list("families"))
-        if "rating" not in families or len(families) < len(read.text_list("families")):
-            raise UsageError(
-                f"families={config['families']!r} is not rating, alone or with others of "
-                + ", ".join(FAMILIES)
-            )
-        found = cls(
-            scale=read_scale(config),
-            item_word=read.text("item_word"),
-            base=read.text_or_none("base"),
-            d_model=read.whole("d_model"),
-            layers=read.whole("layers"),
-            heads=read.whole("heads"),
-            vocab_size=read.whole("vocab_size", least=100),
-            ids=read.one_of("ids", KINDS),
-            clusters=read.whole("clusters", least=2),
-            families=families,
-            rating_weight=_positive(read, "rating_weight"),
-            explanation_target=read.one_of("explanation_target", ("first", "any")),
-            prompts=read.one_of("prompts", ("short", "full")),
-            unseen_prompt=read.flag("unseen_prompt"),
-            max_input_tokens=read.whole("max_input_tokens", least=16),
-            max_target_tokens=read.whole("max_target_tokens", least=NUMBER_TOKENS),
-            beams=read.whole("beams"),
-            dropout=_share(read, "dropout_rate"),
-            warm_up=_share(read, "warm_up"),
-            id_rate=_positive(read, "id_rate"),
-            id_decay=_from_zero(read, "id_decay"),
-            id_start=_from_zero(read, "id_start"),
-            word_start=_positive(read, "word_start"),
-            adam_epsilon=_positive(read, "adam_epsilon"),
-        )
-        if found.d_model % found.heads:
-            raise UsageError(f"d_model={found.d_model} is no multiple of heads={found.heads}")
-        if found.unseen_prompt and found.prompts == "short":
-            raise UsageError("unseen_prompt=True has no other prompt to ask; give prompts=full")
-        return found
 
 
 class P5(GeneralRecommender):  # type: ignore[misc]
@@ -371,24 +294,3 @@ def _titles(corpus: Corpus, ids: Ids) -> dict[str, str]:
     """The titles of train items that have one."""
     lines = {item: corpus.description(item).lines for item in ids.items}
     return {item: " ".join(found[0][1].split()) for item, found in lines.items() if found}
-
-
-def _positive(read: Reader, key: str) -> float:
-    value = read.number_or_none(key)
-    if value is None or value <= 0:
-        raise UsageError(f"{key}={value!r} is not a number above 0")
-    return value
-
-
-def _from_zero(read: Reader, key: str) -> float:
-    value = read.number_or_none(key)
-    if value is None or value < 0:
-        raise UsageError(f"{key}={value!r} is not a number from 0 on")
-    return value
-
-
-def _share(read: Reader, key: str) -> float:
-    value = read.number_or_none(key)
-    if value is None or not 0 <= value < 1:
-        raise UsageError(f"{key}={value!r} is not a number from 0 to below 1")
-    return value

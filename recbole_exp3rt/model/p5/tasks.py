@@ -11,17 +11,16 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
+from recbole_exp3rt.config.systems import Family
 from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.model.p5.ids import Ids
 from recbole_exp3rt.prompts import load_prompt
 from recbole_exp3rt.scale import RatingScale
+from recbole_exp3rt.text import sentences
 
-Family = Literal["rating", "explanation", "direct"]
-FAMILIES: tuple[Family, ...] = ("rating", "explanation", "direct")
 YES, NO = "yes", "no"
 _FIELDS = frozenset({"user", "item", "title", "item_word", "lowest", "highest"})
 _ID = re.compile(r"\{(?:user|item)\}")
@@ -110,11 +109,6 @@ def jittered(rating: float, scale: RatingScale, random: np.random.Generator) -> 
     low, high = interval(rating, scale)
     drawn = random.normal((low + high) / 2, (high - low) / 4)
     return f"{min(max(round(drawn), low), high) / 10:.1f}"
-
-
-def sentences(text: str) -> list[str]:
-    """The sentences of a review, by the marks . ! ? before a blank."""
-    return [part for part in re.split(r"(?<=[.!?])\s+", " ".join(text.split())) if part]
 
 
 class Tasks:
