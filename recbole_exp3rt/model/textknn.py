@@ -20,9 +20,9 @@ from torch import nn
 from recbole_exp3rt.config.reader import Reader
 from recbole_exp3rt.encode.encoders import Vectors
 from recbole_exp3rt.errors import UsageError
-from recbole_exp3rt.model.bias import solve_biases
 from recbole_exp3rt.model.scale import clip_to, rating_range
 from recbole_exp3rt.model.text_vectors import AT_ONCE, TextVectors, text_vectors
+from recbole_exp3rt.stages.bias import solve_biases
 
 WAYS = ("knn", "ridge")
 NEIGHBOURS_AT_ONCE = 16384  # neighbours of one piece: 50 MB of vectors of length 384
