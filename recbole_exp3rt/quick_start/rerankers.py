@@ -7,6 +7,7 @@ from recbole_exp3rt.config.precheck import check_rerankers
 from recbole_exp3rt.config.registry import asks, find_model
 from recbole_exp3rt.data.split import Split
 from recbole_exp3rt.evaluator.ratings import rate_pairs
+from recbole_exp3rt.rerank.reasoned import reranker_of
 from recbole_exp3rt.rerank.reranker import RatingReranker, Reranker
 from recbole_exp3rt.trainer.fitting import fit
 
@@ -31,4 +32,6 @@ def load_reranker(name: str, config: Config, split: Split) -> Reranker:
     model = find_model(name)(config.for_model(name), split.train)
     if prepare := getattr(model, "prepare", None):
         prepare(split, print, train=True)
+    if rater := getattr(model, "rater", None):
+        return reranker_of(rater)
     return model if hasattr(model, "rerank") else RatingReranker(model.rate)

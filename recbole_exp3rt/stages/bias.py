@@ -65,10 +65,14 @@ def solve_biases(
     return mean, biases[:n_users], biases[n_users:]
 
 
+def digest_of(user: str, item: str) -> bytes:
+    """The sha256 of a pair of raw tokens: a random number that depends on the pair alone."""
+    return hashlib.sha256(without_surrogates(f"{user}\t{item}").encode()).digest()
+
+
 def fold_of(user: str, item: str) -> int:
     """The fold of a pair, 0 to FOLDS - 1, by its key alone."""
-    digest = hashlib.sha256(without_surrogates(f"{user}\t{item}").encode()).digest()
-    return int.from_bytes(digest[:8], "big") % FOLDS
+    return int.from_bytes(digest_of(user, item)[:8], "big") % FOLDS
 
 
 @dataclass(frozen=True)
