@@ -118,6 +118,8 @@ class Reader:
         value = self.config[key]
         if isinstance(value, bool):
             return value
+        if value is not None and value not in allowed:
+            raise UsageError(f"{key}={value!r} is not one of {', '.join(allowed)}, True or False")
         word = self.one_of(key, allowed)
         return {"averages": True, "none": False}.get(word, word)
 

@@ -94,8 +94,18 @@ class StoredOnly:
 
     def __init__(self, llm: CachedLLM) -> None:
         self.llm = llm
-        self.asked = 0
-        self.missing: list[Request] = []
+        self._keys: set[str] = set()
+        self._missing: dict[str, Request] = {}
+
+    @property
+    def asked(self) -> int:
+        """Number of different questions."""
+        return len(self._keys)
+
+    @property
+    def missing(self) -> list[Request]:
+        """The questions that the store cannot answer, each once."""
+        return list(self._missing.values())
 
     @property
     def identity(self) -> str:
@@ -115,10 +125,8 @@ class StoredOnly:
         """The stored answers; a `Failure` for any other request."""
         keys = [request.key(self.identity) for request in requests]
         known = self.llm.store.get_many(list(dict.fromkeys(keys)))
-        self.asked += len(set(keys))
-        self.missing += {
-            k: r for k, r in zip(keys, requests, strict=True) if k not in known
-        }.values()
+        self._keys.update(keys)
+        self._missing |= {k: r for k, r in zip(keys, requests, strict=True) if k not in known}
         for position, key in enumerate(keys):
             yield position, known.get(key, Failure("not in the store"))
 

@@ -8,19 +8,40 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from recbole_exp3rt.corpus import Corpus
 from recbole_exp3rt.records import RatingPrediction
-from recbole_exp3rt.stages.bias import Array, Pair, digest_of
+from recbole_exp3rt.stages.bias import Array, CorpusBias, Pair, digest_of
 from recbole_exp3rt.stages.prior import Prior, fit_weight, label_logs, log_mean, log_normal
-
-if TYPE_CHECKING:
-    from recbole_exp3rt.stages.pipeline import Pipeline
+from recbole_exp3rt.stages.settings import StageSettings
 
 LEAST_ANSWERS = 10  # with fewer readable validation pairs no weight is fitted
+
+
+class RatesPairs(Protocol):
+    """What a prior needs of a pipeline."""
+
+    @property
+    def corpus(self) -> Corpus:
+        """The train part."""
+        ...
+
+    @property
+    def settings(self) -> StageSettings:
+        """Settings of the steps."""
+        ...
+
+    @property
+    def bias(self) -> CorpusBias:
+        """Bias over the corpus."""
+        ...
+
+    def unanchored(self, pairs: Sequence[Pair], reasoning: bool) -> list[RatingPrediction | None]:
+        """What the model itself says of pairs. Raises: NothingRated."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -42,7 +63,7 @@ class Priors:
 
     def __init__(
         self,
-        pipeline: Pipeline,
+        pipeline: RatesPairs,
         held_out: HeldOut | None = None,
         base: Sequence[float] | None = None,
     ) -> None:
