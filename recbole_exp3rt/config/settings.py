@@ -196,7 +196,7 @@ class Settings(ModelSettings):
                 use_reasoning=read.flag("use_reasoning"),
                 use_bias=read.use_bias("use_bias", USE_BIAS),  # type: ignore[arg-type]
                 prior_pairs=read.whole("prior_pairs"),
-                prior_reg_weight=_above_zero(read, "prior_reg_weight"),
+                prior_reg_weight=_from_zero(read, "prior_reg_weight", above=True),
                 prior_weight=_from_zero(read, "prior_weight"),
                 rating_reasoning=read.form(
                     "rating_reasoning", share_of, "all, none or uncertain:P with 0 < P < 100"
@@ -249,15 +249,9 @@ class Settings(ModelSettings):
             )
 
 
-def _above_zero(read: Reader, key: str) -> float:
+def _from_zero(read: Reader, key: str, *, above: bool = False) -> float | None:
+    """A number from 0 on, or None; with `above`, one above 0."""
     number = read.number_or_none(key)
-    if number is None or not 0 < number < math.inf:
-        raise UsageError(f"{key}={number!r} is not a number above 0")
-    return number
-
-
-def _from_zero(read: Reader, key: str) -> float | None:
-    number = read.number_or_none(key)
-    if number is not None and not 0 <= number < math.inf:
-        raise UsageError(f"{key}={number!r} is not a number from 0 on")
+    if number is not None and not (0 <= number < math.inf and (number or not above)):
+        raise UsageError(f"{key}={number!r} is not a number {'above 0' if above else 'from 0 on'}")
     return number

@@ -1,4 +1,4 @@
-"""The validation rows that a prior is taken from, with a corpus that has not read them."""
+"""The validation rows that the numbers of a prior are taken from, and a corpus without them."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from recbole_exp3rt.stages.anchoring import HeldOut
 def held_out(
     split: Split, settings: Settings, corpus: Corpus, *, refit: bool, seed: int
 ) -> HeldOut | None:
-    """What a prior needs of `split`; None where `use_bias` is not `prior`, or without validation.
+    """What a prior needs of `split`; None where nothing is taken from it, or without validation.
 
     `corpus` is that of the run. With `refit` it holds the validation rows, so another one is made
     of the train part.
     """
     n_rows = split.size("valid")
-    if settings.stages.use_bias != "prior" or not n_rows:
+    if not settings.stages.needs_bias or not n_rows:
         return None
     if refit:
         corpus = corpus_of(split.train, settings.description_fields, settings.review_file)

@@ -54,7 +54,7 @@ class Rater:
     def over(self, corpus: Corpus) -> Rater:
         """The same models, prompts and settings on another corpus; calls are counted together."""
         own = self.pipeline
-        priors = own.priors if own.settings.use_bias == "prior" else None
+        priors = own.priors if own.settings.needs_bias else None
         pipeline = Pipeline(corpus, own.models, own.prompts, own.settings, own.progress, priors)
         return Rater(pipeline, self.models)
 
@@ -121,8 +121,9 @@ def make_rater(
     steps = (settings.preference_model, settings.profile_model, rates)
     made = Models(*(models.get(name, adapter if name == rates else None) for name in steps))
     pipeline = Pipeline(corpus, made, prompts, settings.stages, progress)
-    if settings.stages.use_bias == "prior":
-        _check_readout(made.rating, rates)
+    if settings.stages.needs_bias:
+        if settings.stages.use_bias == "prior":
+            _check_readout(made.rating, rates)
         _take_prior(pipeline, held_out, says(adapter or rates, PRIOR_BASE))
     return Rater(pipeline, models)
 

@@ -164,6 +164,8 @@ def plan_pairs(
     models = (own.models.preference, own.models.profile, own.models.rating)
     stand_ins = [StoredOnly(model) for model in models if isinstance(model, CachedLLM)]
     pipeline = _Rehearsal(own.corpus, Models(*stand_ins), own.prompts, own.settings)
+    if own.settings.needs_bias:
+        pipeline.priors = own.priors
     profiles, ratings = 0, {False: 0, True: 0}
     for reasoning, pairs in asked.items():
         profiles, ratings[reasoning] = pipeline.rehearse(list(dict.fromkeys(pairs)), reasoning)

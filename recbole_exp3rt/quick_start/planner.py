@@ -71,7 +71,8 @@ class Planner:
                 return
             with suppress(NothingRated):  # the task itself will say so
                 if context.rater:
-                    context.rater.rate(self._pairs("EXP3RT")[:SAMPLE])
+                    pipeline, some = context.rater.pipeline, self._pairs("EXP3RT")[:SAMPLE]
+                    pipeline.unanchored(some, pipeline.settings.rating_share == 1.0)
             plan = timed(plan, self.rates)
         if plan.is_paid or (plan.seconds or 0.0) > LONG:
             self._say(plan)

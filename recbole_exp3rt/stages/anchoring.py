@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,9 +16,17 @@ import numpy as np
 from recbole_exp3rt.corpus import Corpus
 from recbole_exp3rt.records import RatingPrediction
 from recbole_exp3rt.stages.bias import Array, CorpusBias, Pair, digest_of
-from recbole_exp3rt.stages.prior import Prior, fit_weight, label_logs, log_mean, log_normal
+from recbole_exp3rt.stages.prior import (
+    REG_WEIGHT,
+    Prior,
+    fit_weight,
+    label_logs,
+    log_mean,
+    log_normal,
+)
 from recbole_exp3rt.stages.settings import StageSettings
 
+REG_WEIGHTS = (1.0, 2.0, 3.0, 5.0, 8.0, 12.0)  # among which Bias's ridge is chosen, as in a run
 LEAST_ANSWERS = 10  # with fewer readable validation pairs no weight is fitted
 
 
@@ -77,6 +86,42 @@ class Priors:
         self.base = base
         self._found: dict[bool, Prior] = {}
 
+    @cached_property
+    def reg_weight(self) -> float:
+        """Bias's ridge penalty: as set, else the best of REG_WEIGHTS on validation, else 5."""
+        settings, held = self.pipeline.settings, self.held_out
+        if settings.prior_reg_weight is not None:
+            return settings.prior_reg_weight
+        if held is None or not len(held.pairs):
+            return REG_WEIGHT
+
+        def error(weight: float) -> float:
+            rated = CorpusBias(held.corpus, settings.scale, weight).rate(held.pairs)
+            return float(np.square(rated - held.ratings).mean())
+
+        return min(REG_WEIGHTS, key=error)
+
+    @cached_property
+    def sigma(self) -> float:
+        """Root mean squared error of Bias in rating units: on validation, else on train, where
+        each pair is rated without its fold."""
+        bias, scale = self.pipeline.bias, self.pipeline.settings.scale
+        if self.held_out is not None and len(self.held_out.pairs):
+            errors = bias.rate(self.held_out.pairs) - self.held_out.ratings
+        else:
+            rows = [r for reviews in self.pipeline.corpus.by_item.values() for r in reviews]
+            errors = bias.rate([(r.user, r.item) for r in rows]) - [r.rating for r in rows]
+        if not len(errors):
+            return (scale.highest - scale.lowest) / 2
+        return float(np.sqrt(np.square(errors).mean()))
+
+    def log_prior(self, pairs: Sequence[Pair]) -> Array:
+        """log N(label; Bias, sigma) over the labels, for a loss: [n_pairs, n_labels], in nats.
+
+        Bias is cross-fitted for train pairs; nothing is asked.
+        """
+        return log_normal(self.pipeline.bias.rate(pairs), self.sigma, self.pipeline.settings.scale)
+
     def of(self, reasoning: bool) -> Prior:
         """The prior of ratings with or without a rationale; asks the model the first time.
 
@@ -117,13 +162,14 @@ class Priors:
     def _fit(self, reasoning: bool) -> Prior:
         pipeline, settings = self.pipeline, self.pipeline.settings
         base, read = self._base(reasoning)
-        sigma = self._sigma()
+        sigma = self.sigma
         if settings.prior_weight is not None:
-            return Prior(sigma, base, settings.prior_weight, read, note="it is given")
+            made = Prior(sigma, base, settings.prior_weight, self.reg_weight, read)
+            return replace(made, note="it is given")
         asked = self._asked()
         said = pipeline.unanchored(asked, reasoning) if asked else []
         there = [k for k, one in enumerate(said) if one]
-        made = Prior(sigma, base, 1.0, read, len(asked), len(there))
+        made = Prior(sigma, base, 1.0, self.reg_weight, read, len(asked), len(there))
         if len(there) < LEAST_ANSWERS:
             note = f"{len(there)} validation answers, fewer than {LEAST_ANSWERS}"
             return replace(made, note=note)
@@ -146,15 +192,3 @@ class Priors:
         if not said:
             return (0.0,) * len(scale.labels), 0
         return log_mean(said, scale), len(said)
-
-    def _sigma(self) -> float:
-        """Root mean squared error of Bias: on validation, else cross-fitted on train."""
-        bias, scale = self.pipeline.bias, self.pipeline.settings.scale
-        if self.held_out is not None and len(self.held_out.pairs):
-            errors = bias.rate(self.held_out.pairs) - self.held_out.ratings
-        else:
-            rows = [r for reviews in self.pipeline.corpus.by_item.values() for r in reviews]
-            errors = bias.rate([(r.user, r.item) for r in rows]) - [r.rating for r in rows]
-        if not len(errors):
-            return (scale.highest - scale.lowest) / 2
-        return float(np.sqrt(np.square(errors).mean()))

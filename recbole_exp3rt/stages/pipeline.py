@@ -257,13 +257,12 @@ class Pipeline:
         """Bias over the corpus, for `baseline` and `prior`."""
         from recbole_exp3rt.stages.bias import CorpusBias
 
-        settings = self.settings
-        return CorpusBias(self.corpus, settings.scale, settings.prior_reg_weight)
+        return CorpusBias(self.corpus, self.settings.scale, self.priors.reg_weight)
 
     def anchor(self, user: str, item: str) -> float | None:
         """Bias's prediction for a pair, where it is shown or anchors the rating; else None."""
-        used = self.settings.use_bias in ("baseline", "prior")
-        return float(self.bias.rate([(user, item)])[0]) if used else None
+        needed = self.settings.needs_bias
+        return float(self.bias.rate([(user, item)])[0]) if needed else None
 
     @property
     def priors(self) -> Priors:

@@ -113,14 +113,15 @@ def fit_weight(
 class Prior:
     """The numbers that anchor the readout of a model; taken once.
 
-    base: m, one number for each label; sigma in rating units. `base_pairs` readable train pairs
-    are behind m; `pairs` were asked on validation and `answered` of them read, for the weight.
-    `note` says why the weight was not fitted.
+    base: m, one number for each label; sigma in rating units; reg_weight: ridge of Bias.
+    `base_pairs` readable train pairs are behind m; `pairs` were asked on validation and `answered`
+    of them read, for the weight. `note` says why the weight was not fitted.
     """
 
     sigma: float
     base: tuple[float, ...]
     weight: float = 1.0
+    reg_weight: float = REG_WEIGHT
     base_pairs: int = 0
     pairs: int = 0
     answered: int = 0

@@ -28,7 +28,7 @@ class StageSettings(ChoiceSettings):
     use_reasoning: bool = True
     use_bias: UseBias = True  # also "averages" and "none", which become True and False
     prior_pairs: int = 200  # train pairs that the model's own label distribution is taken from
-    prior_reg_weight: float = 5.0  # ridge penalty of Bias in `baseline` and `prior`
+    prior_reg_weight: float | None = None  # ridge of Bias; None: chosen on validation
     prior_weight: float | None = None  # None: fitted on validation
     rating_reasoning: str = "all"  # or "none", "uncertain:P"
     rerank_reasoning: str = "all"  # or "none", "top:K"
@@ -52,6 +52,11 @@ class StageSettings(ChoiceSettings):
     def rerank_best(self) -> int | None:
         """How many candidates of a list get a rationale; None: all."""
         return best_of(self.rerank_reasoning) if self.use_reasoning else 0
+
+    @property
+    def needs_bias(self) -> bool:
+        """Whether Bias is shown in the prompt or anchors the readout."""
+        return self.use_bias in ("baseline", "prior")
 
     @property
     def explains(self) -> bool:

@@ -5,13 +5,15 @@ import math
 
 import numpy as np
 import pytest
+import yaml
 
 from recbole_exp3rt.corpus import Corpus
 from recbole_exp3rt.llm.base import Completion
+from recbole_exp3rt.paths import properties_dir
 from recbole_exp3rt.prompts import load_prompts
 from recbole_exp3rt.records import Description, RatingPrediction, Review
 from recbole_exp3rt.scale import RatingScale
-from recbole_exp3rt.stages.anchoring import HeldOut, Priors
+from recbole_exp3rt.stages.anchoring import REG_WEIGHTS, HeldOut, Priors
 from recbole_exp3rt.stages.bias import FOLDS, CorpusBias, fold_of
 from recbole_exp3rt.stages.pipeline import Models, Pipeline, StageSettings
 from recbole_exp3rt.stages.prior import Prior, fit_weight, label_logs, log_normal, log_prior
@@ -121,7 +123,7 @@ def test_the_numbers_are_taken_from_train_and_validation_and_bias_is_not_fitted_
     truth = np.array([1.0 + k % 5 for k in range(len(pairs))])
     run.priors = Priors(run, HeldOut(corpus, pairs, truth, range(0, 20)))
     prior = run.priors.of(True)
-    errors = CorpusBias(corpus, SCALE, 5.0).rate(pairs) - truth
+    errors = CorpusBias(corpus, SCALE, prior.reg_weight).rate(pairs) - truth
     assert prior.sigma == pytest.approx(math.sqrt(np.square(errors).mean()))
     assert prior.base == pytest.approx([math.log(share) for share in (1 / 8,) * 4 + (1 / 2,)])
     assert (prior.base_pairs, prior.pairs, prior.answered) == (7, 20, 20)
@@ -139,7 +141,19 @@ def test_too_few_validation_answers_leave_the_weight_of_training_and_say_so():
     assert prior.weight == 1.0 and "1 validation answers, fewer than 10" in str(prior)
 
 
-def test_a_users_who_joins_gets_the_numbers_that_were_taken_and_bias_of_what_is_known():
+def test_the_ridge_of_bias_is_the_best_on_validation_among_those_of_the_model_bias():
+    corpus = world()
+    pairs = [(f"u{u}", f"i{i}") for u in range(12) for i in range(8) if not (u + i) % 4]
+    for truth, best in ((CorpusBias(corpus, SCALE, 1.0).rate(pairs), 1.0), (np.full(24, 3.0), 12)):
+        run = pipeline(Model(), corpus, use_bias="baseline")
+        run.priors = Priors(run, HeldOut(corpus, pairs, truth, ()))
+        assert run.bias.reg_weight == best
+    own = yaml.safe_load((properties_dir() / "model" / "Bias.yaml").read_text())
+    assert list(REG_WEIGHTS) == own["search"]["reg_weight"]
+    assert pipeline(Model(), corpus, use_bias="prior").bias.reg_weight == own["reg_weight"]
+
+
+def test_a_user_who_joins_gets_the_numbers_that_were_taken_and_bias_of_what_is_known():
     corpus = world()
     old = pipeline(Model(), corpus, use_bias="prior")
     numbers = old.priors.of(True)
