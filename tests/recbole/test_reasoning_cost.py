@@ -97,8 +97,8 @@ def test_a_prior_is_shown_in_the_result_and_its_questions_are_those_of_none(worl
     assert own["score"].to_numpy() == pytest.approx(own["expected"], abs=1e-5)
     # the store knows what the model says: another prior asks for nothing
     before = Store(store).identities()
-    for other in ({"use_bias": False, "task": "rating"}, {"use_bias": "prior", "prior_weight": 0}):
-        _, again = oracle_run(world, store, refit=True, **other)
+    for other in ({"use_bias": False}, {"use_bias": "prior", "prior_weight": 0}):
+        _, again = oracle_run(world, store, refit=True, task="rating", **other)
         assert sum(row.calls for row in again.rows) == 0
     assert Store(store).identities() == before
     raw = overall(again)
@@ -244,7 +244,7 @@ def test_the_table_tells_new_tokens_and_pairs_a_second_of_each_way(world, tmp_pa
     assert found["all"][0] > found["some"][0] > found["none"][0]
     assert found["all"][1] > found["some"][1] > found["none"][1]
     # the same answers as with use_reasoning=False
-    _, again = oracle_run(world, tmp_path / "none.sqlite", use_reasoning=False)
+    _, again = oracle_run(world, tmp_path / "none.sqlite", use_reasoning=False, task="rating")
     assert sum(row.calls for row in again.rows) == 0
 
 
@@ -263,6 +263,17 @@ def test_show_and_explain_tell_bias_and_give_a_rationale(recommender):
     assert told.prediction.rationale and f"Bias        {told.baseline:.2f}" in str(told)
     assert "Average" not in str(told.prompt) and "Reason about this" in str(told.prompt)
     assert "average" not in str(told)
+
+
+def test_a_prior_is_taken_from_a_corpus_that_has_not_read_validation(recommender):
+    joined = recommender(use_bias="prior", refit=True)
+    taken, own = joined.rater.pipeline.priors, joined.rater.pipeline
+    held = taken.held_out
+    assert len(held.pairs) > 300 and len(held.asked) == 30
+    assert all(own.corpus.has(*pair) for pair in held.pairs)  # the run has read them
+    assert not any(taken.pipeline.corpus.has(*pair) for pair in held.pairs)
+    new = joined.with_reviews(descriptions={"new": {"Title": "New"}})
+    assert new.rater.pipeline.priors is taken
 
 
 def test_labels_that_are_only_written_cannot_be_anchored(world, tmp_path):
