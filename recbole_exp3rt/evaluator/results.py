@@ -51,9 +51,9 @@ class Row:
 
     @property
     def pairs_per_second(self) -> float | None:
-        """Pairs that were scored in a second; None where the store answered some of them."""
-        asked = self.calls and not self.hits and self.seconds > 0
-        return self.pairs / self.seconds if asked else None
+        """Pairs that were scored in a second; None where the store answered over a tenth."""
+        fresh = self.pairs and self.seconds and 10 * self.calls >= 9 * self.pairs
+        return self.pairs / self.seconds if fresh else None
 
 
 @dataclass(frozen=True)

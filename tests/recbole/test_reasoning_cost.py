@@ -5,6 +5,7 @@ The oracle of the synthetic sample is the student.
 
 import io
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +53,20 @@ def oracle_run(world: Path, store: Path, **given):
     return console.file.getvalue(), results
 
 
+@pytest.fixture(scope="module")
+def scored(world, tmp_path_factory):
+    """A store with the answers of a run without rationales, what the run said, and its results."""
+    store = tmp_path_factory.mktemp("scored") / "answers.sqlite"
+    none = {"rating_reasoning": "none", "rerank_reasoning": "none"}
+    return store, *oracle_run(world, store, **none)
+
+
+@pytest.fixture
+def store(scored, tmp_path):
+    """A copy of that store: reviews need not be read again."""
+    return Path(shutil.copy(scored[0], tmp_path / "answers.sqlite"))
+
+
 def overall(results, task="rating"):
     return {r.name: r for r in results.rows if r.slice == "all" and r.task == task}
 
@@ -69,9 +84,8 @@ def reasoned(monkeypatch):
     return asked
 
 
-def test_a_prior_is_shown_in_the_result_and_its_questions_are_those_of_none(world, tmp_path):
+def test_a_prior_is_shown_in_the_result_and_its_questions_are_those_of_none(world, store, tmp_path):
     file, folder = tmp_path / "result.json", tmp_path / "tables"
-    store = tmp_path / "answers.sqlite"
     said, results = oracle_run(
         world,
         store,
@@ -227,24 +241,27 @@ def test_the_most_uncertain_pairs_alone_get_a_rationale(counted):
     assert [one.expected for one in back] == [one.expected for one in rated]
 
 
-def test_the_table_tells_new_tokens_and_pairs_a_second_of_each_way(world, tmp_path, reasoned):
-    found = {}
-    for name, given in {
-        "all": {},
-        "some": {"rating_reasoning": "uncertain:25", "rerank_reasoning": "top:5"},
-        "none": {"rating_reasoning": "none", "rerank_reasoning": "none"},
-    }.items():
-        said, results = oracle_run(world, tmp_path / f"{name}.sqlite", **given)
+def test_the_table_tells_new_tokens_and_pairs_a_second_of_each_way(world, scored, store, reasoned):
+    def told(said, results):
         rating, ranking = overall(results)["EXP3RT"], overall(results, "rerank")["BPR + EXP3RT"]
         assert (rating.pairs, ranking.pairs) == (20, 40)
         assert f"{ranking.new_tokens:,} new tokens for 40 pairs" in said
-        found[name] = ranking.new_tokens, rating.new_tokens, len(reasoned)
-        reasoned.clear()
-    assert found["all"][2] == 60 and found["some"][2] == 5 + 10 and found["none"][2] == 0
-    assert found["all"][0] > found["some"][0] > found["none"][0]
-    assert found["all"][1] > found["some"][1] > found["none"][1]
-    # the same answers as with use_reasoning=False
-    _, again = oracle_run(world, tmp_path / "none.sqlite", use_reasoning=False, task="rating")
+        return rating.new_tokens, ranking.new_tokens
+
+    _, said, results = scored
+    speed = overall(results)["EXP3RT"].pairs_per_second
+    assert speed and f"{speed:,.2f} pairs/s" in said
+    none = told(said, results)
+    given = {"rating_reasoning": "uncertain:25", "rerank_reasoning": "top:5"}
+    said, results = oracle_run(world, store, **given)
+    some = told(said, results)
+    assert overall(results)["EXP3RT"].pairs_per_second is None  # the first answers were stored
+    assert len(reasoned) == 5 + 2 * 5
+    every = told(*oracle_run(world, store))
+    assert len(reasoned) == 20 + 40  # those of before are in the store
+    assert none[0] < some[0] < every[0] and none[1] < some[1] < every[1]
+    # the answers of use_reasoning=False
+    _, again = oracle_run(world, store, use_reasoning=False, task="rating")
     assert sum(row.calls for row in again.rows) == 0
 
 
