@@ -77,6 +77,11 @@ class Corpus:
         reviews = self.by_item.get(item, [])
         return reviews if without is None else [r for r in reviews if r.user != without]
 
+    @property
+    def pairs(self) -> list[tuple[str, str]]:
+        """(user, item) of all reviews that items have: those of users beside are left out."""
+        return [(r.user, r.item) for reviews in self.by_item.values() for r in reviews]
+
     def has(self, user: str, item: str) -> bool:
         """Whether the corpus has a review of this pair, which makes it a train pair."""
         return any(review.item == item for review in self.user_reviews(user))

@@ -30,8 +30,7 @@ from recbole_exp3rt.display.explanation import Explanation
 from recbole_exp3rt.errors import UsageError, nearest
 from recbole_exp3rt.model.rater import Rater, make_rater
 from recbole_exp3rt.paths import properties_dir
-from recbole_exp3rt.records import RatingPrediction, Review
-from recbole_exp3rt.stages.pipeline import Pipeline
+from recbole_exp3rt.records import Candidates, RatingPrediction, Review
 
 if TYPE_CHECKING:  # imported where they are used: a wrong setting is named without torch
     import pandas as pd
@@ -62,6 +61,7 @@ class Recommender:
 
         Raises: UsageError, LLMError in one line.
         """
+        from recbole_exp3rt.data.held_out import held_out
         from recbole_exp3rt.data.split import load_split
         from recbole_exp3rt.data.train_corpus import corpus_of
 
@@ -69,7 +69,9 @@ class Recommender:
         learned = split.merged() if config["refit"] else split
         settings = Settings.from_config(config)
         corpus = corpus_of(learned.train, settings.description_fields, settings.review_file)
-        return cls(make_rater(settings, corpus))
+        refit, seed = learned is not split, int(config["seed"])
+        held = held_out(split, settings, corpus, refit=refit, seed=seed)
+        return cls(make_rater(settings, corpus, held_out=held))
 
     @classmethod
     def from_run(cls, result_file: str | Path, **settings: Any) -> Recommender:
@@ -144,8 +146,7 @@ class Recommender:
         old = self.rater.pipeline
         new = checked_reviews(reviews, old.settings.scale)
         corpus = old.corpus.extended(new, checked_descriptions(descriptions))
-        pipeline = Pipeline(corpus, old.models, old.prompts, old.settings, old.progress)
-        joined = Recommender(Rater(pipeline, self.rater.models))
+        joined = Recommender(self.rater.over(corpus))
         joined._lock = self._lock  # the models and the store are the same
         return joined
 
@@ -176,7 +177,8 @@ class Recommender:
     def explain(self, user: str, item: str) -> Explanation:
         """Everything that went into the prediction for a pair, and what came out."""
         with self._lock:
-            (prediction,) = self._rate([(user, item)])
+            self._check([(user, item)])
+            (prediction,) = self.rater.explain([(user, item)])
         return self.explained(user, item, prediction)
 
     def explained(self, user: str, item: str, prediction: RatingPrediction | None) -> Explanation:
@@ -193,6 +195,7 @@ class Recommender:
                 pipeline.request(told).messages,
                 prediction,
                 pipeline.settings.scale,
+                pipeline.anchor(user, item),
             )
 
     @overload
@@ -206,18 +209,17 @@ class Recommender:
 
         Candidates are given in the generator's order, which decides among equals; those without
         a readable answer come last. A data frame with user_id and item_id, in that order, comes
-        back sorted, with `predicted` and `rank` (1 is best).
+        back sorted, with `predicted` and `rank` (1 is best). With `rerank_reasoning=top:K` the
+        ratings below the K best may be lowered, so that the order is that of the ratings.
         """
         if is_frame(candidates):
             return self._rerank_frame(candidates)
         from recbole_exp3rt.rerank.reranker import new_order
 
-        listed = {user: list(items) for user, items in candidates.items()}
-        ratings = iter(self.ratings([(user, item) for user in listed for item in listed[user]]))
+        lists = [Candidates(user, tuple(items), ()) for user, items in candidates.items()]
         ranked: dict[str, Ranked] = {}
-        for user, items in listed.items():
-            own = [next(ratings) for _ in items]
-            ranked[user] = [(items[k], own[k]) for k in new_order(own)]
+        for one, own in zip(lists, self.reranker.rerank(lists), strict=True):
+            ranked[one.user] = [(one.items[k], own[k]) for k in new_order(own)]
         return ranked
 
     def recommend(
@@ -250,16 +252,21 @@ class Recommender:
     @property
     def reranker(self) -> Reranker:
         """For `make_reranking_trainer`: RecBole's own evaluation, with these ratings."""
-        from recbole_exp3rt.rerank.reranker import RatingReranker
-
-        return RatingReranker(self.ratings)
+        return _Checked(self)
 
     def ratings(self, pairs: Iterable[tuple[str, str]]) -> list[float | None]:
         """Expected ratings in rating units; None where an answer could not be read."""
         return [p.expected if p else None for p in self._rate(pairs)]
 
     def _rate(self, given: Iterable[tuple[str, str]]) -> list[RatingPrediction | None]:
-        corpus, pairs = self.rater.pipeline.corpus, list(given)
+        pairs = list(given)
+        self._check(pairs)
+        with self._lock:
+            return self.rater.rate(pairs)
+
+    def _check(self, pairs: Iterable[tuple[str, str]]) -> None:
+        """Raises: UsageError for a user or an item that is not known."""
+        corpus = self.rater.pipeline.corpus
         for user, item in pairs:
             if not corpus.user_reviews(user):
                 hint = _nearest_id(user, corpus.by_user)
@@ -272,21 +279,45 @@ class Recommender:
                     f"item {item} has neither reviews nor a description here{hint}; "
                     "Recommender.with_reviews adds them"
                 )
-        with self._lock:
-            return self.rater.rate(pairs)
 
     def _rerank_frame(self, frame: pd.DataFrame) -> pd.DataFrame:
         import pandas as pd
 
         from recbole_exp3rt.rerank.reranker import new_order
 
-        ratings = self.ratings(pairs_of(frame))
-        rated = frame.assign(predicted=[float("nan") if r is None else r for r in ratings])
+        positions: dict[str, list[int]] = {}
+        pairs = pairs_of(frame)
+        for position, (user, _) in enumerate(pairs):
+            positions.setdefault(user, []).append(position)
+        lists = [
+            Candidates(user, tuple(pairs[k][1] for k in own), ()) for user, own in positions.items()
+        ]
+        ratings = [float("nan")] * len(pairs)
+        for own, scores in zip(positions.values(), self.reranker.rerank(lists), strict=True):
+            for k, score in zip(own, scores, strict=True):
+                ratings[k] = float("nan") if score is None else score
+        rated = frame.assign(predicted=ratings)
         parts = []
         for _, part in rated.groupby("user_id", sort=False, observed=True):
             order = new_order(part["predicted"].tolist())
             parts.append(part.iloc[list(order)].assign(rank=range(1, len(part) + 1)))
         return pd.concat(parts) if parts else rated.assign(rank=[])
+
+
+class _Checked:
+    """The reranker of a recommender: users and items are known, one thread asks at a time."""
+
+    def __init__(self, recommender: Recommender) -> None:
+        self.recommender = recommender
+
+    def rerank(self, lists: Sequence[Candidates]) -> Sequence[Sequence[float | None]]:
+        """See Reranker. Raises: UsageError for a user or an item that is not known."""
+        from recbole_exp3rt.rerank.reasoned import reranker_of
+
+        own = self.recommender
+        own._check((one.user, item) for one in lists for item in one.items)
+        with own._lock:
+            return reranker_of(own.rater).rerank(lists)
 
 
 def by_bias(corpus: Corpus) -> list[str]:

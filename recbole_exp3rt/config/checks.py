@@ -112,8 +112,11 @@ def check_values(
         if choices and value not in choices and not (value is None and "none" in choices):
             raise UsageError(f"{name} is not one of {', '.join(choices)}")
         if isinstance(default, bool):
-            if not isinstance(value, bool):
-                raise UsageError(f"{name} is not True or False")
+            words = words_of_flags(model).get(key, ())
+            word = "none" if value is None else value
+            if not isinstance(value, bool) and word not in words:
+                allowed = f"one of {', '.join(words)}, " if words else ""
+                raise UsageError(f"{name} is not {allowed}True or False")
         elif isinstance(default, (int, float)) and not number:
             raise UsageError(f"{name} is not a number, such as {default}")
         elif isinstance(default, int) and key in POSITIVE and not isinstance(value, int):
@@ -143,6 +146,15 @@ def choices_of(model: str) -> Mapping[str, tuple[str, ...]]:
         return {}
     settings = (one for group in groups_of(f"model/{model}") for one in group.settings)
     return {one.key: one.choices for one in settings if one.choices and not one.is_flag}
+
+
+@cache
+def words_of_flags(model: str) -> Mapping[str, tuple[str, ...]]:
+    """Setting of a system of ours that is True, False -> or one of these words."""
+    if model not in MODELS:
+        return {}
+    settings = (one for group in groups_of(f"model/{model}") for one in group.settings)
+    return {one.key: one.words for one in settings if one.words and one.is_flag}
 
 
 def check_search(search: Any, defaults: Mapping[str, Any], model: str) -> None:

@@ -49,8 +49,12 @@ class Described:
     @property
     def choices(self) -> tuple[str, ...]:
         """The values that it can have, where its meaning lists them: `a | b (why); …`."""
-        if self.is_flag:
-            return ("True", "False")
+        switch = ("True", "False") if self.is_flag else ()
+        return (*switch, *self.words)
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The words that its meaning lists; a flag may have some beside True and False."""
         listed = _ASIDE.sub("", self.meaning.partition(";")[0]).split("|")
         values = tuple(value.strip() for value in listed)
         return values if len(values) > 1 and all(map(_WORD.fullmatch, values)) else ()

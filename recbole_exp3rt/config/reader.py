@@ -113,6 +113,25 @@ class Reader:
         """True or False."""
         return bool(self._take(key, lambda v: isinstance(v, bool), "True or False"))
 
+    def use_bias(self, key: str, allowed: Sequence[str]) -> bool | str:
+        """A word of `allowed`; True for `averages`, False for `none`. True and False stay."""
+        value = self.config[key]
+        if isinstance(value, bool):
+            return value
+        if value is not None and value not in allowed:
+            raise UsageError(f"{key}={value!r} is not one of {', '.join(allowed)}, True or False")
+        word = self.one_of(key, allowed)
+        return {"averages": True, "none": False}.get(word, word)
+
+    def form(self, key: str, parse: Callable[[str], object], allowed: str) -> str:
+        """A text that `parse` takes without a ValueError. RecBole reads the word none as None."""
+        value = "none" if self.config[key] is None else self.config[key]
+        try:
+            parse(value if isinstance(value, str) else "")
+        except ValueError:
+            raise UsageError(f"{key}={value!r} is not {allowed}") from None
+        return str(value)
+
     def flag_or_none(self, key: str) -> bool | None:
         """True, False or None."""
         return None if self.config[key] is None else self.flag(key)

@@ -5,6 +5,7 @@ An error names the key, the value and what is allowed. The defaults are in `prop
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -17,6 +18,8 @@ from recbole_exp3rt.llm.server.openai_llm import READOUTS, HTTPOptions
 from recbole_exp3rt.scale import RatingScale
 from recbole_exp3rt.stages.choice import ITEM_PROFILES
 from recbole_exp3rt.stages.pipeline import StageSettings
+from recbole_exp3rt.stages.reasoning import best_of, share_of
+from recbole_exp3rt.stages.settings import USE_BIAS
 
 EXPORTS = ("parquet", "csv", "jsonl")
 CalibrationKind = Literal["none", "affine", "blend"]
@@ -187,13 +190,22 @@ class Settings(ModelSettings):
         read = Reader(config)
         models = ModelSettings.from_config(config)
         student = models.student
-        return cls(
+        made = cls(
             **models.values(),
             stages=StageSettings(
                 scale=read_scale(config),
                 item_word=read.text("item_word"),
                 use_reasoning=read.flag("use_reasoning"),
-                use_bias=read.flag("use_bias"),
+                use_bias=read.use_bias("use_bias", USE_BIAS),  # type: ignore[arg-type]
+                prior_pairs=read.whole("prior_pairs"),
+                prior_reg_weight=_from_zero(read, "prior_reg_weight", above=True),
+                prior_weight=_from_zero(read, "prior_weight"),
+                rating_reasoning=read.form(
+                    "rating_reasoning", share_of, "all, none or uncertain:P with 0 < P < 100"
+                ),
+                rerank_reasoning=read.form(
+                    "rerank_reasoning", best_of, "all, none or top:K with K from 1 on"
+                ),
                 max_prompt_tokens=read.whole("max_prompt_tokens", least=64),
                 max_new_tokens=read.whole("max_new_tokens"),
                 preference_new_tokens=read.whole("preference_new_tokens"),
@@ -217,3 +229,31 @@ class Settings(ModelSettings):
             calibration=read.one_of("calibration", CALIBRATIONS),
             calibration_pairs=read.whole("calibration_pairs", least=MIN_ANSWERS),
         )
+        made.check_reasoning()
+        return made
+
+    def check_reasoning(self) -> None:
+        """Raises: UsageError for settings of reasoning that contradict each other."""
+        stages = self.stages
+        for key in ("rating_reasoning", "rerank_reasoning"):
+            given = getattr(stages, key)
+            if not stages.use_reasoning and given not in ("all", "none"):
+                raise UsageError(
+                    f"{key}={given} with use_reasoning=False: no rationale is written at all; "
+                    "leave one of the two out"
+                )
+        alike = stages.rating_reasoning == stages.rerank_reasoning or not stages.use_reasoning
+        if self.calibration == "blend" and not alike:
+            raise UsageError(
+                f"calibration=blend with rerank_reasoning={stages.rerank_reasoning} and "
+                f"rating_reasoning={stages.rating_reasoning}: it is fitted on ratings of one kind; "
+                "give both the same, all or none"
+            )
+
+
+def _from_zero(read: Reader, key: str, *, above: bool = False) -> float | None:
+    """A number from 0 on, or None; with `above`, one above 0."""
+    number = read.number_or_none(key)
+    if number is not None and not (0 <= number < math.inf and (number or not above)):
+        raise UsageError(f"{key}={number!r} is not a number {'above 0' if above else 'from 0 on'}")
+    return number

@@ -200,7 +200,7 @@ class PromptSettings:
             scale=read_scale(config),
             item_word=read.text("item_word"),
             use_reasoning=read.flag("use_reasoning"),
-            use_bias=read.flag("use_bias"),
+            use_bias=bool(read.use_bias("use_bias", ("averages", "none"))),
             parsed=read.flag("parsed"),
             max_prompt_tokens=read.whole("max_prompt_tokens", least=64),
             max_new_tokens=read.whole("max_new_tokens"),

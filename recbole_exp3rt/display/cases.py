@@ -49,7 +49,7 @@ def show_explanations(
         truth.setdefault(pair, []).append(f"{rating:g}")
     console.print(f"\n[bold]Explanations[/bold] (reasoning by {escape(rater.who()['rating'])})")
     beside = {name: texts for name, texts in (others or {}).items() if name != "EXP3RT"}
-    for row, ((user, item), prediction) in enumerate(zip(pairs, rater.rate(pairs), strict=True)):
+    for row, ((user, item), prediction) in enumerate(zip(pairs, rater.said(pairs), strict=True)):
         title = rater.pipeline.corpus.description(item).title
         if prediction is None:
             console.print(f"- {escape(user)} / {escape(title)}: no readable answer")
@@ -168,6 +168,12 @@ def show_pair(
     for label, level in zip(scale.labels, scale.levels, strict=True):
         probability = prediction.probabilities[label]
         console.print(f"{level:>4}  {probability:6.3f}  {'█' * round(40 * probability)}")
+    if explained.baseline is not None:
+        used = pipeline.settings.use_bias
+        prior = pipeline.priors.found.get(pipeline.is_reasoned((user, item)))
+        console.print(
+            f"\nBias predicts {explained.baseline:.2f} ({used}{f': {prior}' if prior else ''})"
+        )
     console.print(
         f"\nexpected {prediction.expected:.2f}, most probable {prediction.modal:g} "
         f"({scale.lowest}–{scale.highest}); {prediction.prompt_tokens} prompt tokens, "

@@ -35,6 +35,7 @@ class Explanation:
     prompt: tuple[Message, ...]
     prediction: RatingPrediction | None  # None: the answer could not be read
     scale: RatingScale | None = None
+    baseline: float | None = None  # Bias's prediction, where it was shown or is the prior
 
     def __str__(self) -> str:
         """Lines of at most `WIDTH` columns, without anything that a terminal obeys."""
@@ -105,6 +106,9 @@ class Explanation:
                 ("dislikes", "; ".join(profile.dislikes) or "none"),
                 ("average", f"{average:.2f}" if average is not None else "no rating"),
             ]
+            if self.baseline is not None:  # no averages were shown
+                del facts[-1]
+                facts += [("Bias", f"{self.baseline:.2f}")] if name == "Item" else []
             yield f"{name} {profile.key}", facts
 
     def _levels(self) -> list[tuple[str, float]]:

@@ -137,7 +137,10 @@ def _costs(console: Console, rows: Sequence[Row]) -> None:
         if row.calls or row.coverage < 1 or row.readout:
             missing = f" ({row.missing_labels:,} labels missing)" if row.missing_labels else ""
             readout = f", readout {row.readout}{missing}" if row.readout else ""
+            speed = row.pairs_per_second
+            rate = "" if speed is None else f", {speed:,.2f} pairs/s"
             console.print(
                 f"{escape(row.name)}: coverage {row.coverage:.3f}, {row.calls:,} calls, "
-                f"{row.tokens:,} tokens, {row.seconds:,.0f} s{readout}"
+                f"{row.tokens:,} tokens, {row.seconds:,.0f} s{readout}; "
+                f"{row.new_tokens:,} new tokens for {row.pairs:,} pairs{rate}"
             )

@@ -28,6 +28,7 @@ class Row:
 
     `calls` are questions that a language model answered, `hits` those that the store answered;
     `tokens`, `dollars` and `seconds` are what the calls and the system's own work took.
+    `new_tokens` are those that the answers consist of, out of the store too; `pairs` those scored.
     """
 
     name: str
@@ -45,6 +46,14 @@ class Row:
     users: int = 0
     hits: int = 0
     dollars: float = 0.0
+    new_tokens: int = 0
+    pairs: int = 0
+
+    @property
+    def pairs_per_second(self) -> float | None:
+        """Pairs that were scored in a second; None where the store answered over a tenth."""
+        fresh = self.pairs and self.seconds and 10 * self.calls >= 9 * self.pairs
+        return self.pairs / self.seconds if fresh else None
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,8 @@ class CachedLLM:
 
     `hits` counts requests answered without the model, `calls` those the model answered;
     `prompt_tokens` and `new_tokens` are what these calls took. `missing_labels` counts the labels
-    of all answers whose probability is a bound. `replaced` counts answers with
+    of all answers whose probability is a bound, `written` the new tokens of all answers, those out
+    of the store included. `replaced` counts answers with
     characters that cannot be kept, each of which stands as U+FFFD.
     """
 
@@ -53,6 +54,7 @@ class CachedLLM:
         self.prompt_tokens = 0
         self.new_tokens = 0
         self.missing_labels = 0
+        self.written = 0
         self.replaced = 0
 
     @property
@@ -88,6 +90,7 @@ class CachedLLM:
         for position, answer in self._generate(requests):
             if isinstance(answer, Completion):
                 self.missing_labels += answer.missing_labels
+                self.written += answer.new_tokens
             yield position, answer
 
     def _generate(self, requests: Sequence[Request]) -> Iterator[tuple[int, Answer]]:

@@ -6,54 +6,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import scipy.sparse as sp
 import torch
 from numpy.typing import NDArray
 from recbole.model.abstract_recommender import GeneralRecommender
 from recbole.utils import InputType, ModelType
-from scipy.sparse.linalg import LinearOperator, cg
 
 from recbole_exp3rt.config.systems import BiasSettings
 from recbole_exp3rt.data.unseen import UnseenPair
 from recbole_exp3rt.model.scale import clip_to, rating_range
-
-
-def solve_biases(
-    users: NDArray[Any],
-    items: NDArray[Any],
-    ratings: NDArray[Any],
-    shape: tuple[int, int],
-    reg_weight: float,
-) -> tuple[float, NDArray[Any], NDArray[Any]]:
-    """Return mu, b_u: [n_users] and b_i: [n_items], in rating units, fitted by ridge regression.
-
-    min over b of  sum (r - mu - b_u - b_i)^2 + reg_weight * (sum b_u^2 + sum b_i^2),
-    where mu is the mean rating. Users and items without a row get 0. The normal equations are
-    solved by preconditioned conjugate gradients up to rounding errors; they have one solution if
-    reg_weight > 0.
-
-    Raises: ArithmeticError if the solver does not converge.
-    Source: Koren, Bell and Volinsky (2009).
-    """
-    n_users, n_items = shape
-    rows = np.arange(len(ratings))
-    ones = np.ones(len(ratings))
-    design = sp.hstack(
-        [
-            sp.csr_matrix((ones, (rows, users)), shape=(len(rows), n_users)),
-            sp.csr_matrix((ones, (rows, items)), shape=(len(rows), n_items)),
-        ]
-    ).tocsr()
-    mean = float(ratings.mean())
-    normal = (design.T @ design + reg_weight * sp.identity(n_users + n_items)).tocsr()
-    diagonal = normal.diagonal()
-    precondition = LinearOperator(normal.shape, matvec=lambda vector: vector / diagonal)
-    biases, info = cg(
-        normal, design.T @ (ratings - mean), rtol=1e-12, atol=0.0, maxiter=10_000, M=precondition
-    )
-    if info != 0:
-        raise ArithmeticError(f"biases did not converge with reg_weight={reg_weight:g}")
-    return mean, biases[:n_users], biases[n_users:]
+from recbole_exp3rt.stages.bias import solve_biases as solve_biases
 
 
 class Bias(GeneralRecommender):  # type: ignore[misc]

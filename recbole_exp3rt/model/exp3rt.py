@@ -64,7 +64,7 @@ class EXP3RT(AskedRater):
 
     def explain(self, pairs: Sequence[tuple[str, str]]) -> list[str | None]:
         """The rationale of each pair, None where there is none: [n_pairs]."""
-        return [p.rationale or None if p else None for p in self.rater.rate(pairs)]
+        return [p.rationale or None if p else None for p in self.rater.explain(pairs)]
 
     @property
     def readout(self) -> str:

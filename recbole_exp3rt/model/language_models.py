@@ -89,6 +89,11 @@ class LanguageModels:
         return sum(model.prompt_tokens + model.new_tokens for model in self.all)
 
     @property
+    def written(self) -> int:
+        """New tokens of all answers of this run, those out of the store included."""
+        return sum(model.written for model in self.all)
+
+    @property
     def missing_labels(self) -> int:
         """Labels of all answers whose probability is bounded, not known."""
         return sum(model.missing_labels for model in self.all)

@@ -24,9 +24,9 @@ from recbole_exp3rt.config.systems import TextKNNSettings
 from recbole_exp3rt.data.unseen import UnseenPair
 from recbole_exp3rt.encode.encoders import Vectors
 from recbole_exp3rt.encode.texts import review_text
-from recbole_exp3rt.model.bias import solve_biases
 from recbole_exp3rt.model.scale import clip_to, rating_range
 from recbole_exp3rt.model.text_vectors import AT_ONCE, TextVectors, encoder_of, text_vectors
+from recbole_exp3rt.stages.bias import solve_biases
 
 NEIGHBOURS_AT_ONCE = 16384  # neighbours of one piece: 50 MB of vectors of length 384
 Numbers = NDArray[np.float64]

@@ -32,6 +32,7 @@ from recbole_exp3rt.quick_start.systems import (
     reranker_of,
 )
 from recbole_exp3rt.rerank.reranker import Reranker
+from recbole_exp3rt.stages.counts import NothingRated
 from recbole_exp3rt.trainer.fitting import Fitted
 
 
@@ -149,6 +150,27 @@ class Context:
         """`ratings` [n] calibrated with those of Bias [n]; NaN stays NaN."""
         assert self.settings is not None
         return self.calibration.apply(ratings, bias, self.settings.stages.scale)
+
+    def take_priors(self, share: float | None) -> None:
+        """Take the priors of EXP3RT before its rows are measured, and say what they are.
+
+        `share`: of pairs that get a rationale; None: EXP3RT is not asked.
+        """
+        rater = self.rater
+        if rater is None or share is None or rater.pipeline.settings.use_bias != "prior":
+            return
+        priors, ways = rater.pipeline.priors, ([False] if share < 1 else [])
+        ways += [True] if share > 0 else []
+        for reasoning in [way for way in ways if way not in priors.found]:
+            self.before_questions()
+            with self.meter.measure() as cost:
+                try:
+                    prior = priors.of(reasoning)
+                except NothingRated:  # the task will say so of its own pairs
+                    return
+            way = "with" if reasoning else "without"
+            say(self.console, f"Prior of ratings {way} a rationale: {prior}; {cost.calls:,} calls")
+        self.results.about["prior"] = priors.about
 
     @cached_property
     def calibration(self) -> Calibration:

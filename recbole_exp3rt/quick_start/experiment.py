@@ -16,6 +16,7 @@ from recbole_exp3rt.config.precheck import is_file
 from recbole_exp3rt.config.reader import read_scale
 from recbole_exp3rt.config.registry import asks
 from recbole_exp3rt.config.settings import ModelSettings, RunSettings, Settings
+from recbole_exp3rt.data.held_out import held_out
 from recbole_exp3rt.data.split import Pair, Split, load_split
 from recbole_exp3rt.data.train_corpus import corpus_of
 from recbole_exp3rt.data.unseen import Unseen, load_unseen
@@ -105,7 +106,7 @@ class Experiment:
                     _check_student(str(own["student"]), split, held_out)
             if settings:
                 _check_students(settings, split, held_out)
-        rater = self._rater(settings, learned, models, notes)
+        rater = self._rater(settings, split, learned, models, notes)
         about = {
             "model": config.model,
             "refit": run.refit,
@@ -258,6 +259,7 @@ class Experiment:
     def _rater(
         self,
         settings: Settings | None,
+        split: Split,
         learned: Split,
         models: LanguageModels | None,
         notes: list[str],
@@ -266,17 +268,22 @@ class Experiment:
             return None
         with noting(self.console, notes):
             corpus = corpus_of(learned.train, settings.description_fields, settings.review_file)
-        rater = make_rater(settings, corpus, self.rates, models=models)
+            refit = learned is not split
+            held = held_out(split, settings, corpus, refit=refit, seed=int(self.config["seed"]))
+        rater = make_rater(settings, corpus, self.rates, models=models, held_out=held)
         self.rates.identities |= rater.who()
         return rater
 
 
 def _check_students(settings: Settings, split: Split, held_out: Sequence[Pair]) -> None:
-    """As `_check_student`, for each model of EXP3RT; with a calibration, validation counts too."""
+    """As `_check_student`, for each model of EXP3RT.
+
+    With a calibration or a prior, validation pairs count too.
+    """
     steps = (settings.preference_model, settings.profile_model, settings.rating_model)
     for student in dict.fromkeys((*steps, settings.adapter)):
         _check_student(student, split, held_out)
-        if settings.calibration != "none":
+        if settings.calibration != "none" or settings.stages.use_bias == "prior":
             check_unseen(student, split.pairs("valid"), "validation")
 
 

@@ -20,6 +20,7 @@ class Cost:
     hits: int = 0
     dollars: float = 0.0
     seconds: float = 0.0
+    new_tokens: int = 0
 
 
 class Meter:
@@ -50,4 +51,5 @@ class Meter:
             "missing_labels": models.missing_labels,
             "hits": models.hits,
             "dollars": models.spent.cost,
+            "new_tokens": models.written,
         }

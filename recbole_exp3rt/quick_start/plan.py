@@ -7,7 +7,7 @@ there, are guessed from the instructions and the usual length of answers.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from recbole_exp3rt.llm.base import Answer, Failure, Request, text_of
@@ -142,24 +142,26 @@ class _Rehearsal(Pipeline):
         """The choices of reviews whose profiles are not there."""
         return list(self._failed_profiles)
 
-    def rehearse(self, pairs: Pairs) -> tuple[int, int]:
+    def rehearse(self, pairs: Pairs, reasoning: bool) -> tuple[int, int]:
         """Ask the store for all that `pairs` need: profiles and ratings that are not there."""
-        self._rate(pairs)
-        rated = self.predictions
+        self._rate(pairs, reasoning)
+        keys = [(pair, reasoning) for pair in pairs]
         return len(self._failed_profiles), sum(
-            p not in rated or p in self._incomplete_ratings for p in pairs
+            key not in self._ratings or key in self._incomplete_ratings for key in keys
         )
 
 
 def plan_pairs(
     rater: Rater,
     names: Sequence[str],
-    pairs: Pairs,
+    asked: Mapping[bool, Pairs],
     prices: Prices,
     rates: Rates,
-    beside: Sequence[tuple[Rater, Pairs]] = (),
+    beside: Sequence[tuple[Rater, Mapping[bool, Pairs]]] = (),
 ) -> Plan:
-    """The plan of rating `pairs` of raw tokens, and more pairs by raters over wider corpora.
+    """The plan of rating pairs of raw tokens: `asked` has those with a rationale at True.
+
+    `beside`: more pairs, by raters over wider corpora.
 
     A question that several of them have counts once. `names` are the models of the settings for
     preferences, profiles and rating: prices go by them.
@@ -168,22 +170,29 @@ def plan_pairs(
     models = (own.models.preference, own.models.profile, own.models.rating)
     stand_ins = [StoredOnly(model) for model in models if isinstance(model, CachedLLM)]
     pipeline = _Rehearsal(own.corpus, Models(*stand_ins), own.prompts, own.settings)
-    profiles, ratings = pipeline.rehearse(list(dict.fromkeys(pairs)))
+    if own.settings.needs_bias:
+        pipeline.priors = own.priors
+    profiles, ratings = 0, {False: 0, True: 0}
+    for reasoning, pairs in asked.items():
+        profiles, ratings[reasoning] = pipeline.rehearse(list(dict.fromkeys(pairs)), reasoning)
     for other, more in beside:
-        profiles, unrated = pipeline.going_on(other.pipeline.corpus).rehearse(more)
-        ratings += unrated
-    to_ask = (len(stand_ins[0].missing), profiles, ratings)
+        wider = pipeline.going_on(other.pipeline.corpus)
+        for reasoning, pairs in more.items():
+            profiles, unrated = wider.rehearse(list(dict.fromkeys(pairs)), reasoning)
+            ratings[reasoning] += unrated
+    to_ask = (len(stand_ins[0].missing), profiles, sum(ratings.values()))
     guess = _usual_prompts(own, pipeline)
-    most = {
-        "preferences": own.settings.preference_new_tokens,
-        "profiles": own.settings.profile_new_tokens,
-        "rating": own.settings.max_new_tokens if own.settings.use_reasoning else 0,
+    settings = own.settings
+    new = {
+        "preferences": min(USUAL["preferences"], settings.preference_new_tokens) * to_ask[0],
+        "profiles": min(USUAL["profiles"], settings.profile_new_tokens) * profiles,
+        "rating": min(USUAL["rating"], settings.max_new_tokens) * ratings[True],
     }
     steps = []
     for step, model, count, name in zip(USUAL, stand_ins, to_ask, names, strict=True):
         known = sum(model.count_tokens(text_of(r.messages)) for r in model.missing)
         prompt = round(known + guess[step] * max(0, count - len(model.missing)))
-        estimate = prices.estimate(count, prompt, min(USUAL[step], most[step]) * count, name)
+        estimate = prices.estimate(count, prompt, new[step], name)
         stored = model.asked - len(model.missing)
         steps.append(StepPlan(step, model.identity, stored, estimate, is_served(name)))
     return timed(Plan(tuple(steps)), rates)
@@ -219,7 +228,7 @@ def timed(plan: Plan, rates: Rates) -> Plan:
 def _usual_prompts(own: Pipeline, rehearsed: _Rehearsal) -> dict[str, float]:
     """Step -> prompt tokens of a question that holds answers which are not there yet."""
     settings, prompts = own.settings, own.prompts
-    rating = prompts.rating if settings.use_reasoning else prompts.rating_direct
+    rating = prompts.rating if settings.explains else prompts.rating_direct
     sizes = [len(choice.reviews) for choice in rehearsed.lacking]
     reviews = sum(sizes) / max(len(sizes), 1)
     profile = own.models.profile.count_tokens(prompts.user_profile.frame)

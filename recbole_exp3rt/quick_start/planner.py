@@ -28,7 +28,9 @@ from recbole_exp3rt.quick_start.unseen import over_rounds
 from recbole_exp3rt.rerank.evaluation import evaluate_ranking
 from recbole_exp3rt.rerank.reranker import Candidates
 from recbole_exp3rt.stages.counts import NothingRated
+from recbole_exp3rt.stages.reasoning import number_of
 
+Pair = tuple[str, str]
 LONG = 60.0  # seconds of work on this machine that are worth a plan
 FEW = 50  # open calls that are answered sooner than measured
 SAMPLE = 8  # pairs that are rated to measure a rate
@@ -81,7 +83,8 @@ class Planner:
                 return
             with suppress(NothingRated):  # the task itself will say so
                 if context.rater:
-                    context.rater.rate(self._pairs("EXP3RT")[:SAMPLE])
+                    pipeline, some = context.rater.pipeline, self._pairs("EXP3RT")[:SAMPLE]
+                    pipeline.unanchored(some, pipeline.settings.rating_share == 1.0)
             plan = timed(plan, self.rates)
         if plan.is_paid or (plan.seconds or 0.0) > LONG:
             self._say(plan)
@@ -127,9 +130,12 @@ class Planner:
         if context.rater and context.settings:
             settings = context.settings
             names = (settings.preference_model, settings.profile_model, settings.rating_model)
-            pairs = self._pairs("EXP3RT")
-            beside = [(over.rater, asked) for over, asked in self._unseen("EXP3RT")]
-            steps += plan_pairs(context.rater, names, pairs, prices, self.rates, beside).steps
+            share = settings.stages.rating_share
+            by_reasoning = self._by_reasoning()
+            beside = [(over.rater, _split(some, share)) for over, some in self._unseen("EXP3RT")]
+            steps += plan_pairs(
+                context.rater, names, by_reasoning, prices, self.rates, beside
+            ).steps
         systems = [name for task in self.tasks for name in task.systems]
         for name in dict.fromkeys([*systems, *context.run.explainers]):
             if asks(name) and name != "EXP3RT":
@@ -181,6 +187,36 @@ class Planner:
             pairs += [valid[row] for row in rows]
         return list(dict.fromkeys(pairs))
 
+    def _by_reasoning(self) -> dict[bool, list[Pair]]:
+        """The pairs that EXP3RT will rate without (False) and with (True) a rationale.
+
+        Where the answers decide which pairs get one, the first pairs stand for them.
+        """
+        context, settings = self.context, self.context.settings
+        assert settings is not None and context.rater is not None
+        stages, found = settings.stages, {False: list[Pair](), True: list[Pair]()}
+        reranked: dict[str, list[Pair]] = {}
+        for task in self.tasks:
+            if isinstance(task, RerankingTask) and "EXP3RT" in task.systems:
+                for spec in context.generators:
+                    for pair in self._candidates(spec, task.users):
+                        reranked.setdefault(f"{spec} {pair[0]}", []).append(pair)
+        for own in reranked.values():
+            best = stages.rerank_best
+            found[best is None] += own
+            if best:
+                found[True] += own[:best]
+        listed = {pair for own in reranked.values() for pair in own}
+        tested = {p for task in self.tasks if isinstance(task, RatingTask) for p in task.pairs}
+        rated = [p for p in self._pairs("EXP3RT") if p not in listed or p in tested]
+        for reasoning, own in _split(rated, stages.rating_share).items():
+            found[reasoning] = own + found[reasoning]
+        if stages.use_bias == "prior":
+            own = context.rater.pipeline.priors.questions()
+            for reasoning in [reasoning for reasoning, pairs in found.items() if pairs]:
+                found[reasoning] += own
+        return {reasoning: pairs for reasoning, pairs in found.items() if pairs}
+
     def _explained_pairs(self) -> list[tuple[str, str]]:
         """The pairs that will be explained; of lists that are not known, the first candidates."""
         context, pairs = self.context, list[tuple[str, str]]()
@@ -230,6 +266,13 @@ class Planner:
         for name in self.context.run.explainers:
             names += getattr(find_model(name), "fits", ()) if asks(name) else [name]
         return list(dict.fromkeys(names))
+
+
+def _split(pairs: Sequence[Pair], share: float) -> dict[bool, list[Pair]]:
+    """Pairs that are rated without and with a rationale, by the share of `rating_reasoning`."""
+    if share == 1.0:
+        return {True: list(pairs)}
+    return {False: list(pairs), True: list(pairs[: number_of(share, len(pairs))])}
 
 
 class _Listed:

@@ -85,6 +85,8 @@ class RatingTask:
         """Make all rows. Raises: NothingRated, after the rows that need no answer are made."""
         context = self.context
         names, nothing = [CONSTANT, *self.systems], None
+        if context.settings and "EXP3RT" in self.systems:
+            context.take_priors(context.settings.stages.rating_share)
         for name in sorted(filter(asks, self.systems), key=lambda name: name != "EXP3RT"):
             say(context.console, f"Rating {len(self.pairs):,} test pairs with {name} …")
             try:
@@ -120,6 +122,9 @@ class RatingTask:
     def _predict(self, name: str) -> Array:
         if asks(name):
             self.context.before_questions()
+        settings = self.context.settings
+        if name == "EXP3RT" and settings and 0 < settings.stages.rating_share < 1:
+            return _array(self.context.fitted(name).model.rate(self.pairs))  # all in one choice
         return predict_ratings(self.context.fitted(name), self.context.split, self.test_rows)
 
     def _add(self, name: str, predict: Callable[[], Array], readout: str = "") -> None:
@@ -152,6 +157,7 @@ class RatingTask:
                     slice=part,
                     coverage=coverage,
                     readout=readout if whole else "",
+                    pairs=int(mask.sum()),
                     **vars(costs),
                 )
             )

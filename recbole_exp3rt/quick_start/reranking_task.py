@@ -88,6 +88,10 @@ class RerankingTask:
     def run(self) -> None:
         """Make all rows. Raises: NothingRated, after the rows of the other systems are made."""
         nothing: NothingRated | None = None
+        settings = self.context.settings
+        if settings and "EXP3RT" in self.systems:
+            best = settings.stages.rerank_best
+            self.context.take_priors(1.0 if best is None else 0.5 if best else 0.0)
         for spec in self.context.generators:
             generator = self.context.fits.generator(spec)
             rerankers = self._rerankers()
@@ -156,6 +160,7 @@ class RerankingTask:
             n=result.n_users,
             users=result.n_users,
             coverage=coverage,
+            pairs=sum(len(one.candidates.items) for one in result.lists),
             readout=context.readout_of(system) if asked else "",
             **vars(cost),
         )

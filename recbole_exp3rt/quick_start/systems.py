@@ -12,6 +12,7 @@ from recbole_exp3rt.evaluator.ratings import rate_pairs
 from recbole_exp3rt.model.exp3rt import EXP3RT
 from recbole_exp3rt.model.language_models import LanguageModels
 from recbole_exp3rt.model.rater import Rater
+from recbole_exp3rt.rerank import reasoned
 from recbole_exp3rt.rerank.reranker import RatingReranker, Reranker
 from recbole_exp3rt.stages.step import Progress, silent
 from recbole_exp3rt.trainer.fitting import Fitted
@@ -66,4 +67,6 @@ def reranker_of(fitted: Fitted, split: Split) -> Reranker:
     if hasattr(fitted.model, "rerank"):
         own: Reranker = fitted.model
         return own
+    if rater := getattr(fitted.model, "rater", None):
+        return reasoned.reranker_of(rater)
     return RatingReranker(rate_of(fitted, split))

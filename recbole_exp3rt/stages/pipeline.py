@@ -10,7 +10,8 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from functools import cached_property
+from typing import TYPE_CHECKING, TypeVar
 
 from recbole_exp3rt.corpus import Corpus
 from recbole_exp3rt.errors import UsageError
@@ -19,6 +20,7 @@ from recbole_exp3rt.prompts import Prompts
 from recbole_exp3rt.records import Preference, Profile, RatingPrediction, Review, Subject
 from recbole_exp3rt.stages import preference, profile, rating
 from recbole_exp3rt.stages.choice import Choice, Chooser
+from recbole_exp3rt.stages.reasoning import most_uncertain
 from recbole_exp3rt.stages.settings import ROOM
 from recbole_exp3rt.stages.settings import StageSettings as StageSettings
 from recbole_exp3rt.stages.step import Progress as Progress
@@ -27,6 +29,11 @@ from recbole_exp3rt.stages.step import silent as silent
 from recbole_exp3rt.stages.trial import TRIALS as TRIALS
 from recbole_exp3rt.stages.trial import try_first
 
+if TYPE_CHECKING:  # numpy, which only `baseline` and `prior` need
+    from recbole_exp3rt.stages.anchoring import Priors
+    from recbole_exp3rt.stages.bias import CorpusBias
+
+Pair = tuple[str, str]  # raw tokens of a user and an item
 P = TypeVar("P", bound="Pipeline")
 
 
@@ -53,7 +60,12 @@ class Pipeline:
         prompts: Prompts,
         settings: StageSettings,
         progress: Progress = silent,
+        priors: Priors | None = None,
     ) -> None:
+        """`priors` are those of another pipeline; without them it takes its own, if it needs any.
+
+        Raises: UsageError if the instructions of a prompt leave no room for its contents.
+        """
         self.corpus = corpus
         self.models = models
         self.prompts = prompts
@@ -67,11 +79,13 @@ class Pipeline:
         self.counts = {step.name: step.count for step in steps}
         self._preferences: dict[Review, Preference | None] = {}
         self._profiles: dict[Choice, Profile] = {}
-        self._ratings: dict[tuple[str, str], RatingPrediction | None] = {}
+        self._priors = priors
+        # by pair and by whether a rationale was asked for; as the model says, without a prior
+        self._ratings: dict[tuple[Pair, bool], RatingPrediction | None] = {}
         # What a failure has left out or made incomplete. It is made again when it is needed.
         self._failed_reviews: dict[Review, str] = {}  # review -> reason
         self._failed_profiles: dict[Choice, str] = {}  # missing or incomplete profile -> reason
-        self._incomplete_ratings: set[tuple[str, str]] = set()  # made from an incomplete profile
+        self._incomplete_ratings: set[tuple[Pair, bool]] = set()  # made from an incomplete profile
         self._check_budget()
 
     def going_on(self: P, corpus: Corpus) -> P:
@@ -79,7 +93,10 @@ class Pipeline:
 
         Ratings are its own, as averages and the choice of reviews follow from the corpus.
         """
+        if self.settings.needs_bias:
+            self.priors = self.priors  # taken once, for both
         other = copy.copy(self)
+        vars(other).pop("bias", None)  # of this corpus
         other.corpus, other.chooser = corpus, Chooser(corpus, self.settings)
         other._ratings, other._incomplete_ratings = {}, set()
         return other
@@ -87,12 +104,14 @@ class Pipeline:
     def _check_budget(self) -> None:
         """Raises: UsageError if the instructions of a prompt leave no room for its contents."""
         models, prompts = self.models, self.prompts
-        rating_prompt = prompts.rating if self.settings.use_reasoning else prompts.rating_direct
+        used = [prompts.rating] if self.settings.explains else []
+        if not self.settings.explains or self.settings.scores_first:
+            used.append(prompts.rating_direct)
         steps = (
             (models.preference, prompts.preference),
             (models.profile, prompts.user_profile),
             (models.profile, prompts.item_profile),
-            (models.rating, rating_prompt),
+            *((models.rating, prompt) for prompt in used),
         )
         least = ROOM + max(llm.count_tokens(prompt.frame) for llm, prompt in steps)
         if self.settings.max_prompt_tokens < least:
@@ -205,9 +224,21 @@ class Pipeline:
     # --- step 3: ratings
 
     @property
-    def predictions(self) -> dict[tuple[str, str], RatingPrediction | None]:
-        """The prediction for each (user, item) pair of this run; None: the answer is unreadable."""
-        return dict(self._ratings)
+    def predictions(self) -> dict[Pair, RatingPrediction | None]:
+        """The prediction for each (user, item) pair of this run; None: the answer is unreadable.
+
+        Of a pair that was scored with and without a rationale, that with one.
+        """
+        found: dict[Pair, RatingPrediction | None] = {}
+        for reasoning in (False, True):
+            pairs = [pair for pair, own in self._ratings if own == reasoning]
+            found |= dict(zip(pairs, self._anchored(pairs, reasoning), strict=True))
+        return found
+
+    def is_reasoned(self, pair: Pair) -> bool:
+        """Whether the pair was rated with a rationale; of a pair not rated yet, whether it may."""
+        rated = [reasoning for reasoning in (True, False) if (pair, reasoning) in self._ratings]
+        return rated[0] if rated else self.settings.explains
 
     def choices(self, user: str, item: str) -> tuple[Choice, Choice]:
         """The reviews behind the user's and the item's profile in this pair."""
@@ -224,7 +255,8 @@ class Pipeline:
 
     def _pair(self, user: str, item: str) -> rating.Pair:
         """`pair` for profiles that are already made."""
-        corpus, biased = self.corpus, self.settings.use_bias
+        corpus, use_bias = self.corpus, self.settings.use_bias
+        biased, shown = use_bias is True, use_bias == "baseline"
         of_user, of_item = self.choices(user, item)
         return rating.Pair(
             user=self._profile(of_user),
@@ -232,24 +264,71 @@ class Pipeline:
             description=corpus.description(item),
             user_average=corpus.user_average(user, without=item) if biased else None,
             item_average=corpus.item_average(item, without=user) if biased else None,
+            baseline=self.anchor(user, item) if shown else None,
         )
 
-    def request(self, pair: rating.Pair) -> Request:
-        """The request of step 3 about a pair. Raises: Unreadable if it fits into no prompt."""
+    @cached_property
+    def bias(self) -> CorpusBias:
+        """Bias over the corpus, for `baseline` and `prior`."""
+        from recbole_exp3rt.stages.bias import CorpusBias
+
+        return CorpusBias(self.corpus, self.settings.scale, self.priors.reg_weight)
+
+    def anchor(self, user: str, item: str) -> float | None:
+        """Bias's prediction for a pair, where it is shown or anchors the rating; else None."""
+        needed = self.settings.needs_bias
+        return float(self.bias.rate([(user, item)])[0]) if needed else None
+
+    @property
+    def priors(self) -> Priors:
+        """What anchors the ratings, if `use_bias` is `prior`."""
+        from recbole_exp3rt.stages.anchoring import Priors
+
+        if self._priors is None:
+            self._priors = Priors(self)
+        return self._priors
+
+    @priors.setter
+    def priors(self, priors: Priors) -> None:
+        self._priors = priors
+
+    def request(self, pair: rating.Pair, reasoning: bool | None = None) -> Request:
+        """The request of step 3 about a pair, with or without a rationale; None: `is_reasoned`.
+
+        Raises: Unreadable if it fits into no prompt.
+        """
         config = self.settings
+        if reasoning is None:
+            reasoning = self.is_reasoned((pair.user.key, pair.item.key))
         return rating.request(
             pair,
             self.prompts,
             config.scale,
             item_word=config.item_word,
-            use_reasoning=config.use_reasoning,
+            use_reasoning=reasoning,
             max_prompt_tokens=config.max_prompt_tokens,
             max_new_tokens=config.max_new_tokens,
             count=self.models.rating.count_tokens,
         )
 
-    def rate(self, pairs: Sequence[tuple[str, str]]) -> list[RatingPrediction | None]:
+    def rate(self, pairs: Sequence[Pair]) -> list[RatingPrediction | None]:
         """A prediction for each (user, item) pair; None where the answer is unreadable.
+
+        The setting `rating_reasoning` says which pairs get a rationale. `uncertain:P` scores all
+        of them without one, and then asks again about the P % with the highest entropy.
+
+        Raises: NothingRated, see `rated`.
+        """
+        share = self.settings.rating_share
+        if share in (0.0, 1.0):
+            return self.rated(pairs, reasoning=share == 1.0)
+        direct = self.rated(pairs, reasoning=False)
+        chosen = most_uncertain(pairs, direct, share)
+        reasoned = dict(zip(chosen, self.rated(chosen, reasoning=True), strict=True))
+        return [reasoned.get(pair, said) for pair, said in zip(pairs, direct, strict=True)]
+
+    def rated(self, pairs: Sequence[Pair], *, reasoning: bool) -> list[RatingPrediction | None]:
+        """A prediction for each pair, all with a rationale or all without; anchored by the prior.
 
         A pair is not rated if one of its profiles is missing because of failures. The first
         TRIALS pairs are asked one by one until one is rated, so that a model that cannot rate
@@ -257,23 +336,43 @@ class Pipeline:
 
         Raises: NothingRated if none of the first TRIALS pairs, or no pair at all, is rated.
         """
+        self.unanchored(pairs, reasoning)
+        return self._anchored(pairs, reasoning)
+
+    def unanchored(self, pairs: Sequence[Pair], reasoning: bool) -> list[RatingPrediction | None]:
+        """As `rated`, without a prior: what the model itself says."""
         labels = self.settings.scale.labels
         expected = f"'{rating.CUE}' and one of {labels[0]}–{labels[-1]}"
-        try_first(pairs, self._rate, self.counts["rating"], expected)
-        return [self._ratings.get(pair) for pair in pairs]
 
-    def _rate(self, pairs: Sequence[tuple[str, str]]) -> None:
+        def ask(some: Sequence[Pair]) -> None:
+            self._rate(some, reasoning)
+
+        try_first(pairs, ask, self.counts["rating"], expected)
+        return [self._ratings.get((pair, reasoning)) for pair in pairs]
+
+    def _anchored(self, pairs: Sequence[Pair], reasoning: bool) -> list[RatingPrediction | None]:
+        """What is known of the pairs, anchored if `use_bias` is `prior`."""
+        said = [self._ratings.get((pair, reasoning)) for pair in pairs]
+        there = [(pair, one) for pair, one in zip(pairs, said, strict=True) if one]
+        if self.settings.use_bias != "prior" or not there:
+            return said
+        prior = self.priors.of(reasoning)
+        bias = self.bias.rate([pair for pair, _ in there])
+        found = iter(prior.apply([one for _, one in there], bias, self.settings.scale))
+        return [next(found) if one else None for one in said]
+
+    def _rate(self, pairs: Sequence[Pair], reasoning: bool) -> None:
         """Ask for the predictions of pairs that are not known."""
         step, known = self._rating_step, self._ratings
         new = [
             pair
             for pair in dict.fromkeys(pairs)
-            if pair not in known or pair in self._incomplete_ratings
+            if (pair, reasoning) not in known or (pair, reasoning) in self._incomplete_ratings
         ]
         choices = {pair: self.choices(*pair) for pair in new}
         # all user profiles first, then all item profiles
         self._make_profiles([c for side in zip(*choices.values(), strict=True) for c in side])
-        contents: dict[tuple[str, str], rating.Pair] = {}
+        contents: dict[Pair, rating.Pair] = {}
         for pair in new:
             missing = [choice for choice in choices[pair] if choice not in self._profiles]
             if missing:
@@ -282,14 +381,14 @@ class Pipeline:
                 step.count.add_unreadable(f"no profile of the {missing[0].subject}: {reason}")
             else:
                 contents[pair] = self._pair(*pair)
-        requests = step.requests(contents, self.request)
-        known.update({pair: None for pair in contents.keys() - requests.keys()})
+        requests = step.requests(contents, lambda content: self.request(content, reasoning))
+        known.update({(pair, reasoning): None for pair in contents.keys() - requests.keys()})
         outcome = step.run(
             requests,
             lambda pair, answer: rating.parse(answer, contents[pair], self.settings.scale),
         )
-        known.update(outcome.records)
-        self._incomplete_ratings.difference_update(new)
+        known.update({(pair, reasoning): found for pair, found in outcome.records.items()})
+        self._incomplete_ratings.difference_update((pair, reasoning) for pair in new)
         self._incomplete_ratings.update(
-            pair for pair in new if self._failed_profiles.keys() & set(choices[pair])
+            (pair, reasoning) for pair in new if self._failed_profiles.keys() & set(choices[pair])
         )

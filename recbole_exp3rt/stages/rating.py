@@ -23,17 +23,24 @@ REASONING = "Reasoning:"
 CUE = "Predicted User Rating:"
 _LABEL = re.compile(r"^\W*reasoning\W*:[\s*_]*", re.I)
 BIAS_HINT = " Take the average ratings into account."
+BASELINE_HINT = (
+    " The baseline rating is what past ratings suggest; move away from it where the texts say so."
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """Everything that the prompt shows about a user and an item. Averages are in rating units."""
+    """Everything that the prompt shows about a user and an item. Averages are in rating units.
+
+    `baseline` is the rating that Bias predicts, in rating units.
+    """
 
     user: Profile
     item: Profile
     description: Description
     user_average: float | None = None
     item_average: float | None = None
+    baseline: float | None = None
 
 
 def render_profile(profile: Profile, average: float | None, scale: RatingScale) -> str:
@@ -55,15 +62,19 @@ def messages(
     """The messages of the rating prompt, or of the direct one without reasoning."""
     prompt = prompts.rating if use_reasoning else prompts.rating_direct
     biased = pair.user_average is not None or pair.item_average is not None
+    hint = BASELINE_HINT if pair.baseline is not None else BIAS_HINT if biased else ""
+    of_item = render_profile(pair.item, pair.item_average, scale)
+    if pair.baseline is not None:
+        of_item += f"\n\n[Baseline Rating]\n{scale.show_average(pair.baseline)}"
     return prompt.render(
         item_word=item_word,
         number="integer" if scale.step == 1 else f"number in steps of {scale.step:g}",
         lowest=scale.labels[0],
         highest=scale.labels[-1],
-        bias_hint=BIAS_HINT if biased else "",
+        bias_hint=hint,
         user_profile=render_profile(pair.user, pair.user_average, scale),
         item_description=render_description(pair.description),
-        item_profile=render_profile(pair.item, pair.item_average, scale),
+        item_profile=of_item,
     )
 
 

@@ -68,8 +68,8 @@ _SEEN, _ALIKE = _Normalised(), _Lookalike()
 
 _PROMPT_TAGS = r"(?:review|preferences|user\s+profile|item\s+profile|item\s+description)\b"
 _NAMES = (
-    r"(?:(?:dis)?likes?|inst|(?:(?:user|item)\s+)?average\s+rating|system|assistant|user"
-    r"|system[\s_]prompt|available_tools|tool_(?:calls|results|content)|[gs]mask|think|[be]os)"
+    r"(?:(?:dis)?likes?|inst|(?:(?:user|item)\s+)?average\s+rating|baseline\s+rating|system"
+    r"|assistant|user|system[\s_]prompt|available_tools|tool_(?:calls|results|content)|[gs]mask|think|[be]os)"
 )
 _ROLES = r"(?:system|developer|user|human|assistant|model|ai|bot|tool)"
 _HEADINGS = rf"(?:{_ROLES}|instructions?|input|response)"

@@ -281,7 +281,7 @@ def test_a_model_that_is_named_twice_is_refused(capsys):
 
 COMPLETED = [
     ("bash", ["ru"], "run"),
-    ("bash", ["run", "--rer"], "--rerank_users --reranker --rerank_depth"),
+    ("bash", ["run", "--rer"], "--rerank_users --reranker --rerank_depth --rerank_reasoning"),
     ("bash", ["run", "--readout", "=", "e"], "exact"),
     ("bash", ["run", "--readout", "="], "auto exact top parsed"),
     ("bash", ["run", "--readout", ""], "auto exact top parsed"),
@@ -293,7 +293,7 @@ COMPLETED = [
     ("bash", ["run", "--model", "=", "MF", "--reg_"], "--reg_bias --reg_weight"),
     ("zsh", ["run", "--readout=e"], "--readout=exact"),
     ("fish", ["run", "--readout=e"], "--readout=exact"),
-    ("fish", ["run", "--rer"], "--rerank_users --reranker --rerank_depth"),
+    ("fish", ["run", "--rer"], "--rerank_users --reranker --rerank_depth --rerank_reasoning"),
     ("fish", ["run", "--readout", "e"], "exact"),
 ]
 

@@ -19,6 +19,8 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
+import numpy as np
+
 from recbole_exp3rt.corpus import Corpus
 from recbole_exp3rt.distill.annotate import quality_gate
 from recbole_exp3rt.distill.annotate.examples import Example, Parts, Task
@@ -30,6 +32,7 @@ from recbole_exp3rt.llm.card import pair_digest
 from recbole_exp3rt.prompts import Prompts
 from recbole_exp3rt.records import Preference, Review, Subject
 from recbole_exp3rt.stages import rating, rationale
+from recbole_exp3rt.stages.anchoring import HeldOut, Priors
 from recbole_exp3rt.stages.choice import Choice
 from recbole_exp3rt.stages.lists import Unreadable, list_answer
 from recbole_exp3rt.stages.pipeline import Models, Pipeline
@@ -94,6 +97,8 @@ class Annotator:
         models = Models(self.preference_teacher, self.profile_teacher, self.rationale_teacher)
         limited = replace(stages, max_prompt_tokens=self._prompt_room(teacher, prompts))
         self.pipeline = Pipeline(corpus, models, prompts, limited, progress)
+        if stages.needs_bias:
+            self.pipeline.priors = _priors(self.pipeline, valid)
         rows = [row for rows in corpus.by_user.values() for row in rows]
         unseen = [row for row in valid if not corpus.has(row.user, row.item)]
         share = None if settings.pairs is None else -(-settings.pairs * len(unseen) // len(rows))
@@ -375,6 +380,13 @@ class Annotator:
                 f"{self.rationale_teacher.identity}: not one of {count.asked:,} answers about "
                 f"{task.replace('_', ' ')} is usable: {reason}{example}; the answers are stored"
             )
+
+
+def _priors(pipeline: Pipeline, valid: Sequence[Review]) -> Priors:
+    """What Bias is taken from: the validation rows of inference."""
+    pairs = [(row.user, row.item) for row in valid]
+    ratings = np.array([row.rating for row in valid], dtype=np.float64)
+    return Priors(pipeline, HeldOut(pipeline.corpus, pairs, ratings, ()))
 
 
 def _names(pair: Pair) -> dict[str, str]:
