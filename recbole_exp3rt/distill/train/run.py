@@ -20,7 +20,8 @@ from typing import Any
 
 from recbole_exp3rt.display.terminal import say as say_line
 from recbole_exp3rt.distill.annotate.examples import digest_of
-from recbole_exp3rt.distill.train.presets import TrainResult, TrainSettings
+from recbole_exp3rt.distill.train.data import read
+from recbole_exp3rt.distill.train.presets import USUAL, TrainResult, TrainSettings
 from recbole_exp3rt.errors import UsageError, first_difference
 from recbole_exp3rt.llm.base import LLMError
 from recbole_exp3rt.paths import FULL
@@ -67,11 +68,9 @@ def difference(card: Mapping[str, Any], settings: TrainSettings) -> str | None:
 
     `card` is the student's card. The text is like `rank=8, not 16`; None: there is no difference.
     """
-    from recbole_exp3rt.distill.train.student import read
-
     wanted = json.loads(json.dumps(asdict(settings)))
     wanted = {key: value for key, value in wanted.items() if key not in PLACES}
-    found = {**card.get("settings", {}), "base": card.get("base")}
+    found = {**USUAL, **card.get("settings", {}), "base": card.get("base")}
     if other := first_difference(wanted, found):
         return other
     same = card.get("data") == digest_of(read(settings))
