@@ -1,14 +1,14 @@
-"""The squared error of the expected rating as a loss: the mathematics, and what a student learns."""
+"""The squared error of the expected rating as a loss: its mathematics, and what is learned."""
 
 import json
-import math
-from pathlib import Path
+import re
+from random import Random
 
 import pytest
 import students
 import torch
-from safetensors.torch import load_file
 from torch.nn.functional import cross_entropy
+from transformers import AutoModelForCausalLM
 
 from recbole_exp3rt.distill.train import lora_trainer
 from recbole_exp3rt.distill.train.base import TrainableModel
@@ -23,7 +23,7 @@ from recbole_exp3rt.distill.train.rating_loss import (
 )
 from recbole_exp3rt.distill.train.run import difference
 from recbole_exp3rt.errors import UsageError
-from recbole_exp3rt.llm.base import Readout, Request, score
+from recbole_exp3rt.llm.base import Message, Readout, Request, score
 from recbole_exp3rt.llm.card import CARD
 from recbole_exp3rt.scale import RatingScale
 from recbole_exp3rt.train import make_settings, train
@@ -164,8 +164,6 @@ def test_the_labels_have_the_probabilities_that_a_readout_reads(
         before = text[: text.rindex("\n")]
         request = Request(messages, prefill=before, max_new_tokens=0)
         wanted += score(tiny_llm, [request], Readout("\nPredicted User Rating: ", scale.labels))
-    from transformers import AutoModelForCausalLM
-
     model = AutoModelForCausalLM.from_pretrained(
         tiny, attn_implementation=NAME if in_rows else "sdpa"
     )
@@ -187,3 +185,205 @@ def padded(examples):
         return torch.tensor(rows)
 
     return {"input_ids": filled("input_ids", 0), "labels": filled("labels", IGNORED)}
+
+
+# --- training
+
+
+def the_loss_before(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+    """The loss as it was when there was cross entropy alone."""
+    labels = inputs.pop("labels")[:, 1:]
+    kept = (labels != IGNORED).any(dim=0).nonzero().squeeze(-1)
+    labels = labels[:, kept]
+    out = model(**inputs, logits_to_keep=kept, use_cache=False)
+    logits = out.logits.float().flatten(0, 1)
+    losses = cross_entropy(logits, labels.flatten(), ignore_index=IGNORED, reduction="none")
+    losses = losses.view_as(labels)
+    if model.training and self.rating_weight != 1:
+        losses = torch.where(self._is_rating(labels), self.rating_weight * losses, losses)
+    total, count = losses.sum(), (labels != IGNORED).sum()
+    if not model.training:
+        self._eval_sums.append([total.item(), count.item(), 0.0, 0.0])
+    loss = total / (count.clamp(min=1) if num_items_in_batch is None else num_items_in_batch)
+    return (loss, out) if return_outputs else loss
+
+
+def test_without_the_new_settings_a_student_is_the_same_byte_for_byte(
+    tiny, digits, tmp_path, monkeypatch
+):
+    given = {"learning_rate": 0.01, "rating_weight": 3}
+    now = fit(tiny, digits, tmp_path / "now", **given)
+    assert not {"loss_parts", "eval_rmse"} & set(now)
+    card = json.loads((tmp_path / "now" / CARD).read_text())
+    assert not {"rating_loss", "stop_on", "own_rationales"} & set(card["settings"])
+    read = fit(tiny, digits, tmp_path / "read", **given, stop_on="rmse")  # best is the last, too
+    assert read["eval_loss"] == now["eval_loss"] and read["best_epoch"] == now["best_epoch"]
+    with monkeypatch.context() as patched:
+        patched.setattr(lora_trainer.AnswerTrainer, "compute_loss", the_loss_before)
+        before = fit(tiny, digits, tmp_path / "before", **given)
+    assert before["loss"] == now["loss"] and before["eval_loss"] == now["eval_loss"]
+    adapter = (tmp_path / "now" / ADAPTER).read_bytes()
+    assert (tmp_path / "before" / ADAPTER).read_bytes() == adapter
+    assert (tmp_path / "read" / ADAPTER).read_bytes() == adapter
+
+
+@pytest.mark.parametrize("data", ["digits", "stars"])
+def test_the_loss_is_the_sum_of_its_parts(data, tiny, tmp_path, request):
+    data = request.getfixturevalue(data)
+    one = {"batch_size": 12, "micro_batch": 12, "epochs": 1, "dtype": "float32"}
+    one |= {"learning_rate": 1e-9}
+    found = {}
+    for name, given in {
+        "ce": {},
+        "heavy": {"rating_weight": 3},
+        "both": {"rating_loss": "both"},
+        "both heavy": {"rating_loss": "both", "rating_weight": 3, "rating_loss_weight": 10},
+        "squared": {"rating_loss": "squared", "rating_weight": 3, "rating_loss_weight": 10},
+        "vocabulary": {"rating_loss": "both", "rating_softmax": "vocabulary"},
+    }.items():
+        metrics = fit(tiny, data, tmp_path / name, **one, **given)
+        (_, loss), *_ = metrics["loss"]
+        found[name] = (loss, *(metrics.get("loss_parts") or [(1, loss, 0.0)])[0][1:])
+    for name, weight in (("both", 1), ("both heavy", 10), ("squared", 10), ("vocabulary", 1)):
+        loss, entropy, squared = found[name]
+        tokens = weight * squared * 12 / (loss - entropy)  # the error counts like that of a token
+        assert tokens == pytest.approx(count_of_tokens(tiny, data), rel=0.02), name
+        assert 0 < squared < 1
+    rated = (found["heavy"][0] - found["ce"][0]) / 2  # cross entropy of the labels alone
+    assert found["both"][1] == pytest.approx(found["ce"][0], rel=1e-4)
+    assert found["both heavy"][1] == pytest.approx(found["heavy"][0], rel=1e-4)
+    assert found["squared"][1] == pytest.approx(found["ce"][0] - rated, rel=1e-4)
+    # a random model's labels have almost no mass: the expected rating is near zero
+    assert found["vocabulary"][2] > found["both"][2]
+
+
+def count_of_tokens(tiny, data):
+    """Tokens with loss in the train file."""
+    base = TrainableModel(make_settings({"base": tiny, "data": "d", "output": "o", **QUICK}))
+    chat = base.chat(base.tokenizer())
+    total = 0
+    for line in (data / "rating.train.jsonl").read_text().splitlines():
+        *asked, answer = json.loads(line)["messages"]
+        made = encode(chat, [Message(**m) for m in asked], answer["content"], 1200)
+        total += sum(label != IGNORED for label in made.labels)
+    return total
+
+
+@pytest.mark.parametrize("way", [{"share_starts": False}, {"micro_batch": 1}, {"micro_batch": 12}])
+def test_the_squared_error_does_not_depend_on_how_a_batch_is_laid_out(way, tiny, digits, tmp_path):
+    one = {"batch_size": 12, "micro_batch": 4, "epochs": 1, "dtype": "float32"}
+    one |= {"rating_loss": "both", "rating_loss_weight": 5}
+    wanted = fit(tiny, digits, tmp_path / "rows", **one)
+    got = fit(tiny, digits, tmp_path / "way", **{**one, **way})
+    for key in ("loss", "loss_parts", "eval_rmse", "eval_loss"):
+        assert got[key][0] == pytest.approx(wanted[key][0], rel=1e-4), key
+
+
+@pytest.mark.parametrize("loss", ["squared", "both"])
+@pytest.mark.parametrize("data", ["digits", "stars"])
+def test_a_stopped_training_goes_on_as_if_it_was_not(
+    loss, data, tiny, tmp_path, monkeypatch, request
+):
+    data = request.getfixturevalue(data)
+    given = {"rating_loss": loss, "learning_rate": 0.01, "checkpoint_minutes": 1e-6}
+    given |= {"stop_on": "rmse", "rating_loss_weight": 10}
+    wanted = fit(tiny, data, tmp_path / "whole", **given)
+    step, calls = lora_trainer.AnswerTrainer.training_step, []
+
+    def stopping(*args, **kwargs):
+        calls.append(1)
+        if len(calls) == 6:  # in the first epoch's last step
+            raise SystemExit
+        return step(*args, **kwargs)
+
+    with monkeypatch.context() as patched, pytest.raises(SystemExit):
+        patched.setattr(lora_trainer.AnswerTrainer, "training_step", stopping)
+        fit(tiny, data, tmp_path / "again", **given)
+    with pytest.raises(UsageError, match=f"begun with rating_loss='{loss}', not 'ce'"):
+        fit(tiny, data, tmp_path / "again", **{**given, "rating_loss": "ce"})
+    said = []
+    got = fit(tiny, data, tmp_path / "again", said.append, **given)
+    assert "goes on from step 2" in " ".join(said)
+    for key in ("loss", "loss_parts", "eval_loss", "eval_rmse", "best_epoch"):
+        assert got[key] == wanted[key], key
+    whole = (tmp_path / "whole" / ADAPTER).read_bytes()
+    assert (tmp_path / "again" / ADAPTER).read_bytes() == whole
+
+
+@pytest.fixture(scope="module")
+def noisy(tmp_path_factory):
+    """A world of five kinds of items, whose ratings lie around twice the kind."""
+    folder = tmp_path_factory.mktemp("noisy") / "data"
+    return world(folder, "", 64)
+
+
+WORDS = ("bad", "poor", "fair", "good", "great")
+
+
+def world(folder, text, rows):
+    random = Random(0)
+    folder.mkdir(parents=True)
+
+    def line(k):
+        kind = random.randrange(5)
+        level = min(9, max(0, 2 * kind + random.choice((-3, -2, 0, 1, 3, 4))))
+        # no two prompts are the same where there is a text
+        asked = f"{WORDS[kind]} {WORDS[kind]}" + (f" {k}" if text else "")
+        answer = f"{text}Predicted User Rating: {level}"
+        turns = [{"role": "user", "content": asked}, {"role": "assistant", "content": answer}]
+        return json.dumps({"messages": turns}) + "\n"
+
+    (folder / "rating.train.jsonl").write_text("".join(map(line, range(rows))))
+    (folder / "rating.valid.jsonl").write_text("".join(map(line, range(rows, 2 * rows))))
+    told = {"scale": [1, 10], "use_reasoning": bool(text), "max_new_tokens": 12}
+    card = {"dataset": "w", "teacher": {"rationales": "nobody"}, "prompts": "a", "synthetic": True}
+    (folder / "card.json").write_text(json.dumps({**card, "train_pairs": [], "settings": told}))
+    return folder
+
+
+def test_a_student_of_both_losses_errs_less_than_one_of_cross_entropy(tiny, noisy, tmp_path):
+    given = {"batch_size": 8, "micro_batch": 8, "epochs": 8, "patience": 8, "stop_on": "rmse"}
+    given |= {"learning_rate": 0.02}
+    entropy = fit(tiny, noisy, tmp_path / "ce", **given)
+    both = fit(tiny, noisy, tmp_path / "both", **given, rating_loss="both", rating_loss_weight=10)
+    assert both["best_eval_rmse"] < entropy["best_eval_rmse"] - 0.3
+    assert both["best_eval_rmse"] == min(rmse for _, rmse in both["eval_rmse"])
+    assert both["best_epoch"] == min(both["eval_rmse"], key=lambda pair: pair[1])[0]
+
+
+def test_the_log_tells_both_parts_and_the_card_how_it_was_trained(tiny, digits, tmp_path):
+    said = []
+    fit(tiny, digits, tmp_path / "s", said.append, rating_loss="both", stop_on="rmse", epochs=1)
+    log = "\n".join(said)
+    assert "(cross entropy " in log and " a token, squared error 0." in log and ", RMSE " in log
+    card = json.loads((tmp_path / "s" / CARD).read_text())
+    assert card["settings"]["rating_loss"] == "both" and card["settings"]["stop_on"] == "rmse"
+    assert len(card["metrics"]["loss_parts"]) == 3 and card["metrics"]["best_eval_rmse"] > 0
+    same = {**QUICK, "base": tiny, "data": str(digits), "output": "o", "epochs": 1}
+    wanted = make_settings({**same, "rating_loss": "both", "stop_on": "rmse"})
+    assert difference(card, wanted) is None
+    assert difference(card, make_settings(same)) == "rating_loss='both', not 'ce'"
+    del card["settings"]["rating_loss"]  # the card of a student of before
+    assert difference(card, wanted) == "rating_loss='ce', not 'both'"
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"rating_loss": "square"}, "is not one of ce, squared, both (did you mean squared?)"),
+        ({"rating_loss_weight": 0}, "rating_loss_weight=0 is not above 0"),
+        ({"stop_on": "rmse", "batching": "packing"}, "take batching=length_grouping"),
+        ({"rating_loss": "both", "tasks": "preference"}, "has no rating to learn; leave it out"),
+        ({"rating_loss": "both", "data": "unscaled"}, "names no scale of ratings; annotate again"),
+        (
+            {"rating_loss": "both", "data": "stars", "share_starts": False},
+            "need a batch in one row",
+        ),
+    ],
+)
+def test_what_cannot_be_is_said_in_one_line(given, said, tiny, stars, tmp_path):
+    data = students.write_data(tmp_path / "data", tasks=("rating", "preference"))
+    place = stars if given.get("data") == "stars" else data
+    with pytest.raises(UsageError, match=re.escape(said)) as caught:
+        fit(tiny, place, tmp_path / "s", **{k: v for k, v in given.items() if k != "data"})
+    assert "\n" not in str(caught.value)

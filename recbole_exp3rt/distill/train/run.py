@@ -45,9 +45,14 @@ def train(settings: TrainSettings, say: Callable[[str], None] = say_line) -> Tra
         from recbole_exp3rt.distill.train.student import Training
     except ModuleNotFoundError as error:
         raise _missing(error) from error
-    training = Training(settings, say)
-    with _name_full_disk(training.output, "the same command goes on from the last checkpoint"):
-        return training.run()
+    output = Path(settings.output)
+    with _name_full_disk(output, "the same command goes on from the last checkpoint"):
+        data = None
+        if settings.own_rationales:
+            from recbole_exp3rt.distill.train.own_rationales import second_round
+
+            data = second_round(settings, say)
+        return Training(settings, say, data).run()
 
 
 def check(settings: TrainSettings) -> None:
@@ -73,7 +78,10 @@ def difference(card: Mapping[str, Any], settings: TrainSettings) -> str | None:
     found = {**USUAL, **card.get("settings", {}), "base": card.get("base")}
     if other := first_difference(wanted, found):
         return other
-    same = card.get("data") == digest_of(read(settings))
+    learned = card
+    if settings.own_rationales:  # the digest of the first round's data
+        learned = (card.get("data_settings") or {}).get("own_rationales") or {}
+    same = learned.get("data") == digest_of(read(settings))
     return None if same else f"other data than {settings.data}"
 
 

@@ -48,15 +48,19 @@ LIBRARIES = ("torch", "transformers", "peft", "trl", "accelerate", "bitsandbytes
 class Training:
     """The training of one student, with `say` for lines of progress.
 
+    `data` is a folder that takes the place of that in `settings`, and is learned whole.
     Raises: UsageError for an output folder or training data that cannot be used.
     """
 
-    def __init__(self, settings: TrainSettings, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, settings: TrainSettings, say: Callable[[str], None], data: Path | None = None
+    ) -> None:
         self.output = Path(settings.output)
         self.settings = settings
         check_output(self.output, settings.overwrite)
-        self.examples = read(settings)
-        self.card = data_card(Path(settings.data))
+        whole = replace(settings, data=str(data), train_rows=None, valid_rows=None)
+        self.examples = read(settings if data is None else whole)
+        self.card = data_card(data or Path(settings.data))
         self._check_readable()
         self._say = say
 
