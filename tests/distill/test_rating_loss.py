@@ -48,7 +48,7 @@ def scaled(folder, scale, answer=students.rating_answer, rows=12):
             line["messages"][-1]["content"] = answer(k)
         file.write_text("".join(json.dumps(line) + "\n" for line in lines))
     card = json.loads((folder / "card.json").read_text())
-    settings = {"scale": scale.setting, "use_reasoning": True, "max_new_tokens": 12}
+    settings = {"scale": scale.setting, "use_reasoning": True, "max_new_tokens": 30}
     (folder / "card.json").write_text(json.dumps({**card, "settings": settings}))
     return folder
 
@@ -227,9 +227,7 @@ def test_without_the_new_settings_a_student_is_the_same_byte_for_byte(
     assert (tmp_path / "read" / ADAPTER).read_bytes() == adapter
 
 
-@pytest.mark.parametrize("data", ["digits", "stars"])
-def test_the_loss_is_the_sum_of_its_parts(data, tiny, tmp_path, request):
-    data = request.getfixturevalue(data)
+def test_the_loss_is_the_sum_of_its_parts(tiny, digits, tmp_path):
     one = {"batch_size": 12, "micro_batch": 12, "epochs": 1, "dtype": "float32"}
     one |= {"learning_rate": 1e-9}
     found = {}
@@ -241,13 +239,13 @@ def test_the_loss_is_the_sum_of_its_parts(data, tiny, tmp_path, request):
         "squared": {"rating_loss": "squared", "rating_weight": 3, "rating_loss_weight": 10},
         "vocabulary": {"rating_loss": "both", "rating_softmax": "vocabulary"},
     }.items():
-        metrics = fit(tiny, data, tmp_path / name, **one, **given)
+        metrics = fit(tiny, digits, tmp_path / name, **one, **given)
         (_, loss), *_ = metrics["loss"]
         found[name] = (loss, *(metrics.get("loss_parts") or [(1, loss, 0.0)])[0][1:])
     for name, weight in (("both", 1), ("both heavy", 10), ("squared", 10), ("vocabulary", 1)):
         loss, entropy, squared = found[name]
         tokens = weight * squared * 12 / (loss - entropy)  # the error counts like that of a token
-        assert tokens == pytest.approx(count_of_tokens(tiny, data), rel=0.02), name
+        assert tokens == pytest.approx(count_of_tokens(tiny, digits), rel=0.02), name
         assert 0 < squared < 1
     rated = (found["heavy"][0] - found["ce"][0]) / 2  # cross entropy of the labels alone
     assert found["both"][1] == pytest.approx(found["ce"][0], rel=1e-4)
@@ -269,9 +267,9 @@ def count_of_tokens(tiny, data):
     return total
 
 
-@pytest.mark.parametrize("way", [{"share_starts": False}, {"micro_batch": 1}, {"micro_batch": 12}])
+@pytest.mark.parametrize("way", [{"share_starts": False}, {"micro_batch": 12}])
 def test_the_squared_error_does_not_depend_on_how_a_batch_is_laid_out(way, tiny, digits, tmp_path):
-    one = {"batch_size": 12, "micro_batch": 4, "epochs": 1, "dtype": "float32"}
+    one = {"batch_size": 12, "micro_batch": 3, "epochs": 1, "dtype": "float32"}
     one |= {"rating_loss": "both", "rating_loss_weight": 5}
     wanted = fit(tiny, digits, tmp_path / "rows", **one)
     got = fit(tiny, digits, tmp_path / "way", **{**one, **way})
@@ -279,8 +277,7 @@ def test_the_squared_error_does_not_depend_on_how_a_batch_is_laid_out(way, tiny,
         assert got[key][0] == pytest.approx(wanted[key][0], rel=1e-4), key
 
 
-@pytest.mark.parametrize("loss", ["squared", "both"])
-@pytest.mark.parametrize("data", ["digits", "stars"])
+@pytest.mark.parametrize(("loss", "data"), [("squared", "stars"), ("both", "digits")])
 def test_a_stopped_training_goes_on_as_if_it_was_not(
     loss, data, tiny, tmp_path, monkeypatch, request
 ):
@@ -314,35 +311,37 @@ def test_a_stopped_training_goes_on_as_if_it_was_not(
 def noisy(tmp_path_factory):
     """A world of five kinds of items, whose ratings lie around twice the kind."""
     folder = tmp_path_factory.mktemp("noisy") / "data"
-    return world(folder, "", 64)
+    return world(folder, 64)
 
 
 WORDS = ("bad", "poor", "fair", "good", "great")
 
 
-def world(folder, text, rows):
+def world(folder, rows, rationale=lambda level: ""):
+    """`rows` train rows, half as many for validation. A `rationale` knows the level."""
     random = Random(0)
+    reasons = bool(rationale(0))
     folder.mkdir(parents=True)
 
     def line(k):
         kind = random.randrange(5)
         level = min(9, max(0, 2 * kind + random.choice((-3, -2, 0, 1, 3, 4))))
-        # no two prompts are the same where there is a text
-        asked = f"{WORDS[kind]} {WORDS[kind]}" + (f" {k}" if text else "")
-        answer = f"{text}Predicted User Rating: {level}"
+        # with rationales no two prompts are the same
+        asked = f"{WORDS[kind]} {WORDS[kind]}" + (f" {k}" if reasons else "")
+        answer = f"{rationale(level)}Predicted User Rating: {level}"
         turns = [{"role": "user", "content": asked}, {"role": "assistant", "content": answer}]
         return json.dumps({"messages": turns}) + "\n"
 
     (folder / "rating.train.jsonl").write_text("".join(map(line, range(rows))))
-    (folder / "rating.valid.jsonl").write_text("".join(map(line, range(rows, 2 * rows))))
-    told = {"scale": [1, 10], "use_reasoning": bool(text), "max_new_tokens": 12}
+    (folder / "rating.valid.jsonl").write_text("".join(map(line, range(rows, 3 * rows // 2))))
+    told = {"scale": [1, 10], "use_reasoning": reasons, "max_new_tokens": 30}
     card = {"dataset": "w", "teacher": {"rationales": "nobody"}, "prompts": "a", "synthetic": True}
     (folder / "card.json").write_text(json.dumps({**card, "train_pairs": [], "settings": told}))
     return folder
 
 
 def test_a_student_of_both_losses_errs_less_than_one_of_cross_entropy(tiny, noisy, tmp_path):
-    given = {"batch_size": 8, "micro_batch": 8, "epochs": 8, "patience": 8, "stop_on": "rmse"}
+    given = {"batch_size": 8, "micro_batch": 8, "epochs": 5, "patience": 5, "stop_on": "rmse"}
     given |= {"learning_rate": 0.02}
     entropy = fit(tiny, noisy, tmp_path / "ce", **given)
     both = fit(tiny, noisy, tmp_path / "both", **given, rating_loss="both", rating_loss_weight=10)

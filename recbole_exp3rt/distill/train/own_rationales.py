@@ -87,6 +87,10 @@ class Gap:
             sum(abs(row.own - row.teacher) for row in rows) / len(rows),
         )
 
+    def rounded(self) -> dict[str, float]:
+        """The figures for a card."""
+        return {key: round(value, 4) for key, value in asdict(self).items()}
+
     def __str__(self) -> str:
         return (
             f"RMSE {self.teacher_rmse:.3f} after the teacher's rationales, {self.own_rmse:.3f} "
@@ -144,7 +148,7 @@ def second_round(settings: TrainSettings, say: Callable[[str], None]) -> Path:
     made: dict[Task, Parts] = {**examples, "rating": (parts[0], parts[1])}
     bad = [row for row in (*rows, *written[1]) if row.example is None]
     rejected = Counter(row.reason for row in bad)
-    told = {KEY: {"data": digest_of(examples), "gap": {k: asdict(gap) for k, gap in gaps.items()}}}
+    told = {KEY: {"data": digest_of(examples), **{k: gap.rounded() for k, gap in gaps.items()}}}
     card = _card(source, made, {"rating": rejected}, told, identities)
     lines = [{"task": "rating", "reason": row.reason, "answer": row.text} for row in bad]
     write_training_data(folder, made, card, lines)
