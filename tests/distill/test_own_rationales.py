@@ -149,7 +149,7 @@ def test_equal_prompts_are_in_one_half_whatever_their_ratings():
 
 
 def test_the_rating_of_a_pair_changes_nothing_in_its_own_prompt_and_rationale(
-    fluent, taught, finished, tmp_path
+    fluent, taught, finished, tmp_path, monkeypatch
 ):
     folder, _ = finished
     before, _ = examples_of(folder.with_name("student-own") / "data")
@@ -161,6 +161,12 @@ def test_the_rating_of_a_pair_changes_nothing_in_its_own_prompt_and_rationale(
     lines[3]["messages"][-1]["content"] = f"{teacher(other)}Predicted User Rating: {other}"
     file.write_text("".join(json.dumps(line) + "\n" for line in lines))
     given = {**SETTINGS, "base": fluent, "data": str(data), "output": str(tmp_path / "student")}
+    asked, ask = [], own_rationales.answer_all
+    monkeypatch.setattr(
+        own_rationales,
+        "answer_all",
+        lambda llm, requests: asked.append((llm, requests)) or ask(llm, requests),
+    )
     made = own_rationales.second_round(make_settings(given), lambda text: None)
     after, _ = examples_of(made)
     assert after[3].messages == before[3].messages
@@ -172,11 +178,20 @@ def test_the_rating_of_a_pair_changes_nothing_in_its_own_prompt_and_rationale(
         for place in (folder.with_name("student-own"), tmp_path / "student-own")
     ]
     (same,) = names[0].keys() & names[1].keys()
+    assert before[3].messages not in learned_by(names[1][same])
     assert len(names[0].keys() | names[1].keys()) == 3
     weights = [(found[same] / "adapter_model.safetensors").read_bytes() for found in names]
     assert weights[0] == weights[1]
-    half = int(same.split("-")[1]) - 1
-    assert before[3].messages not in {e.messages for e in folds(examples_of(taught)[0])[half]}
+    # and so it is for every pair: nobody is asked about what it has learned
+    assert len(asked) == 2
+    for llm, requests in asked:
+        student = next(place for name, place in names[1].items() if name in llm.identity)
+        assert not {request.messages for request in requests} & learned_by(student)
+
+
+def learned_by(student):
+    """The prompts that a student of the first round has learned."""
+    return {e.messages for e in examples_of(student.with_name(f"{student.name}-data"))[0]}
 
 
 def test_a_stopped_second_round_goes_on_and_asks_nothing_twice(
