@@ -20,15 +20,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from accelerate import PartialState
-
 from recbole_exp3rt.distill.annotate.examples import Example, Parts, Task, digest_of
 from recbole_exp3rt.distill.annotate.training_data import DataCard, counts_of, write_training_data
+from recbole_exp3rt.distill.train.batch_size import processes
 from recbole_exp3rt.distill.train.data import data_card, read
 from recbole_exp3rt.distill.train.encode import label_of
-from recbole_exp3rt.distill.train.on_demand import OnDemand
+from recbole_exp3rt.distill.train.named import NamedStudent
 from recbole_exp3rt.distill.train.presets import TrainSettings
-from recbole_exp3rt.distill.train.student import check_output, load_base
+from recbole_exp3rt.distill.train.student import Training, check_output, load_base
 from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.llm.base import LLM, Completion, LLMError, Readout, Request, answer_all
 from recbole_exp3rt.llm.cached import CachedLLM
@@ -105,7 +104,7 @@ def second_round(settings: TrainSettings, say: Callable[[str], None]) -> Path:
     Raises: UsageError, LLMError with a message of one line.
     """
     check_output(Path(settings.output), settings.overwrite)
-    if PartialState().num_processes > 1:
+    if processes() > 1:
         raise UsageError("own_rationales=True needs one process; leave accelerate launch out")
     examples, source = read(settings), data_card(Path(settings.data))
     scale, new_tokens = _readable(settings, examples, source)
@@ -119,7 +118,9 @@ def second_round(settings: TrainSettings, say: Callable[[str], None]) -> Path:
     for k, half in enumerate(halves):
         say(f"Round 1: the student of half {k + 1} learns {len(half):,} pairs")
         student = _student(place / f"half-{k + 1}", (half, valid), settings, source, revision)
-        student.train(say)
+        if not student.is_trained:
+            student.write()
+            Training(student.settings, say).run()
         gc.collect()
         llm = CachedLLM(
             load_llm(
@@ -206,12 +207,12 @@ def _student(
     settings: TrainSettings,
     source: Mapping[str, Any],
     revision: str,
-) -> OnDemand:
+) -> NamedStudent:
     """The student of one half: it learns the rating alone, with the settings of the final one."""
     given = {k: v for k, v in asdict(settings).items() if k not in FIRST}
     examples: dict[Task, Parts] = {"rating": parts}
     card = _card(source, examples, {}, {}, None)
-    return OnDemand(place, examples, card, {**given, "tasks": ["rating"]}, revision)
+    return NamedStudent(place, examples, card, {**given, "tasks": ["rating"]}, revision)
 
 
 def _write(

@@ -34,6 +34,9 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "rating_softmax": ("labels", "vocabulary"),
     "stop_on": ("loss", "rmse"),
 }
+# Settings that do not change what a student learns.
+PLACES = {"data", "output", "overwrite", "preset", "threads", "checkpoint_minutes"}
+PLACES |= {"micro_batch", "gradient_checkpointing"}
 # Settings that a card leaves out where they have this value, which all students of before have.
 USUAL: Mapping[str, Any] = {
     "target_modules": None,

@@ -21,14 +21,10 @@ from typing import Any
 from recbole_exp3rt.display.terminal import say as say_line
 from recbole_exp3rt.distill.annotate.examples import digest_of
 from recbole_exp3rt.distill.train.data import read
-from recbole_exp3rt.distill.train.presets import USUAL, TrainResult, TrainSettings
+from recbole_exp3rt.distill.train.presets import PLACES, USUAL, TrainResult, TrainSettings
 from recbole_exp3rt.errors import UsageError, first_difference
 from recbole_exp3rt.llm.base import LLMError
 from recbole_exp3rt.paths import FULL
-
-# Settings that do not change what a student learns
-PLACES = {"data", "output", "overwrite", "preset", "threads", "checkpoint_minutes"}
-PLACES |= {"micro_batch", "gradient_checkpointing"}
 
 
 def train(settings: TrainSettings, say: Callable[[str], None] = say_line) -> TrainResult:
