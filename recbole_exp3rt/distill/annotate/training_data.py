@@ -52,6 +52,8 @@ class DataCard:
         """The card as Markdown, for people."""
         teachers = ", ".join(sorted(set(self.teacher.values())))
         kind = "synthetic (no language model answered)" if self.synthetic else "answers of a model"
+        if "own_rationales" in self.settings:
+            kind += ", but for the rationales: students wrote them"
         if not teachers:
             teachers, kind = "none", "labels from the data set's own ratings"
         lines = [

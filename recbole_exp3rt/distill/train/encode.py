@@ -12,10 +12,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
+from recbole_exp3rt.distill.train.label_tree import Labels, Rated
 from recbole_exp3rt.llm.base import LLMError, Message, Readout, Request
 from recbole_exp3rt.llm.label_tokens import label_tokens, shared_start
 from recbole_exp3rt.llm.local.chat_template import Chat
+from recbole_exp3rt.scale import RatingScale
 from recbole_exp3rt.stages.lists import OPENING, shorten
 from recbole_exp3rt.stages.profile import SEPARATOR
 from recbole_exp3rt.stages.rating import CUE, REASONING
@@ -31,13 +34,21 @@ class Encoded:
     """One example as token ids.
 
     `labels` are the ids at tokens with loss, IGNORED elsewhere. `rated` is the number of tokens
-    of the rating label, which is right before the end-of-turn token; 0 without a rating.
+    of the rating label, which is right before the end-of-turn token; 0 without a rating. `place`
+    says where the labels of the scale are scored, if that is wanted.
     """
 
     ids: tuple[int, ...]
     labels: tuple[int, ...]
     shortened: bool = False
     rated: int = 0
+    place: Rated | None = None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Tokens that the model reads, and those of them that it is scored at."""
+        beside = len(self.place.branches.tokens) if self.place else 0
+        return len(self.ids) + beside, sum(label >= 0 for label in self.labels) + beside
 
 
 def label_of(answer: str) -> str | None:
@@ -113,6 +124,35 @@ def encode(
             "labels"
         )
     return Encoded(ids, labels, shortened, rated)
+
+
+def placed(chat: Chat, example: Encoded, answer: str, scale: RatingScale) -> Encoded:
+    """The example with the place of its rating; as it is if its answer has no rating.
+
+    Raises: LLMError if the rating is no label of the scale, or its tokens are others than a
+    readout's.
+    """
+    label = label_of(answer)
+    if label is None:
+        return example
+    if label not in scale.labels:
+        raise LLMError(f"rating {label!r} is not one of {', '.join(scale.labels)}; annotate again")
+    level = scale.labels.index(label)
+    prefill, rest = _split_prefill(answer)
+    before = rest[: rest.rindex(CUE)].rstrip()
+    readout = Readout(f"\n{CUE} " if prefill or before else f"{CUE} ", scale.labels)
+    for text in ("", before):  # what stands before the cue almost never changes the labels' tokens
+        labels = _tokens(chat, text, readout)
+        own = labels[level]
+        whole = own if own[-1] == chat.end_of_turn else (*own, chat.end_of_turn)
+        if example.ids[-len(whole) :] == whole:
+            return replace(example, place=Rated(level, len(example.ids) - len(whole), labels))
+    raise LLMError(f"{chat.name}: the label {label!r} has other tokens in a readout")
+
+
+@lru_cache(maxsize=4)
+def _tokens(chat: Chat, before: str, readout: Readout) -> Labels:
+    return label_tokens(chat.encode, before, readout, chat.end_of_turn).labels
 
 
 def _split_prefill(answer: str) -> tuple[str, str]:

@@ -7,8 +7,9 @@ own; `student.py` copies the finished adapter.
 from __future__ import annotations
 
 import json
+import math
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,21 +17,28 @@ from typing import Any
 import torch
 from datasets import Dataset
 from peft import LoraConfig
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, pad
 from transformers import PrinterCallback, TrainerState, set_seed
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
+from recbole_exp3rt.distill.train.batch_size import micro_batch, packed_rows, processes
 from recbole_exp3rt.distill.train.cpu_lora import speed_up
 from recbole_exp3rt.distill.train.encode import IGNORED, Encoded
+from recbole_exp3rt.distill.train.label_tree import Labels
 from recbole_exp3rt.distill.train.monitor import BEST as BEST
-from recbole_exp3rt.distill.train.monitor import SECONDS, TrainingMonitor, eval_losses, stops
+from recbole_exp3rt.distill.train.monitor import SECONDS, TrainingMonitor, evaluated, stops, watched
 from recbole_exp3rt.distill.train.order import EpochOrder
 from recbole_exp3rt.distill.train.packing import before_ends, one_row
 from recbole_exp3rt.distill.train.presets import TrainSettings
-from recbole_exp3rt.errors import UsageError
+from recbole_exp3rt.distill.train.rating_loss import (
+    COLUMNS,
+    NONE,
+    RatedBatches,
+    label_scores,
+    squared_errors,
+)
 
-MICRO_BATCH = 8  # examples at once, unless the setting micro_batch says otherwise
 STATE = "trainer_state.json"
 
 
@@ -43,15 +51,22 @@ class Fitted:
     best_epoch: float
     seconds: float
     tokens: int  # that the model read in training, without padding
+    parts: list[tuple[int, float, float]]  # (step, cross entropy a token, squared error a rating)
+    eval_rmse: list[tuple[float, float]]  # (epoch, RMSE in rating units)
 
     @property
     def best_loss(self) -> float:
-        """The lowest evaluation loss."""
-        return min(loss for _, loss in self.eval_loss)
+        """The evaluation loss of the best epoch."""
+        return dict(self.eval_loss)[self.best_epoch]
 
     def summary(self) -> dict[str, Any]:
         """The figures for the student's card."""
+        more: dict[str, Any] = {"loss_parts": self.parts} if self.parts else {}
+        if self.eval_rmse:
+            best = dict(self.eval_rmse)[self.best_epoch]
+            more |= {"eval_rmse": self.eval_rmse, "best_eval_rmse": best}
         return {
+            **more,
             "loss": self.loss,
             "eval_loss": self.eval_loss,
             "best_epoch": self.best_epoch,
@@ -68,12 +83,22 @@ class AnswerTrainer(SFTTrainer):
     TRL has this only as GPU kernels; on a CPU, with a vocabulary of 49,000, the output layer at
     the prompt's positions is a fifth of the time. The evaluation loss is a mean over tokens, not
     over batches. `rating_weight` is the weight of a rating label's tokens in the training loss.
+
+    Where a batch has a `readout` (`rating_loss.py`), the squared errors of the expected ratings
+    are added for `rating_loss` squared or both, each like the cross entropy of one token times
+    `rating_loss_weight`; with squared, the labels' cross entropy is left out. The evaluation then
+    has the same two parts, and the RMSE of the expected ratings over the `levels`.
     """
 
     rating_weight = 1.0
+    rating_loss = "ce"
+    rating_loss_weight = 1.0
+    rating_softmax = "labels"
+    levels: torch.Tensor  # [labels], in rating units
     rating_ids: Sequence[int] = ()  # token ids of rating labels
     rating_length = 1  # the most tokens of a rating label
     end_ids: Sequence[int] = ()  # ids of end-of-turn tokens
+    _sums: Sequence[list[float]] = ()  # of the current step
 
     def compute_loss(
         self,
@@ -83,23 +108,50 @@ class AnswerTrainer(SFTTrainer):
         num_items_in_batch: Any = None,
     ) -> Any:
         """Mean cross-entropy of the answer tokens; `inputs` hold ids and labels [rows, columns]."""
-        labels = inputs.pop("labels")[:, 1:]
-        kept = (labels != IGNORED).any(dim=0).nonzero().squeeze(-1)
+        readout = inputs.pop("readout", None)
+        labels = pad(inputs.pop("labels")[:, 1:], (0, 1), value=IGNORED)
+        scored = (labels != IGNORED).any(dim=0)
+        if readout is not None:
+            scored[readout["columns"][readout["tokens"] != NONE]] = True
+        kept = scored.nonzero().squeeze(-1)
         labels = labels[:, kept]
         out = model(**inputs, logits_to_keep=kept, use_cache=False)
+        logits = out.logits.float()
         losses = cross_entropy(
-            out.logits.float().flatten(0, 1),
+            logits.flatten(0, 1),
             labels.flatten(),
             ignore_index=IGNORED,
             reduction="none",
         ).view_as(labels)
-        if model.training and self.rating_weight != 1:
-            losses = torch.where(self._is_rating(labels), self.rating_weight * losses, losses)
+        squares = self.rating_loss != "ce"
+        weight = 0.0 if self.rating_loss == "squared" else self.rating_weight
+        if squares:
+            if readout is not None and (model.training or not weight):
+                is_rating = torch.zeros_like(labels, dtype=torch.bool)
+                columns = torch.searchsorted(kept, readout["label_columns"])
+                is_rating[readout["label_rows"], columns] = True
+                losses = torch.where(is_rating, weight * losses, losses)
+        elif model.training and weight != 1:
+            losses = torch.where(self._is_rating(labels), weight * losses, losses)
         total = losses.sum()
         count = (labels != IGNORED).sum()
+        sums = [total.detach(), count.to(total), *2 * [torch.zeros_like(total)]]
+        if readout is not None:
+            scores, levels = self._scores(logits, kept, readout), self.levels.to(total)
+            errors = squared_errors(scores, levels, readout["level"], self.rating_softmax)
+            if squares:
+                total = total + self.rating_loss_weight * errors.sum()
+            if not model.training:  # read as at inference
+                errors = squared_errors(scores, levels, readout["level"])
+            sums[2:] = [errors.detach().sum(), total.new_tensor(len(errors))]
         if not model.training:
-            sums = self.accelerator.gather(torch.stack([total.detach(), count.to(total)])[None])
-            self._eval_sums.append(sums.sum(dim=0).tolist())
+            sums[0] = total.detach()
+        if squares or not model.training:
+            parts = self.accelerator.gather(torch.stack(sums)[None]).sum(dim=0).tolist()
+            if model.training:
+                self._sums = [*self._sums, parts]
+            else:
+                self._eval_sums.append(parts)
         if num_items_in_batch is None:
             loss = total / count.clamp(min=1)
         else:  # the count is over all processes, whose gradients are averaged
@@ -107,6 +159,13 @@ class AnswerTrainer(SFTTrainer):
             if self.args.average_tokens_across_devices:
                 loss = loss * self.accelerator.num_processes
         return (loss, out) if return_outputs else loss
+
+    def _scores(
+        self, logits: torch.Tensor, kept: torch.Tensor, readout: dict[str, torch.Tensor]
+    ) -> torch.Tensor:
+        """Log-probability of each label: [pairs, labels]; `kept` are the columns with logits."""
+        columns = torch.searchsorted(kept, readout["columns"])
+        return label_scores(logits, readout["rows"], columns, readout["tokens"])
 
     def _is_rating(self, labels: torch.Tensor) -> torch.Tensor:
         """Which labels belong to a rating right before the end of the turn: [rows, columns]."""
@@ -121,11 +180,25 @@ class AnswerTrainer(SFTTrainer):
         return super().evaluate(*args, **kwargs)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Log; the evaluation loss becomes the mean over all tokens."""
+        """Log; the evaluation loss becomes the mean over all tokens, and parts are named."""
         if "eval_loss" in logs and self._eval_sums:
-            total, count = (sum(column) for column in zip(*self._eval_sums, strict=True))
+            total, count, errors, pairs = map(sum, zip(*self._eval_sums, strict=True))
             logs["eval_loss"] = total / max(count, 1)
+            if pairs:
+                span = float(self.levels[-1] - self.levels[0])
+                logs["eval_rmse"] = span * math.sqrt(errors / pairs)
+        elif "loss" in logs and self._sums:
+            total, count, errors, pairs = map(sum, zip(*self._sums, strict=True))
+            logs["cross_entropy"] = total / max(count, 1)
+            if pairs:
+                logs["squared_error"] = errors / pairs
+            self._sums = ()
         super().log(logs, start_time)
+
+    def _set_signature_columns_if_needed(self) -> None:
+        super()._set_signature_columns_if_needed()  # type: ignore[no-untyped-call]
+        kept: Any = self._signature_columns
+        self._signature_columns = [*dict.fromkeys([*kept, *COLUMNS])]  # type: ignore[assignment]
 
     def _get_train_sampler(self, *args: Any, **kwargs: Any) -> Any:
         return EpochOrder(super()._get_train_sampler(*args, **kwargs), self)
@@ -155,10 +228,12 @@ def fit(
     settings: TrainSettings,
     folder: Path,
     *,
+    levels: Sequence[float] = (),
     say: Callable[[str], None] = print,
 ) -> Fitted:
     """Train an adapter of `model`; the best one is written to `folder/best`.
 
+    `levels` of the scale, in rating units: for examples that have the place of their rating.
     A training that was stopped in `folder` goes on from its last checkpoint.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -167,24 +242,30 @@ def fit(
     except (OSError, ValueError):  # no file yet, or the disk was full
         seconds = 0.0
     monitor = TrainingMonitor(folder, settings, say, seconds)
-    trainer = make_trainer(model, tokenizer, train, valid, settings, folder)
+    trainer = make_trainer(model, tokenizer, train, valid, settings, folder, levels)
     trainer.add_callback(monitor)
     monitor.trainer = trainer
     checkpoint = whole_checkpoint(folder)
     if checkpoint:
         say(f"  goes on from step {checkpoint.name.rpartition('-')[2]}")
         trainer.state = TrainerState.load_from_json(str(checkpoint / STATE))
-    if not stops(eval_losses(trainer.state.log_history), settings.patience):
+    if not stops(watched(trainer.state.log_history, settings.stop_on), settings.patience):
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     history = trainer.state.log_history
-    losses = eval_losses(history)
+    best = min(watched(history, settings.stop_on), key=lambda pair: pair[1])
     tokens = trainer.state.epoch * sum(len(example.ids) for example in train)
     return Fitted(
         loss=[(int(log["step"]), log["loss"]) for log in history if "loss" in log],
-        eval_loss=losses,
-        best_epoch=min(losses, key=lambda pair: pair[1])[0],
+        eval_loss=evaluated(history, "eval_loss"),
+        best_epoch=best[0],
         seconds=monitor.seconds,
         tokens=int(tokens),
+        parts=[
+            (int(log["step"]), log["cross_entropy"], log["squared_error"])
+            for log in history
+            if "squared_error" in log
+        ],
+        eval_rmse=evaluated(history, "eval_rmse"),
     )
 
 
@@ -195,20 +276,28 @@ def make_trainer(
     valid: Sequence[Encoded],
     settings: TrainSettings,
     folder: Path,
+    levels: Sequence[float] = (),
 ) -> AnswerTrainer:
-    """TRL's trainer around a new adapter of `model`."""
+    """TRL's trainer around a new adapter of `model`; `levels` as in `fit`."""
     set_seed(settings.seed)
     packs = settings.batching == "packing"
+    places = [example.place for example in (*train, *valid) if example.place]
+    trees = {labels: k for k, labels in enumerate(dict.fromkeys(p.labels for p in places))}
     trainer = AnswerTrainer(
         model=model,
         args=training_arguments(settings, folder, str(model.device), train),
-        train_dataset=_dataset(train),
-        eval_dataset=_dataset(valid),
+        train_dataset=_dataset(train, trees),
+        eval_dataset=_dataset(valid, trees),
         processing_class=tokenizer,
         data_collator=one_row if settings.share_starts and not packs else None,
         peft_config=lora(settings),
     )
-    trainer.rating_weight = settings.rating_weight
+    if trees:
+        trainer.levels = torch.tensor(levels, dtype=torch.float32)
+        padded = None if settings.share_starts else trainer.data_collator
+        trainer.data_collator = RatedBatches(list(trees), padded)
+    for name in ("rating_weight", "rating_loss", "rating_loss_weight", "rating_softmax"):
+        setattr(trainer, name, getattr(settings, name))
     ratings = [example.ids[-1 - example.rated : -1] for example in train if example.rated]
     trainer.rating_ids = sorted({token for rating in ratings for token in rating})
     trainer.rating_length = max(map(len, ratings), default=1)
@@ -240,7 +329,7 @@ def training_arguments(
         optim="adamw_torch" if settings.optimizer == "adamw" else "paged_adamw_8bit",
         per_device_train_batch_size=micro,
         per_device_eval_batch_size=micro_batch(settings),
-        gradient_accumulation_steps=rows // (micro * _processes()),
+        gradient_accumulation_steps=rows // (micro * processes()),
         gradient_checkpointing=on_gpu if checkpointing is None else checkpointing,
         bf16=on_gpu,
         use_cpu=not on_gpu,
@@ -266,45 +355,19 @@ def training_arguments(
     )
 
 
-def micro_batch(settings: TrainSettings, rows: int | None = None) -> int:
-    """Examples at once in each process; it divides the process's share of the batch.
-
-    `rows`: the batch in rows of packed examples, if examples are packed.
-    Raises: UsageError if the batch cannot be divided by the processes.
-    """
-    share, rest = divmod(settings.batch_size if rows is None else rows, _processes())
-    if rest or not share:
-        raise UsageError(
-            f"batch_size={settings.batch_size} cannot be divided by {_processes()} processes; take "
-            "a multiple"
-        )
-    at_once = settings.micro_batch or MICRO_BATCH
-    if rows is not None:
-        at_once = max(at_once * rows // settings.batch_size, 1)
-    return next(micro for micro in range(min(at_once, share), 0, -1) if share % micro == 0)
-
-
-def packed_rows(settings: TrainSettings, train: Sequence[Encoded]) -> int:
-    """Number of packed rows with about `batch_size` examples; a multiple of the processes."""
-    mean = sum(len(example.ids) for example in train) / len(train)
-    each = max(settings.max_tokens / mean, 1.0)
-    processes = _processes()
-    return max(round(settings.batch_size / each / processes), 1) * processes
-
-
-def _processes() -> int:
-    from accelerate import PartialState
-
-    return int(PartialState().num_processes)
-
-
-def _dataset(examples: Sequence[Encoded]) -> Dataset:
-    return Dataset.from_dict(
-        {
-            "input_ids": [list(example.ids) for example in examples],
-            "labels": [list(example.labels) for example in examples],
+def _dataset(examples: Sequence[Encoded], trees: Mapping[Labels, int]) -> Dataset:
+    columns: dict[str, list[Any]] = {
+        "input_ids": [list(example.ids) for example in examples],
+        "labels": [list(example.labels) for example in examples],
+    }
+    if trees:
+        places = [example.place for example in examples]
+        columns |= {
+            "level": [p.level if p else NONE for p in places],
+            "start": [p.start if p else NONE for p in places],
+            "tree": [trees[p.labels] if p else NONE for p in places],
         }
-    )
+    return Dataset.from_dict(columns)
 
 
 def whole_checkpoint(folder: Path) -> Path | None:

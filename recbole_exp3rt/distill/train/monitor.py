@@ -65,12 +65,14 @@ class TrainingMonitor(TrainerCallback):
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Keep the adapter if it is the best so far; stop if patience has run out."""
-        losses = eval_losses(state.log_history)
+        losses = watched(state.log_history, self.settings.stop_on)
         best = min(losses, key=lambda pair: pair[1])
-        epoch, loss = losses[-1]
         better = best == losses[-1]
+        epoch, loss = evaluated(state.log_history, "eval_loss")[-1]
+        rmse = evaluated(state.log_history, "eval_rmse")
         self.say(
             f"  epoch {epoch:.3g}: evaluation loss {loss:.4f} a token"
+            + (f", RMSE {rmse[-1][1]:.4f}" if rmse else "")
             + ("" if better else f", no better than {best[1]:.4f}")
         )
         if better:
@@ -90,8 +92,14 @@ class TrainingMonitor(TrainerCallback):
             return
         tenth = max(state.max_steps // 10, 1)
         if state.global_step % tenth == 0 or state.global_step == state.max_steps:
+            parts = ""
+            if "squared_error" in logs:
+                parts = (
+                    f" (cross entropy {logs['cross_entropy']:.4f} a token, squared error "
+                    f"{logs['squared_error']:.4f} a rating)"
+                )
             self.say(
-                f"  step {state.global_step} of {state.max_steps}: loss {logs['loss']:.4f}, "
+                f"  step {state.global_step} of {state.max_steps}: loss {logs['loss']:.4f}{parts}, "
                 f"{self.seconds:.0f} s"
             )
 
@@ -106,9 +114,17 @@ class TrainingMonitor(TrainerCallback):
         made.rename(best)
 
 
-def eval_losses(history: Sequence[dict[str, Any]]) -> list[tuple[float, float]]:
-    """(epoch, loss) of each evaluation in a trainer's log; losses in nats for each token."""
-    return [(log["epoch"], log["eval_loss"]) for log in history if "eval_loss" in log]
+def evaluated(history: Sequence[dict[str, Any]], what: str) -> list[tuple[float, float]]:
+    """(epoch, value) of each evaluation in a trainer's log.
+
+    `what`: eval_loss, in nats for each token, or eval_rmse, in rating units.
+    """
+    return [(log["epoch"], log[what]) for log in history if what in log]
+
+
+def watched(history: Sequence[dict[str, Any]], stop_on: str) -> list[tuple[float, float]]:
+    """(epoch, value) of what says which epoch is best; the loss where no rating was read."""
+    return evaluated(history, f"eval_{stop_on}") or evaluated(history, "eval_loss")
 
 
 def stops(losses: Sequence[tuple[float, float]], patience: int) -> bool:

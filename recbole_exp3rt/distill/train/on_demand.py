@@ -1,57 +1,18 @@
 """A student that a system trains for itself, the first time that it is needed.
 
-The name of its folder ends in a digest of what was learned and how, so the same settings on the
-same data use it again, and other settings make another one. No torch is imported before it trains.
+No torch is imported before it trains.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Callable, Mapping
-from dataclasses import replace
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
 
-from recbole_exp3rt.distill.annotate.examples import Parts, Task, digest_of
-from recbole_exp3rt.distill.annotate.training_data import DataCard, write_training_data
-from recbole_exp3rt.distill.train.presets import make_settings
-from recbole_exp3rt.distill.train.run import PLACES, train
-from recbole_exp3rt.llm.card import CARD
-
-DIGITS = 12  # of the digest in the folder's name
+from recbole_exp3rt.distill.train.named import NamedStudent
+from recbole_exp3rt.distill.train.run import train
 
 
-class OnDemand:
-    """The student in `<place>-<digest>`; its training data is in `<place>-<digest>-data`.
-
-    `given` are settings of `exp3rt train` (`data` and `output` are set here), `revision` the
-    identity of the base model.
-    Raises: UsageError for settings that cannot be.
-    """
-
-    def __init__(
-        self,
-        place: Path,
-        examples: Mapping[Task, Parts],
-        card: DataCard,
-        given: Mapping[str, Any],
-        revision: str,
-    ) -> None:
-        self.examples = examples
-        self.card = card
-        settings = make_settings({**given, "data": str(place), "output": str(place)})
-        learned = {k: v for k, v in settings.values().items() if k not in PLACES}
-        what = json.dumps([learned, digest_of(examples), revision], sort_keys=True)
-        digest = hashlib.sha256(what.encode()).hexdigest()[:DIGITS]
-        self.folder = place.with_name(f"{place.name}-{digest}")
-        self.data = self.folder.with_name(f"{self.folder.name}-data")
-        self.settings = replace(settings, data=str(self.data), output=str(self.folder))
-
-    @property
-    def is_trained(self) -> bool:
-        """Whether the student is finished: its card is written last."""
-        return (self.folder / CARD).is_file()
+class OnDemand(NamedStudent):
+    """A student that is trained if it is not there."""
 
     def train(self, say: Callable[[str], None]) -> None:
         """Train it if it is not finished; a training that was stopped goes on.
@@ -60,5 +21,5 @@ class OnDemand:
         """
         if self.is_trained:
             return
-        write_training_data(self.data, self.examples, self.card)
+        self.write()
         train(self.settings, say)

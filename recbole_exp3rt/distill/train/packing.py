@@ -24,7 +24,7 @@ def one_row(examples: Sequence[Mapping[str, Sequence[int]]]) -> dict[str, Any]:
     """A batch of `input_ids` and `labels` as one row of tensors [1, tokens].
 
     `sizes` and `shared` are for `attend`. The shared prefix ends before the first token with loss
-    of any example.
+    of any example. An example's `positions`, if it has any, take the place of 0, 1, 2 …
     """
     ids = [list(example["input_ids"]) for example in examples]
     labels = [list(example["labels"]) for example in examples]
@@ -34,7 +34,10 @@ def one_row(examples: Sequence[Mapping[str, Sequence[int]]]) -> dict[str, Any]:
             next(k for k, label in enumerate(row) if label != IGNORED) for row in labels
         )
         shared = max(min(shared_start(ids), without_loss - 1), 0)
-    positions = [range(shared), *(range(shared, len(row)) for row in ids)]
+    every = [
+        example.get("positions", range(len(e))) for example, e in zip(examples, ids, strict=True)
+    ]
+    positions = [range(shared), *(own[shared:] for own in every)]
     row = ids[0][:shared] + [token for one in ids for token in one[shared:]]
     row_labels = [IGNORED] * shared + [label for one in labels for label in one[shared:]]
     return {
@@ -55,13 +58,16 @@ def attend(
     *,
     sizes: Sequence[int] | None = None,
     shared: int = 0,
+    sees: Sequence[torch.Tensor | None] | None = None,
     cu_seq_lens_q: torch.Tensor | None = None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
     """Attention of each example to itself: [1, heads, tokens, size] -> [1, tokens, heads, size].
 
     The first `shared` tokens are the common prefix, `sizes` the numbers of tokens of each example
-    after it. TRL's packed rows give `cu_seq_lens_q` instead.
+    after it. `sees`, for each example, is a mask [its tokens, its tokens] of those that a token
+    attends to beside the prefix; None: all before it. TRL's packed rows give `cu_seq_lens_q`
+    instead.
     """
     for name in UNUSED:
         kwargs.pop(name, None)
@@ -73,14 +79,17 @@ def attend(
         sizes = [query.shape[2]] if ends is None else ends.diff().tolist()
     parts = [part for part in (shared, *sizes) if part]
     rows = (torch.split(states, parts, dim=2) for states in (query, key, value))
+    masks = [*[None] * (len(parts) - len(sizes)), *(sees or [None] * len(sizes))]
     outputs = []
     start: tuple[torch.Tensor, torch.Tensor] | None = None
-    for q, k, v in zip(*rows, strict=True):
-        mask = None
+    for q, k, v, own in zip(*rows, masks, strict=True):
+        mask = None if own is None else own[None, None]
         if start is not None:
             k, v = torch.cat([start[0], k], dim=2), torch.cat([start[1], v], dim=2)
             mask = torch.ones(q.shape[2], k.shape[2], dtype=torch.bool, device=q.device)
             mask = mask.tril(diagonal=shared)[None, None]
+            if own is not None:
+                mask[..., shared:] = own
         elif shared:
             start = k, v
         out, _ = sdpa_attention_forward(

@@ -30,6 +30,21 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "optimizer": ("adamw", "paged_adamw_8bit"),
     "quantization": ("auto", "nf4", "none"),
     "dtype": ("auto", "float32", "bfloat16"),
+    "rating_loss": ("ce", "squared", "both"),
+    "rating_softmax": ("labels", "vocabulary"),
+    "stop_on": ("loss", "rmse"),
+}
+# Settings that do not change what a student learns.
+PLACES = {"data", "output", "overwrite", "preset", "threads", "checkpoint_minutes"}
+PLACES |= {"micro_batch", "gradient_checkpointing"}
+# Settings that a card leaves out where they have this value, which all students of before have.
+USUAL: Mapping[str, Any] = {
+    "target_modules": None,
+    "rating_loss": "ce",
+    "rating_loss_weight": 1.0,
+    "rating_softmax": "labels",
+    "stop_on": "loss",
+    "own_rationales": False,
 }
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
@@ -90,10 +105,15 @@ class TrainSettings:
     dropout: float
     target_modules: tuple[str, ...] | None
     rating_weight: float
+    rating_loss: str
+    rating_loss_weight: float
+    rating_softmax: str
+    own_rationales: bool
     max_tokens: int
     learning_rate: float
     epochs: int
     patience: int
+    stop_on: str
     batch_size: int
     micro_batch: int | None
     gradient_checkpointing: bool | None
@@ -110,11 +130,18 @@ class TrainSettings:
     checkpoint_minutes: float
 
     def values(self) -> dict[str, Any]:
-        """The settings by name, for cards; `target_modules` only where it is set."""
-        values = asdict(self)
-        if self.target_modules is None:
-            del values["target_modules"]
-        return values
+        """The settings by name, for cards; those of USUAL only where they have another value."""
+        return {k: v for k, v in asdict(self).items() if k not in USUAL or v != USUAL[k]}
+
+    @property
+    def squares(self) -> bool:
+        """Whether the squared error of the expected rating is a part of the loss."""
+        return self.rating_loss != "ce"
+
+    @property
+    def reads_ratings(self) -> bool:
+        """Whether ratings are read out in training or in its evaluation."""
+        return self.squares or self.stop_on == "rmse"
 
     @property
     def in_rows(self) -> bool:
@@ -228,6 +255,7 @@ def _check(settings: TrainSettings) -> None:
         "above 0",
         "learning_rate",
         "rating_weight",
+        "rating_loss_weight",
         "max_grad_norm",
         "checkpoint_minutes",
     )
@@ -236,6 +264,11 @@ def _check(settings: TrainSettings) -> None:
     for key in ("micro_batch", "train_rows", "valid_rows", "threads"):
         if getattr(settings, key) is not None:
             need(whole, "a whole number from 1 on", key)
-    for key in ("share_starts", "gradient_checkpointing", "overwrite"):
+    for key in ("share_starts", "gradient_checkpointing", "overwrite", "own_rationales"):
         if getattr(settings, key) not in (True, False, None):
             raise UsageError(f"{key}={getattr(settings, key)!r} is not True or False")
+    if settings.reads_ratings and settings.batching == "packing":
+        raise UsageError(
+            f"rating_loss={settings.rating_loss}, stop_on={settings.stop_on}: packed rows do not "
+            "say where ratings stand; take batching=length_grouping"
+        )

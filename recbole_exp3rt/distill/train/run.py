@@ -20,14 +20,11 @@ from typing import Any
 
 from recbole_exp3rt.display.terminal import say as say_line
 from recbole_exp3rt.distill.annotate.examples import digest_of
-from recbole_exp3rt.distill.train.presets import TrainResult, TrainSettings
+from recbole_exp3rt.distill.train.data import read
+from recbole_exp3rt.distill.train.presets import PLACES, USUAL, TrainResult, TrainSettings
 from recbole_exp3rt.errors import UsageError, first_difference
 from recbole_exp3rt.llm.base import LLMError
 from recbole_exp3rt.paths import FULL
-
-# Settings that do not change what a student learns
-PLACES = {"data", "output", "overwrite", "preset", "threads", "checkpoint_minutes"}
-PLACES |= {"micro_batch", "gradient_checkpointing"}
 
 
 def train(settings: TrainSettings, say: Callable[[str], None] = say_line) -> TrainResult:
@@ -44,9 +41,14 @@ def train(settings: TrainSettings, say: Callable[[str], None] = say_line) -> Tra
         from recbole_exp3rt.distill.train.student import Training
     except ModuleNotFoundError as error:
         raise _missing(error) from error
-    training = Training(settings, say)
-    with _name_full_disk(training.output, "the same command goes on from the last checkpoint"):
-        return training.run()
+    output = Path(settings.output)
+    with _name_full_disk(output, "the same command goes on from the last checkpoint"):
+        data = None
+        if settings.own_rationales:
+            from recbole_exp3rt.distill.train.own_rationales import second_round
+
+            data = second_round(settings, say)
+        return Training(settings, say, data).run()
 
 
 def check(settings: TrainSettings) -> None:
@@ -67,14 +69,15 @@ def difference(card: Mapping[str, Any], settings: TrainSettings) -> str | None:
 
     `card` is the student's card. The text is like `rank=8, not 16`; None: there is no difference.
     """
-    from recbole_exp3rt.distill.train.student import read
-
     wanted = json.loads(json.dumps(asdict(settings)))
     wanted = {key: value for key, value in wanted.items() if key not in PLACES}
-    found = {**card.get("settings", {}), "base": card.get("base")}
+    found = {**USUAL, **card.get("settings", {}), "base": card.get("base")}
     if other := first_difference(wanted, found):
         return other
-    same = card.get("data") == digest_of(read(settings))
+    learned = card
+    if settings.own_rationales:  # the digest of the first round's data
+        learned = (card.get("data_settings") or {}).get("own_rationales") or {}
+    same = learned.get("data") == digest_of(read(settings))
     return None if same else f"other data than {settings.data}"
 
 

@@ -11,21 +11,30 @@ import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from random import Random
 from typing import Any
 
 from accelerate import PartialState
 
-from recbole_exp3rt.distill.annotate.examples import Example, Parts, Task, digest_of, read_examples
+from recbole_exp3rt.distill.annotate.examples import Parts, Task, digest_of
 from recbole_exp3rt.distill.train import lora_trainer
 from recbole_exp3rt.distill.train.base import Machine, TrainableModel
-from recbole_exp3rt.distill.train.encode import Encoded, check_labels, check_named_labels, encode
-from recbole_exp3rt.distill.train.presets import GROUPS, TrainResult, TrainSettings
+from recbole_exp3rt.distill.train.batch_size import micro_batch
+from recbole_exp3rt.distill.train.data import data_card, read
+from recbole_exp3rt.distill.train.encode import (
+    Encoded,
+    check_labels,
+    check_named_labels,
+    encode,
+    placed,
+)
+from recbole_exp3rt.distill.train.presets import GROUPS, USUAL, TrainResult, TrainSettings
 from recbole_exp3rt.errors import UsageError, first_difference
 from recbole_exp3rt.llm.base import LLMError
 from recbole_exp3rt.llm.card import CARD
+from recbole_exp3rt.llm.local.chat_template import Chat
 from recbole_exp3rt.llm.local.memory import out_of_memory
 from recbole_exp3rt.scale import RatingScale
 
@@ -39,15 +48,20 @@ LIBRARIES = ("torch", "transformers", "peft", "trl", "accelerate", "bitsandbytes
 class Training:
     """The training of one student, with `say` for lines of progress.
 
+    `data` is a folder that takes the place of that in `settings`, and is learned whole.
     Raises: UsageError for an output folder or training data that cannot be used.
     """
 
-    def __init__(self, settings: TrainSettings, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, settings: TrainSettings, say: Callable[[str], None], data: Path | None = None
+    ) -> None:
         self.output = Path(settings.output)
         self.settings = settings
         check_output(self.output, settings.overwrite)
-        self.examples = read(settings)
-        self.card = _data_card(Path(settings.data))
+        whole = replace(settings, data=str(data), train_rows=None, valid_rows=None)
+        self.examples = read(settings if data is None else whole)
+        self.card = data_card(data or Path(settings.data))
+        self._check_readable()
         self._say = say
 
     def say(self, text: str) -> None:
@@ -100,7 +114,7 @@ class Training:
                 found = dict(json.loads(begun.read_text(encoding="utf-8")))
             except (OSError, ValueError, TypeError) as error:
                 raise UsageError(f"{begun} cannot be read; delete {begun.parent}") from error
-            if other := first_difference(wanted, found):
+            if other := first_difference({**USUAL, **wanted}, {**USUAL, **found}):
                 raise UsageError(
                     f"output {self.output} holds a training that was begun with {other}; name "
                     "another folder, or delete it"
@@ -152,7 +166,14 @@ class Training:
         try:
             model = base.load()
             fitted = lora_trainer.fit(
-                model, tokenizer, train, valid, settings, folder, say=self.say
+                model,
+                tokenizer,
+                train,
+                valid,
+                settings,
+                folder,
+                levels=self.scale.levels if self.scale else (),
+                say=self.say,
             )
         except Exception as error:
             if isinstance(error, LLMError) or not out_of_memory(error):
@@ -186,8 +207,8 @@ class Training:
             before = tuple(json.loads(file.read_text(encoding="utf-8"))[key] for key in MEMORY)
         except (OSError, ValueError, KeyError, TypeError):
             before = None
-        sizes = [(len(e.ids), sum(label >= 0 for label in e.labels)) for e in examples]
-        batches = [lora_trainer.micro_batch(settings)]
+        sizes = [example.size for example in examples]
+        batches = [micro_batch(settings)]
         if settings.micro_batch is None:  # or a smaller one that divides the batch
             share = settings.batch_size // self.state.num_processes
             batches = [micro for micro in range(batches[0], 0, -1) if share % micro == 0]
@@ -203,12 +224,13 @@ class Training:
             _write(file, memory)
         return replace(settings, **memory)
 
-    def _encode(self, chat: Any, examples: Mapping[Task, Parts]) -> tuple[Any, Any, Any]:
+    def _encode(self, chat: Chat, examples: Mapping[Task, Parts]) -> tuple[Any, Any, Any]:
         """Token ids of the train and validation examples, and the numbers of each task."""
         settings = self.settings
         every = [e for parts in examples.values() for part in parts for e in part]
         answers = (e.answer for e in every if e.label is None)
-        check_labels(chat, answers, self._scale() if "rating" in examples else ())
+        known = self.scale.labels if self.scale and "rating" in examples else ()
+        check_labels(chat, answers, known)
         check_named_labels(chat, {(e.answer, e.label) for e in every if e.label is not None})
         encoded: tuple[list[Encoded], list[Encoded]] = ([], [])
         counts = {}
@@ -222,6 +244,10 @@ class Training:
                     if made is None:
                         count["left_out"] += 1
                         continue
+                    if task == "rating" and (
+                        settings.squares or (name == "valid" and settings.reads_ratings)
+                    ):
+                        made = self._placed(chat, made, example.answer)
                     count[name] += 1
                     count["shortened"] += made.shortened
                     into.append(made)
@@ -234,10 +260,39 @@ class Training:
                 )
         return *encoded, counts
 
-    def _scale(self) -> tuple[str, ...]:
-        """All rating labels, if the card of the training data has the scale; else ()."""
+    @cached_property
+    def scale(self) -> RatingScale | None:
+        """The rating scale, if the card of the training data has it."""
         scale = (self.card.get("settings") or {}).get("scale")
-        return RatingScale.between(*scale).labels if scale else ()
+        return RatingScale.between(*scale) if scale else None
+
+    def _check_readable(self) -> None:
+        """Raises: UsageError if ratings are to be read out, and the data does not say how."""
+        settings = self.settings
+        if not settings.reads_ratings:
+            return
+        asked = f"rating_loss={settings.rating_loss}, stop_on={settings.stop_on}"
+        if "rating" not in self.examples:
+            raise UsageError(f"{asked}: data {settings.data} has no rating to learn; leave it out")
+        if self.scale is None:
+            raise UsageError(
+                f"{asked}: {Path(settings.data) / 'card.json'} names no scale of ratings; annotate "
+                "again"
+            )
+
+    def _placed(self, chat: Chat, made: Encoded, answer: str) -> Encoded:
+        """The example with the place of its rating.
+
+        Raises: UsageError if its labels need branches, which padded rows have no place for.
+        """
+        assert self.scale is not None  # _check_readable
+        made = placed(chat, made, answer, self.scale)
+        if made.place and made.place.branches.tokens and not self.settings.share_starts:
+            raise UsageError(
+                "share_starts=False: labels of several tokens need a batch in one row; leave it "
+                "out, or take rating_loss=ce and stop_on=loss"
+            )
+        return made
 
     def _card(self, tasks: Sequence[str], metrics: Mapping[str, Any]) -> dict[str, Any]:
         settings, data = self.settings, self.card
@@ -301,53 +356,6 @@ def check_output(output: Path, overwrite: bool = False) -> None:
     there = next(place for place in (output, *output.absolute().parents) if place.exists())
     if not there.is_dir() or not os.access(there, os.W_OK):
         raise UsageError(f"output {output} cannot be written; name another folder")
-
-
-def _data_card(folder: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads((folder / "card.json").read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError, TypeError) as error:
-        raise UsageError(
-            f"{folder / 'card.json'} cannot be read ({error}); write it again"
-        ) from None
-
-
-def read(settings: TrainSettings) -> dict[Task, Parts]:
-    """Task -> (train, valid) examples; a random sample with `train_rows` or `valid_rows`.
-
-    Raises: UsageError for a folder or a line that cannot be used.
-    """
-    folder = Path(settings.data)
-    found = read_examples(folder)
-    for task in settings.tasks or ():
-        if task not in found:
-            raise UsageError(
-                f"data {folder} has no {task}.train.jsonl; leave {task} out of tasks, or annotate "
-                "again"
-            )
-    chosen: dict[Task, Parts] = {}
-    for task, (train, valid) in found.items():
-        if settings.tasks and task not in settings.tasks:
-            continue
-        for part, rows in (("train", train), ("valid", valid)):
-            if not rows:
-                raise UsageError(
-                    f"data {folder} has no {part} example of {task}: too little data; annotate "
-                    "more, or name the tasks without it"
-                )
-        chosen[task] = (
-            _some(train, settings.train_rows, settings.seed),
-            _some(valid, settings.valid_rows, settings.seed),
-        )
-    return chosen
-
-
-def _some(rows: tuple[Example, ...], wanted: int | None, seed: int) -> tuple[Example, ...]:
-    if wanted is None or wanted >= len(rows):
-        return rows
-    return tuple(rows[k] for k in sorted(Random(seed).sample(range(len(rows)), wanted)))
 
 
 def _write(path: Path, value: Any) -> None:
