@@ -35,7 +35,7 @@ EPILOG = """`exp3rt COMMAND --help` lists every setting of a command.
 Exit codes:
   0    done
   1    exp3rt doctor found something missing
-  2    something given cannot be used, one line says what; or a cell of a benchmark failed
+  2    something given cannot be used: one line says what; or a cell failed
   3    the budget is reached
   4    no rating could be read
   130  stopped by Ctrl-C (143 by SIGTERM); the same command goes on

@@ -32,6 +32,7 @@ def test_it_converts_to_300_users_and_100_movies(converted):
         "  dropped 123: below the 5-core",
         "  dropped 40: unrated",
         "  dropped 25: duplicate (user, item), an earlier one",
+        "  unseen: 123 rows of 40 users below the core, 123 of them about its items",
     ]
 
 
