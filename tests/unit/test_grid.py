@@ -3,6 +3,7 @@
 import io
 import json
 from dataclasses import replace
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -182,6 +183,10 @@ def test_a_digest_holds_what_changes_figures_and_nothing_else(cell, world):
     assert changed(first.parts, touched.parts) == "the file sample.inter"
 
 
+needs_trl = pytest.mark.skipif(find_spec("trl") is None, reason="a row that trains needs trl")
+
+
+@needs_trl
 def test_a_student_is_named_by_what_it_learns_from(cell, world):
     """What is only measured trains no second student; whose reviews make a profile does."""
     system = {"name": "x", "model": "EXP3RT", "train": {"epochs": 1}}
@@ -197,6 +202,7 @@ def test_a_student_is_named_by_what_it_learns_from(cell, world):
     assert len({first.trained, *(one.trained for one in others)}) == 4
 
 
+@needs_trl
 def test_a_row_asks_the_student_of_another_one(cell):
     trained = {"name": "own", "model": "EXP3RT", "train": {}, "settings": {"use_bias": True}}
     asks = {"name": "x", "model": "EXP3RT", "student_of": "own", "settings": {"use_bias": False}}
