@@ -15,6 +15,9 @@ from recbole_exp3rt.errors import UsageError
 @pytest.fixture(autouse=True)
 def own_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # without a data set, which is missed last
+    # packages are missed before settings; here all are there
+    monkeypatch.setattr("recbole_exp3rt.config.precheck.find_spec", lambda name: name)
+    monkeypatch.setattr("recbole_exp3rt.config.precheck.missing_package", lambda name: "")
 
 
 @pytest.mark.parametrize(
