@@ -325,32 +325,29 @@ def _lines(
     large = [key for key in tests if columns[key[1]].rows >= FEWEST and key not in equal]
     judged = {key: replace(test, star=False) for key, test in tests.items()}
     judged |= zip(large, corrected([tests[key] for key in large]), strict=True)
-    figures = [
-        _figures(found, resampling, {name: judged.get((name, number)) for name in found})
-        for number, found in enumerate(measured)
+    cells = [
+        (number, name, one) for number, some in enumerate(measured) for name, one in some.items()
     ]
-    return tuple(
-        _line(name, runs, [found.get(name) for found in figures], coverage.get(name))
-        for name, runs in aligned.runs.items()
-    )
-
-
-def _figures(
-    measured: Mapping[str, Measured],
-    resampling: Resampling,
-    against: Mapping[str, Comparison | None],
-) -> dict[str, Figure]:
-    intervals = resampling.intervals(list(measured.values()))
-    return {
-        name: Figure(
+    intervals = resampling.intervals([one for _, _, one in cells])
+    figures: dict[tuple[str, int], Figure] = {
+        (name, number): Figure(
             float(one.values.mean()),
             float(one.values.min()),
             float(one.values.max()),
             interval,
-            against[name],
+            judged.get((name, number)),
         )
-        for (name, one), interval in zip(measured.items(), intervals, strict=True)
+        for (number, name, one), interval in zip(cells, intervals, strict=True)
     }
+    return tuple(
+        _line(
+            name,
+            runs,
+            [figures.get((name, number)) for number in range(len(columns))],
+            coverage.get(name),
+        )
+        for name, runs in aligned.runs.items()
+    )
 
 
 def _line(
