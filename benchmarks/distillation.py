@@ -36,7 +36,7 @@ from recbole_exp3rt.data.split import Part, Split, load_split
 from recbole_exp3rt.data.train_corpus import corpus_of
 from recbole_exp3rt.distill.train.presets import read_value
 from recbole_exp3rt.evaluator.ratings import constant_ratings, filled, predict_ratings
-from recbole_exp3rt.evaluator.significance import Interval, rmse_difference
+from recbole_exp3rt.evaluator.significance import Comparison, rmse_difference
 from recbole_exp3rt.llm.card import CARD
 from recbole_exp3rt.model.rater import Rater, make_rater
 from recbole_exp3rt.records import Profile
@@ -132,7 +132,7 @@ def evaluate(work: Path, students: Sequence[Path]) -> dict[str, Any]:
     def rmse(name: str, mask: NDArray[np.bool_]) -> list[float]:
         return [float(np.sqrt(np.mean(run[mask] ** 2))) for run in errors[name]]
 
-    def differs(name: str, other: str, mask: NDArray[np.bool_]) -> Interval:
+    def differs(name: str, other: str, mask: NDArray[np.bool_]) -> Comparison:
         chosen = [user for user, kept in zip(users, mask, strict=True) if kept]
         return rmse_difference(errors[name][:, mask], errors[other][:, mask], chosen)
 

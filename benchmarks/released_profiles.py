@@ -41,7 +41,7 @@ from recbole_exp3rt.distill.annotate.training_data import (
 from recbole_exp3rt.distill.train.base import TrainableModel, multiplies_bfloat16
 from recbole_exp3rt.distill.train.encode import IGNORED, Encoded, encode
 from recbole_exp3rt.distill.train.presets import TrainSettings, make_settings, read_value
-from recbole_exp3rt.evaluator.significance import DRAWS, Interval
+from recbole_exp3rt.evaluator.significance import Comparison, Measured, Resampling
 from recbole_exp3rt.llm.base import Completion, Request, answer_all
 from recbole_exp3rt.llm.cached import CachedLLM
 from recbole_exp3rt.llm.card import CARD
@@ -164,20 +164,13 @@ def faults(name: str, rows: Sequence[Example], work: Path) -> list[str]:
     ]
 
 
-def difference(after: Array, before: Array, counts: Array) -> Interval:
+def difference(after: Array, before: Array, counts: Array) -> Comparison:
     """Of two ratios sum(values) / sum(counts), paired; examples are drawn (bootstrap).
 
     after: [seeds, n], whose mean over the seeds is taken; before, counts: [n].
     """
-
-    def of(weights: Array) -> Array:
-        """[draws, n] -> [draws]"""
-        return np.asarray(weights @ (after.mean(axis=0) - before) / (weights @ counts))
-
-    n = len(before)
-    drawn = np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), size=DRAWS).astype(float)
-    low, high = np.percentile(of(drawn), [2.5, 97.5])
-    return Interval(float(of(np.ones((1, n)))[0]), float(low), float(high))
+    mean, other = (Measured(one[None], counts[None]) for one in (after.mean(axis=0), before))
+    return Resampling(len(before)).compare(mean, other)
 
 
 def table(

@@ -38,7 +38,7 @@ def compare_files(
     if report:
         from recbole_exp3rt.report import write_report
 
-        written = write_report(results, report, title=title, overwrite=overwrite)
+        written = write_report(results, report, title=title, tables=tables, overwrite=overwrite)
         console.print(escape(f"Report: {written[0]}"), soft_wrap=True)
     return tables
 

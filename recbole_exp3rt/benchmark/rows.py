@@ -10,15 +10,11 @@ from recbole_exp3rt.benchmark.cells import Cell
 from recbole_exp3rt.evaluator.comparison import BIAS, CONSTANT
 from recbole_exp3rt.evaluator.results import Results
 
-SAMPLES = ("eval_pairs", "rerank_users")  # settings by which a seed draws rows of its own
-
 
 def rows_of(cells: Sequence[tuple[Cell, Path]]) -> list[Results]:
     """The results in the files of `cells`, with the grid's names of systems and data sets.
 
-    Constant and Bias are in every run; those of the row Bias stay, where it has a result. A
-    comparison takes the rows that all files of a split share, so each seed's sample of rows is a
-    split here.
+    Constant and Bias are in every run; those of the row Bias stay, where it has a result.
     """
     own = {(c.dataset.label, c.seed) for c, _ in cells if c.system.name == BIAS}
     found = []
@@ -28,8 +24,6 @@ def rows_of(cells: Sequence[tuple[Cell, Path]]) -> list[Results]:
             results = without_bias(results)
         results = results.renamed({cell.system.system: cell.system.name})
         results.dataset, results.source = cell.dataset.label, cell.system.name
-        if any(cell.settings.get(key) is not None for key in SAMPLES):
-            results.split_digest += f" sample {cell.seed}"
         found.append(results)
     return found
 

@@ -277,7 +277,12 @@ def _tables(found: Benchmark, grid: Grid, place: Path, console: Console) -> None
             for column, value in figures.items()
         }
         found.files = write_report(
-            found.results, place, title=grid.title, paper=paper or None, overwrite=True
+            found.results,
+            place,
+            title=grid.title,
+            paper=paper or None,
+            tables=found.tables,
+            overwrite=True,
         )
         console.print(escape(f"Report: {found.files[0]}"), soft_wrap=True)
 

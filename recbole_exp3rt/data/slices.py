@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 SLICES = ("warm", "cold", "unseen")
+WARM = 3  # a user with more train rows is warm (paper, section 4.2)
 
 
 def sample_rows(n_rows: int, n: int | None, seed: int) -> NDArray[Any]:
@@ -52,5 +53,13 @@ def user_slices(train_users: NDArray[Any], test_users: NDArray[Any]) -> dict[str
     """
     known, counts = np.unique(train_users, return_counts=True)
     rows_of = dict(zip(known.tolist(), counts.tolist(), strict=True))
-    seen = np.array([rows_of.get(user, 0) for user in test_users.tolist()], dtype=np.int64)
-    return {"warm": seen > 3, "cold": (seen >= 1) & (seen <= 3), "unseen": seen == 0}
+    return slices_of(np.array([rows_of.get(user, 0) for user in test_users.tolist()]))
+
+
+def slices_of(counts: NDArray[Any]) -> dict[str, NDArray[Any]]:
+    """The same of the number of train rows of each row's user: [n_test_rows]."""
+    return {
+        "warm": counts > WARM,
+        "cold": (counts >= 1) & (counts <= WARM),
+        "unseen": counts == 0,
+    }

@@ -222,12 +222,19 @@ def _blocks(
             digest = max(fits, key=lambda name: fits[name], default="")
             if not fits.get(digest):
                 digest = f"rows of {one.source}"
-        kept = blocks.setdefault(digest, [])
-        if kept and not keys(one).keys() & keys(kept[0]).keys():
-            notes.append(f"{one.source} is left out: it shares no row with {kept[0].source}")
-            continue
-        kept.append(one)
-    return [block for some in blocks.values() for block in _of_samples(some, keys)]
+        blocks.setdefault(digest, []).append(one)
+    found = [block for some in blocks.values() for block in _of_samples(some, keys)]
+    return [_overlapping(block, keys, notes) for block in found]
+
+
+def _overlapping(
+    files: list[Results], keys: Callable[[Results], Mapping[str, int]], notes: list[str]
+) -> list[Results]:
+    """The files that share a row with the first one."""
+    first = keys(files[0]).keys()
+    for one in (apart := [one for one in files if not keys(one).keys() & first]):
+        notes.append(f"{one.source} is left out: it shares no row with {files[0].source}")
+    return [one for one in files if one not in apart]
 
 
 def _of_samples(

@@ -14,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from recbole_exp3rt.data.slices import slices_of
 from recbole_exp3rt.evaluator.aligned import (
     Aligned,
     Lists,
@@ -40,7 +41,6 @@ View = Literal["all", "common", "filled"]
 BIAS, CONSTANT = "Bias", "constant"
 BOUND = "perfect order"  # of the same candidates: the most that a reranker can reach
 FEWEST = 100  # a slice with fewer rows gets no star
-WARM = 3  # a user with more train ratings is warm (paper, section 4.2)
 RATING_COLUMNS = (
     ("rmse", "all"),
     ("mae", "all"),
@@ -221,16 +221,13 @@ def _errors(rated: Rated, block: RatedBlock, run: Run[Array], view: View) -> Arr
 
 def _in_slice(block: RatedBlock, part: str) -> NDArray[np.bool_]:
     """Which rows are of a slice of the test rows, or of a draw of unseen users: [rows]."""
-    counts, test = block.train_ratings, block.parts == ""
-    slices: dict[str, NDArray[np.bool_]] = {
-        "all": test,
-        "warm": test & (counts > WARM),
-        "cold": test & (counts >= 1) & (counts <= WARM),
-    }
-    drawn = block.parts == part
-    if part == "unseen" and not drawn.any():
-        return np.asarray(test & (counts == 0))
-    return np.asarray(slices.get(part, drawn))
+    test, drawn = block.parts == "", block.parts == part
+    if part == "all":
+        return np.asarray(test)
+    if drawn.any():
+        return np.asarray(drawn)
+    slices = slices_of(block.train_ratings)
+    return np.asarray(test & slices[part]) if part in slices else np.asarray(drawn)
 
 
 # --- rankings

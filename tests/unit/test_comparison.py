@@ -122,6 +122,13 @@ def test_seeds_that_drew_other_rows_of_one_split_are_not_cut_to_what_they_share(
     assert against.difference == pytest.approx(-(1 + math.sqrt(1.5)) / 2)
 
 
+def test_seeds_that_drew_no_row_in_common_stand_in_one_table():
+    first = rated({"Bias": [3, 3], "X": [2, 4]}, users="aa", seed=1)
+    second = rated({"Bias": [3, 3], "X": [2, 4]}, users="bb", seed=2)
+    (table,) = compare([first, second], draws=50)
+    assert lines(table)["X"].seeds == 2 and table.notes == ()
+
+
 def test_coverage_is_counted_where_a_file_does_not_say_it():
     line = lines(compare([rated({"Bias": BIAS, "X": [2, NAN, 3, 4]})], draws=50)[0])["X"]
     assert line.coverage == 0.75
