@@ -1,5 +1,6 @@
 """What a teacher is asked about a small world, what becomes an example, what is rejected."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -315,3 +316,18 @@ def test_good_answers_arrive_before_bad_ones_are_asked_again():
         and teacher.calls == 3
     )
     assert judged.rejected[question("b")].answer == "bad"
+
+
+def test_with_a_prior_an_example_has_bias_without_its_own_rating():
+    def biases(train):
+        made = annotator(train=train, use_bias="prior").run()
+        return {e.messages: e.bias for part in made.examples["rating"] for e in part}, made.prior
+
+    found, prior = biases(TRAIN)
+    assert len(found) == 6 and all(1 <= bias <= 5 for bias in found.values())
+    assert prior["sigma"] > 0
+    changed, _ = biases([replace(TRAIN[0], rating=1), *TRAIN[1:]])
+    own = next(messages for messages in found if messages in changed)
+    same = [messages for messages in found if found[messages] == changed.get(messages)]
+    assert len(same) == 1, own  # all others know the rating of the first
+    assert annotator().run().prior == {}

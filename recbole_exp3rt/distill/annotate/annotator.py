@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -23,6 +23,7 @@ import numpy as np
 
 from recbole_exp3rt.corpus import Corpus
 from recbole_exp3rt.distill.annotate import quality_gate
+from recbole_exp3rt.distill.annotate.annotated import Annotated, TaskCount
 from recbole_exp3rt.distill.annotate.examples import Example, Parts, Task
 from recbole_exp3rt.distill.annotate.options import AnnotateSettings
 from recbole_exp3rt.distill.annotate.teacher import Judge, JudgedLLM, Rejection
@@ -43,30 +44,6 @@ HELD_OUT = 0.1  # share of the reviews, users and items that become validation e
 PROFILE: dict[Subject, Task] = {"user": "user_profile", "item": "item_profile"}
 
 Pair = tuple[str, str]
-
-
-@dataclass
-class TaskCount:
-    """Questions of one task, good answers, and rejected ones by reason."""
-
-    asked: int = 0
-    kept: int = 0
-    rejected: dict[str, int] = field(default_factory=dict)  # reason -> how often
-
-
-@dataclass(frozen=True)
-class Annotated:
-    """The examples of all tasks, and where they come from.
-
-    `train_pairs` are digests of the interactions behind the train examples, see `DataCard`;
-    `resampled` counts the questions asked again because an answer was rejected.
-    """
-
-    examples: Mapping[Task, Parts]
-    train_pairs: Sequence[str]
-    task_counts: Mapping[Task, TaskCount]
-    rejected: Sequence[Mapping[str, Any]]
-    resampled: int
 
 
 class Annotator:
@@ -146,7 +123,14 @@ class Annotator:
         examples["rating"] = self._rating_examples()
         teachers = (self.preference_teacher, self.profile_teacher, self.rationale_teacher)
         resampled = sum(teacher.resampled for teacher in teachers)
-        return Annotated(examples, self._train_pairs(), self.task_counts, self._rejected, resampled)
+        prior = {"sigma": round(self.pipeline.priors.sigma, 4)} if self._has_prior else {}
+        return Annotated(
+            examples, self._train_pairs(), self.task_counts, self._rejected, resampled, prior
+        )
+
+    @property
+    def _has_prior(self) -> bool:
+        return self.stages.use_bias == "prior"
 
     @property
     def rejected(self) -> Sequence[Mapping[str, Any]]:
@@ -201,15 +185,15 @@ class Annotator:
         contents = {pair: self.pipeline.pair(*pair) for pair in rows}
         use_reasoning = self.stages.use_reasoning
         texts = self._rationales(contents, rows) if use_reasoning else dict.fromkeys(contents, "")
+        bias = self._bias(list(texts))
         made: dict[Pair, Example] = {}
         for pair, text in texts.items():
             answer = f"{rating.CUE} {self.stages.scale.label_of(rows[pair])}"
             if use_reasoning:
                 answer = f"{rating.REASONING} {text}\n{answer}"
             try:
-                made[pair] = Example(
-                    "rating", self._rating_messages(contents[pair], answer), answer
-                )
+                messages = self._rating_messages(contents[pair], answer)
+                made[pair] = Example("rating", messages, answer, bias=bias.get(pair))
                 self._count_kept("rating")
             except Unreadable as error:
                 self._count_rejected("rating", _names(pair), Rejection(str(error), answer))
@@ -219,6 +203,13 @@ class Annotator:
             for part in (self.train, self.valid)
         )
         return train, valid
+
+    def _bias(self, pairs: Sequence[Pair]) -> dict[Pair, float]:
+        """The means of the priors of pairs, each without its own rating; {} without priors."""
+        if not self._has_prior or not pairs:
+            return {}
+        means = self.pipeline.bias.rate(pairs)
+        return {pair: round(float(mean), 4) for pair, mean in zip(pairs, means, strict=True)}
 
     def _rationales(
         self, contents: Mapping[Pair, rating.Pair], ratings: Mapping[Pair, float]

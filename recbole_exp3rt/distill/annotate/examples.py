@@ -2,13 +2,15 @@
 
 A file has one example on each line, `{"messages": […, {"role": "assistant", "content": ANSWER}]}`,
 the form that TRL and OpenAI's fine-tuning read. ANSWER is the complete assistant message. A line
-whose label is not a rating also has `"label": TEXT`, the end of ANSWER.
+whose label is not a rating also has `"label": TEXT`, the end of ANSWER. A rating whose readout is
+anchored (`use_bias=prior`) has `"bias": NUMBER`, Bias's prediction for the pair without its rating.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,12 +30,14 @@ class Example:
     """The messages of a step's prompt, and the complete assistant message that should follow.
 
     `label` is the end of the answer that a readout will score; None: a rating, if there is one.
+    `bias` is the mean of the rating's prior, in rating units; None: the rating has no prior.
     """
 
     task: Task
     messages: tuple[Message, ...]
     answer: str
     label: str | None = None
+    bias: float | None = None
 
 
 Parts = tuple[tuple[Example, ...], tuple[Example, ...]]  # train, valid
@@ -86,6 +90,8 @@ def digest_of(examples: Mapping[Task, Parts]) -> str:
                 content: tuple[Any, ...] = (task, example.messages, example.answer)
                 if example.label is not None:
                     content += (example.label,)
+                if example.bias is not None:
+                    content += ("bias", example.bias)
                 digest.update(repr(content).encode())
     return digest.hexdigest()
 
@@ -93,8 +99,9 @@ def digest_of(examples: Mapping[Task, Parts]) -> str:
 def _line(example: Example) -> str:
     turns = [{"role": m.role, "content": m.content} for m in example.messages]
     turns.append({"role": "assistant", "content": example.answer})
-    named = {} if example.label is None else {"label": example.label}
-    return json.dumps({"messages": turns, **named}, ensure_ascii=False)
+    more = {"label": example.label, "bias": example.bias}
+    more = {key: value for key, value in more.items() if value is not None}
+    return json.dumps({"messages": turns, **more}, ensure_ascii=False)
 
 
 def _read(path: Path, task: Task) -> Iterable[Example]:
@@ -126,7 +133,14 @@ def _example(row: Any, task: Task) -> Example:
     label = row.get("label")
     if label is not None and not (isinstance(label, str) and _ends(answer.content, label)):
         raise _Malformed("the label is not the end of the answer")
-    return Example(task, tuple(asked), answer.content, label)
+    bias = row.get("bias")
+    if bias is not None and not _is_number(bias):
+        raise _Malformed("bias is not a number")
+    return Example(task, tuple(asked), answer.content, label, bias)
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)
 
 
 def _ends(answer: str, label: str) -> bool:

@@ -22,7 +22,8 @@ from recbole_exp3rt.display.notes import noting, quiet
 from recbole_exp3rt.display.progress import ConsoleProgress
 from recbole_exp3rt.display.steps import log, logged
 from recbole_exp3rt.display.terminal import escape
-from recbole_exp3rt.distill.annotate.annotator import Annotated, Annotator, TaskCount
+from recbole_exp3rt.distill.annotate.annotated import Annotated, TaskCount
+from recbole_exp3rt.distill.annotate.annotator import Annotator
 from recbole_exp3rt.distill.annotate.options import AnnotateSettings
 from recbole_exp3rt.distill.annotate.plan import Calls, plan
 from recbole_exp3rt.distill.annotate.training_data import (
@@ -216,7 +217,7 @@ def _card(
         split=split,
         teacher=dict.fromkeys(steps, teacher),
         prompts=prompts.digest,
-        settings={**own.card_settings(), **stages},
+        settings={**own.card_settings(), **stages, **({"prior": made.prior} if made.prior else {})},
         train_pairs=made.train_pairs,
         counts=counts_of(made.examples, rejected),
         synthetic=teacher == OracleTeacher.identity,

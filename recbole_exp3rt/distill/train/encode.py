@@ -126,8 +126,16 @@ def encode(
     return Encoded(ids, labels, shortened, rated)
 
 
-def placed(chat: Chat, example: Encoded, answer: str, scale: RatingScale) -> Encoded:
+def placed(
+    chat: Chat,
+    example: Encoded,
+    answer: str,
+    scale: RatingScale,
+    prior: tuple[float, ...] = (),
+) -> Encoded:
     """The example with the place of its rating; as it is if its answer has no rating.
+
+    `prior`: the log-probability of each label before the texts are read; (): there is none.
 
     Raises: LLMError if the rating is no label of the scale, or its tokens are others than a
     readout's.
@@ -146,7 +154,9 @@ def placed(chat: Chat, example: Encoded, answer: str, scale: RatingScale) -> Enc
         own = labels[level]
         whole = own if own[-1] == chat.end_of_turn else (*own, chat.end_of_turn)
         if example.ids[-len(whole) :] == whole:
-            return replace(example, place=Rated(level, len(example.ids) - len(whole), labels))
+            return replace(
+                example, place=Rated(level, len(example.ids) - len(whole), labels, prior)
+            )
     raise LLMError(f"{chat.name}: the label {label!r} has other tokens in a readout")
 
 

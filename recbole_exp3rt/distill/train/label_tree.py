@@ -19,12 +19,14 @@ class Rated:
     """The rating of an example: its level, the index of its first token, all labels' tokens.
 
     `level` counts the levels of the scale from 0 on. Where one label begins like another, every
-    label ends in the end-of-turn token (`llm/label_tokens.py`).
+    label ends in the end-of-turn token (`llm/label_tokens.py`). `prior` is the log-probability of
+    each label before the texts are read, in nats; empty: there is no prior.
     """
 
     level: int
     start: int
     labels: Labels
+    prior: tuple[float, ...] = ()
 
     @property
     def branches(self) -> Branches:

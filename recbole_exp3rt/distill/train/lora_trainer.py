@@ -10,7 +10,6 @@ import json
 import math
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,56 +24,24 @@ from trl.trainer.sft_trainer import SFTTrainer
 from recbole_exp3rt.distill.train.batch_size import micro_batch, packed_rows, processes
 from recbole_exp3rt.distill.train.cpu_lora import speed_up
 from recbole_exp3rt.distill.train.encode import IGNORED, Encoded
+from recbole_exp3rt.distill.train.fitted import Fitted
 from recbole_exp3rt.distill.train.label_tree import Labels
 from recbole_exp3rt.distill.train.monitor import BEST as BEST
 from recbole_exp3rt.distill.train.monitor import SECONDS, TrainingMonitor, evaluated, stops, watched
 from recbole_exp3rt.distill.train.order import EpochOrder
 from recbole_exp3rt.distill.train.packing import before_ends, one_row
 from recbole_exp3rt.distill.train.presets import TrainSettings
+from recbole_exp3rt.distill.train.prior_base import anchor
 from recbole_exp3rt.distill.train.rating_loss import (
     COLUMNS,
     NONE,
     RatedBatches,
+    anchored_losses,
     label_scores,
     squared_errors,
 )
 
 STATE = "trainer_state.json"
-
-
-@dataclass(frozen=True)
-class Fitted:
-    """How a training went. Losses are in nats for each token of the answer."""
-
-    loss: list[tuple[int, float]]  # (step, loss)
-    eval_loss: list[tuple[float, float]]  # (epoch, loss)
-    best_epoch: float
-    seconds: float
-    tokens: int  # that the model read in training, without padding
-    parts: list[tuple[int, float, float]]  # (step, cross entropy a token, squared error a rating)
-    eval_rmse: list[tuple[float, float]]  # (epoch, RMSE in rating units)
-
-    @property
-    def best_loss(self) -> float:
-        """The evaluation loss of the best epoch."""
-        return dict(self.eval_loss)[self.best_epoch]
-
-    def summary(self) -> dict[str, Any]:
-        """The figures for the student's card."""
-        more: dict[str, Any] = {"loss_parts": self.parts} if self.parts else {}
-        if self.eval_rmse:
-            best = dict(self.eval_rmse)[self.best_epoch]
-            more |= {"eval_rmse": self.eval_rmse, "best_eval_rmse": best}
-        return {
-            **more,
-            "loss": self.loss,
-            "eval_loss": self.eval_loss,
-            "best_epoch": self.best_epoch,
-            "best_eval_loss": self.best_loss,
-            "seconds": round(self.seconds, 1),
-            "tokens": self.tokens,
-            "tokens_per_second": round(self.tokens / self.seconds, 1) if self.seconds else 0.0,
-        }
 
 
 class AnswerTrainer(SFTTrainer):
@@ -88,6 +55,10 @@ class AnswerTrainer(SFTTrainer):
     are added for `rating_loss` squared or both, each like the cross entropy of one token times
     `rating_loss_weight`; with squared, the labels' cross entropy is left out. The evaluation then
     has the same two parts, and the RMSE of the expected ratings over the `levels`.
+
+    Ratings with a prior are read as at inference (`stages/prior.py`), with a weight of 1: the
+    label's cross entropy is that among the labels, the expected rating that of the anchored
+    probabilities. `prior_base` is then the base model's own mean label distribution.
     """
 
     rating_weight = 1.0
@@ -95,6 +66,7 @@ class AnswerTrainer(SFTTrainer):
     rating_loss_weight = 1.0
     rating_softmax = "labels"
     levels: torch.Tensor  # [labels], in rating units
+    prior_base: torch.Tensor  # [labels], in nats
     rating_ids: Sequence[int] = ()  # token ids of rating labels
     rating_length = 1  # the most tokens of a rating label
     end_ids: Sequence[int] = ()  # ids of end-of-turn tokens
@@ -124,8 +96,9 @@ class AnswerTrainer(SFTTrainer):
             reduction="none",
         ).view_as(labels)
         squares = self.rating_loss != "ce"
-        weight = 0.0 if self.rating_loss == "squared" else self.rating_weight
-        if squares:
+        anchored = readout is not None and "prior" in readout
+        weight = 0.0 if self.rating_loss == "squared" or anchored else self.rating_weight
+        if squares or anchored:
             if readout is not None and (model.training or not weight):
                 is_rating = torch.zeros_like(labels, dtype=torch.bool)
                 columns = torch.searchsorted(kept, readout["label_columns"])
@@ -138,6 +111,12 @@ class AnswerTrainer(SFTTrainer):
         sums = [total.detach(), count.to(total), *2 * [torch.zeros_like(total)]]
         if readout is not None:
             scores, levels = self._scores(logits, kept, readout), self.levels.to(total)
+            if anchored:
+                scores = scores - self.prior_base.to(total) + readout["prior"]
+                if self.rating_loss != "squared":
+                    own = anchored_losses(scores, readout["level"]).sum()
+                    total = total + (self.rating_weight if model.training else 1.0) * own
+                    sums[0] = total.detach()
             errors = squared_errors(scores, levels, readout["level"], self.rating_softmax)
             if squares:
                 total = total + self.rating_loss_weight * errors.sum()
@@ -146,7 +125,7 @@ class AnswerTrainer(SFTTrainer):
             sums[2:] = [errors.detach().sum(), total.new_tensor(len(errors))]
         if not model.training:
             sums[0] = total.detach()
-        if squares or not model.training:
+        if squares or anchored or not model.training:
             parts = self.accelerator.gather(torch.stack(sums)[None]).sum(dim=0).tolist()
             if model.training:
                 self._sums = [*self._sums, parts]
@@ -159,6 +138,14 @@ class AnswerTrainer(SFTTrainer):
             if self.args.average_tokens_across_devices:
                 loss = loss * self.accelerator.num_processes
         return (loss, out) if return_outputs else loss
+
+    def label_scores_of(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
+        """What the model says of the ratings of a batch, as `label_scores`: [pairs, labels]."""
+        readout = inputs["readout"]
+        kept = torch.unique(readout["columns"][readout["tokens"] != NONE])
+        shown = {k: v for k, v in inputs.items() if k not in ("readout", "labels")}
+        out = model(**shown, logits_to_keep=kept, use_cache=False)
+        return self._scores(out.logits.float(), kept, readout)
 
     def _scores(
         self, logits: torch.Tensor, kept: torch.Tensor, readout: dict[str, torch.Tensor]
@@ -245,6 +232,7 @@ def fit(
     trainer = make_trainer(model, tokenizer, train, valid, settings, folder, levels)
     trainer.add_callback(monitor)
     monitor.trainer = trainer
+    base = anchor(trainer, folder)
     checkpoint = whole_checkpoint(folder)
     if checkpoint:
         say(f"  goes on from step {checkpoint.name.rpartition('-')[2]}")
@@ -266,6 +254,7 @@ def fit(
             if "squared_error" in log
         ],
         eval_rmse=evaluated(history, "eval_rmse"),
+        prior_base=base,
     )
 
 
@@ -367,6 +356,8 @@ def _dataset(examples: Sequence[Encoded], trees: Mapping[Labels, int]) -> Datase
             "start": [p.start if p else NONE for p in places],
             "tree": [trees[p.labels] if p else NONE for p in places],
         }
+        if any(p.prior for p in places if p):
+            columns["prior"] = [list(p.prior) if p else [] for p in places]
     return Dataset.from_dict(columns)
 
 

@@ -16,7 +16,7 @@ import hashlib
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -248,7 +248,7 @@ def _write(
         logp = dict(zip(scale.labels, teacher.label_logp, strict=True))
         found.append(
             Written(
-                None if reason else Example("rating", example.messages, answer_),
+                None if reason else replace(example, answer=answer_),
                 own.text,
                 reason,
                 said.expected,

@@ -16,7 +16,12 @@ from recbole_exp3rt.distill.train.encode import IGNORED
 from recbole_exp3rt.distill.train.label_tree import Labels, Rated
 from recbole_exp3rt.distill.train.packing import one_row
 
-COLUMNS = ("level", "start", "tree")  # of a data set: where the rating of an example stands
+COLUMNS = (
+    "level",
+    "start",
+    "tree",
+    "prior",
+)  # of a data set: where the rating of an example stands
 NONE = -1  # the level of an example without a rating; a place without a token
 
 
@@ -61,6 +66,14 @@ def squared_errors(
     return (error / (levels[-1] - levels[0])) ** 2
 
 
+def anchored_losses(anchored: torch.Tensor, level: torch.Tensor) -> torch.Tensor:
+    """Cross entropy of the true label among the labels: [pairs, labels], [pairs] -> [pairs].
+
+    `anchored`: score of each label, less the base model's, plus the prior's; in nats.
+    """
+    return -anchored.log_softmax(dim=-1).gather(1, level[:, None]).squeeze(1)
+
+
 class RatedBatches:
     """A collator that says where the labels are scored, for a data set with the COLUMNS.
 
@@ -78,7 +91,8 @@ class RatedBatches:
     def __call__(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """The batch; with ratings in it, `readout` holds tensors for `label_scores` and:
 
-        `level` [pairs], and `label_rows` and `label_columns` of the text's own label tokens.
+        `level` [pairs], `label_rows` and `label_columns` of the text's own label tokens, and
+        `prior` [pairs, labels] where the ratings have one.
         """
         rated = [self._rated(example) for example in examples]
         plain = [{key: e[key] for key in ("input_ids", "labels")} for e in examples]
@@ -108,7 +122,8 @@ class RatedBatches:
     def _rated(self, example: Mapping[str, Any]) -> Rated | None:
         if example["level"] == NONE:
             return None
-        return Rated(example["level"], example["start"], self.trees[example["tree"]])
+        prior = tuple(example.get("prior") or ())
+        return Rated(example["level"], example["start"], self.trees[example["tree"]], prior)
 
 
 def _branched(example: dict[str, Any], rated: Rated | None) -> dict[str, Any]:
@@ -159,7 +174,9 @@ def _readout(found: Sequence[tuple[Rated, int, int, int]]) -> dict[str, torch.Te
         label_rows += [row] * count
         label_columns += [begin + rated.start - 1 + k for k in range(count)]
     shape = (len(found), -1, depth)
+    priors = [rated.prior for rated, *_ in found]
     return {
+        **({"prior": torch.tensor(priors)} if all(priors) else {}),
         "rows": torch.tensor([row for _, row, *_ in found]),
         "columns": torch.tensor(columns).view(shape),
         "tokens": torch.tensor(tokens).view(shape),

@@ -16,9 +16,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from accelerate import PartialState
 
-from recbole_exp3rt.distill.annotate.examples import Parts, Task, digest_of
+from recbole_exp3rt.distill.annotate.examples import Example, Parts, Task, digest_of
 from recbole_exp3rt.distill.train import lora_trainer
 from recbole_exp3rt.distill.train.base import Machine, TrainableModel
 from recbole_exp3rt.distill.train.batch_size import micro_batch
@@ -37,6 +38,7 @@ from recbole_exp3rt.llm.card import CARD
 from recbole_exp3rt.llm.local.chat_template import Chat
 from recbole_exp3rt.llm.local.memory import out_of_memory
 from recbole_exp3rt.scale import RatingScale
+from recbole_exp3rt.stages.prior import log_normal
 
 WORK = ".training"  # folder of checkpoints and best adapters, until the student is finished
 BEGUN = "begun.json"
@@ -245,9 +247,11 @@ class Training:
                         count["left_out"] += 1
                         continue
                     if task == "rating" and (
-                        settings.squares or (name == "valid" and settings.reads_ratings)
+                        settings.squares
+                        or self.sigma is not None
+                        or (name == "valid" and settings.reads_ratings)
                     ):
-                        made = self._placed(chat, made, example.answer)
+                        made = self._placed(chat, made, example)
                     count[name] += 1
                     count["shortened"] += made.shortened
                     into.append(made)
@@ -266,10 +270,18 @@ class Training:
         scale = (self.card.get("settings") or {}).get("scale")
         return RatingScale.between(*scale) if scale else None
 
+    @cached_property
+    def sigma(self) -> float | None:
+        """The spread of the ratings' priors, in rating units; None: the data has no priors."""
+        prior = (self.card.get("settings") or {}).get("prior")
+        return float(prior["sigma"]) if prior and "rating" in self.examples else None
+
     def _check_readable(self) -> None:
         """Raises: UsageError if ratings are to be read out, and the data does not say how."""
         settings = self.settings
-        if not settings.reads_ratings:
+        if self.sigma is not None:
+            self._check_priors()
+        elif not settings.reads_ratings:
             return
         asked = f"rating_loss={settings.rating_loss}, stop_on={settings.stop_on}"
         if "rating" not in self.examples:
@@ -280,13 +292,33 @@ class Training:
                 "again"
             )
 
-    def _placed(self, chat: Chat, made: Encoded, answer: str) -> Encoded:
-        """The example with the place of its rating.
+    def _check_priors(self) -> None:
+        """Raises: UsageError if the card names a prior that cannot be learned with."""
+        settings = self.settings
+        rows = [example for part in self.examples.get("rating", ((), ())) for example in part]
+        if any(example.bias is None for example in rows):
+            raise UsageError(
+                f"data {settings.data}: its card names a prior, and ratings have no bias; annotate "
+                "again with use_bias=prior"
+            )
+        for key, value in (("rating_softmax", "labels"), ("batching", "length_grouping")):
+            if getattr(settings, key) not in (value, "neither"):
+                raise UsageError(
+                    f"{key}={getattr(settings, key)}: ratings of this data have a prior; take "
+                    f"{key}={value}"
+                )
+
+    def _placed(self, chat: Chat, made: Encoded, example: Example) -> Encoded:
+        """The example with the place of its rating, and the prior of it.
 
         Raises: UsageError if its labels need branches, which padded rows have no place for.
         """
         assert self.scale is not None  # _check_readable
-        made = placed(chat, made, answer, self.scale)
+        prior: tuple[float, ...] = ()
+        if self.sigma is not None:
+            assert example.bias is not None  # _check_readable
+            prior = tuple(log_normal(np.array([example.bias]), self.sigma, self.scale)[0].tolist())
+        made = placed(chat, made, example.answer, self.scale, prior)
         if made.place and made.place.branches.tokens and not self.settings.share_starts:
             raise UsageError(
                 "share_starts=False: labels of several tokens need a batch in one row; leave it "
@@ -314,6 +346,7 @@ class Training:
             "data": digest_of(self.examples),
             "split": data.get("split"),
             "train_pairs": data.get("train_pairs", []),
+            **({"prior_base": metrics["prior_base"]} if "prior_base" in metrics else {}),
             "metrics": metrics,
             "seed": settings.seed,
             "processes": self.state.num_processes,
