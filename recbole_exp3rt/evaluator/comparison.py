@@ -41,12 +41,8 @@ View = Literal["all", "common", "filled"]
 BIAS, CONSTANT = "Bias", "constant"
 BOUND = "perfect order"  # of the same candidates: the most that a reranker can reach
 FEWEST = 100  # a slice with fewer rows gets no star
-RATING_COLUMNS = (
-    ("rmse", "all"),
-    ("mae", "all"),
-    ("rmse", "warm"),
-    ("rmse", "cold"),
-    ("rmse", "unseen"),
+RATING_COLUMNS = tuple(
+    (metric, part) for part in ("all", "warm", "cold", "unseen") for metric in ("rmse", "mae")
 )
 
 
@@ -156,7 +152,11 @@ def _views(rated: Rated) -> list[View]:
 def _columns(rated: Rated) -> list[tuple[str, str]]:
     """Metric and slice; draws of unseen users have columns of their own."""
     drawn = dict.fromkeys(part for block in rated.blocks for part in block.parts.tolist() if part)
-    return list(dict.fromkeys([*RATING_COLUMNS, *(("rmse", part) for part in drawn)]))
+    return list(
+        dict.fromkeys(
+            [*RATING_COLUMNS, *((metric, part) for part in drawn for metric in ("rmse", "mae"))]
+        )
+    )
 
 
 def _able(rated: Rated, masks: Sequence[NDArray[np.bool_]]) -> list[str]:

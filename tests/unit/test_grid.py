@@ -299,8 +299,8 @@ def test_printed_figures_stand_below_ours_and_alone_where_there_are_none(tmp_pat
     show_comparison(console, tables, ["all", "cold"], printed, "the table")
     lines = [line.split() for line in console.file.getvalue().splitlines() if line.strip()]
     ours = next(place for place, line in enumerate(lines) if line[0] == "MF")
-    # RMSE sqrt(4/5), MAE 2/5, of the cold user 2; warm users are left out
-    assert lines[ours] == ["MF", "0.8944", "0.4000", "2.0000"]
+    # RMSE sqrt(4/5), MAE 2/5, both 2 of the cold user; warm users are left out
+    assert lines[ours] == ["MF", "0.8944", "0.4000", "2.0000", "2.0000"]
     assert lines[ours + 2] == ["paper", "1.5000", "1.2500"]  # below the intervals
     assert ["P5", "(paper)", "1.7500"] in lines and ["MF", "9.5000"] in lines
     said = console.file.getvalue()
