@@ -82,11 +82,11 @@ def in_markdown(text: str) -> str:
 
 
 def latex(report: Report) -> str:
-    """All tables as floats for a paper; they need the package booktabs and nothing else."""
+    """All tables as floats for a paper, by booktabs and graphicx; a wide one is made smaller."""
     head = [
         f"% {' '.join(report.title.split())}",
         f"% made by recbole-exp3rt {report.version} on {report.date}",
-        r"% \usepackage{booktabs} and \usepackage[T1]{fontenc} in the preamble.",
+        r"% \usepackage{booktabs,graphicx} and \usepackage[T1]{fontenc} in the preamble.",
     ]
     body = []
     for part in report.parts:
@@ -101,10 +101,11 @@ def latex_table(table: Table, caption: str) -> list[str]:
     heads = [in_latex(heading.title) for heading in table.headings]
     notes = [in_latex(heading.note) for heading in table.headings]
     lines = [
-        r"\begin{table}[ht]",
+        r"\begin{table}[htbp]",
         r"\centering",
         r"\caption{" + in_latex(caption) + "}",
         r"\label{tab:" + table.name + "}",
+        r"\resizebox{\ifdim\width>\linewidth \linewidth\else\width\fi}{!}{%",
         r"\begin{tabular}{" + columns + "}",
         r"\toprule",
         " & ".join(heads) + r" \\",
@@ -113,7 +114,7 @@ def latex_table(table: Table, caption: str) -> list[str]:
         lines.append(" & ".join(r"\tiny " + note if note else "" for note in notes) + r" \\")
     lines.append(r"\midrule")
     lines += [" & ".join(_latex_cell(cell) for cell in row) + r" \\" for row in table.rows]
-    lines += [r"\bottomrule", r"\end{tabular}"]
+    lines += [r"\bottomrule", r"\end{tabular}}"]
     lines += [r"\par\footnotesize " + in_latex(note) for note in table.notes]
     return [*lines, r"\end{table}"]
 

@@ -152,7 +152,9 @@ def test_the_figures_are_those_of_the_comparison(said, recorded):
         assert cell["low"] == line.figures[0].interval.low
     views = [t["title"] for t in said["parts"][0]["tables"] if t["title"].startswith("Results")]
     assert views == ["Results", "Results on common rows", "Results, filled"]
-    assert any("no star: RMSE, warm; MAE, warm; RMSE, cold; MAE, cold" in note for note in written["notes"])
+    assert any(
+        "no star: RMSE, warm; MAE, warm; RMSE, cold; MAE, cold" in note for note in written["notes"]
+    )
 
 
 def test_the_figures_of_the_paper_stand_beside_ours(said):
