@@ -143,7 +143,7 @@ def _best(key: NDArray[np.int64], n: int) -> Ids:
 def _rounded(values: Numbers) -> Numbers:
     """As Python's `round(value, DIGITS)`, which rounds the decimal number and not a product."""
     units = values * UNIT
-    rounded = np.rint(units)
+    rounded: Numbers = np.rint(units)
     unsure = np.flatnonzero(np.abs(np.abs(units - rounded) - 0.5) < 1e-6 * (1 + np.abs(values)))
     rounded /= UNIT
     rounded[unsure] = [round(value, DIGITS) for value in values[unsure].tolist()]
@@ -153,7 +153,8 @@ def _rounded(values: Numbers) -> Numbers:
 def _ranges(starts: Ids, sizes: Ids) -> Ids:
     """The numbers from each start on, as many as its size, one range after the other."""
     before = np.cumsum(sizes) - sizes
-    return np.arange(int(sizes.sum())) + np.repeat(starts - before, sizes)
+    places: Ids = np.arange(int(sizes.sum())) + np.repeat(starts - before, sizes)
+    return places
 
 
 def _pieces(sizes: Ids) -> list[slice]:
