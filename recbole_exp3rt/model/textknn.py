@@ -248,7 +248,8 @@ class _Neighbours(nn.Module):
             weight = cosine.clamp(min=0) ** self.power * (member[:, None] != targets)
             above += residual @ weight
             total += weight.sum(dim=0)
-        return above / (self.shrinkage + total)
+        mean: torch.Tensor = above / (self.shrinkage + total)
+        return mean
 
 
 class TextRidge(nn.Module):
