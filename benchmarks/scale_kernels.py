@@ -96,7 +96,7 @@ def graph(n: int, ours: bool) -> Callable[[], str]:
 
 def bias(n: int, folds: bool) -> Callable[[], str]:
     """Biases of all rows, or of all rows without each of 20 folds in turn."""
-    from recbole_exp3rt.stages.bias import FOLDS, solve_biases, solve_without_each
+    from recbole_exp3rt.stages.bias import FOLDS, solve_biases
 
     n_users, n_items = n // 10, n // 60
     users, items = interactions(n, n_users, n_items, repeats=True)
@@ -107,8 +107,10 @@ def bias(n: int, folds: bool) -> Callable[[], str]:
         if not folds:
             solve_biases(users, items, ratings, (n_users, n_items), 5.0)
             return f"{n_users:,} users, {n_items:,} items"
-        made = solve_without_each(users, items, ratings, fold, (n_users, n_items), 5.0)
-        return f"{len(made)} fits"
+        for one in range(FOLDS):
+            kept = fold != one
+            solve_biases(users[kept], items[kept], ratings[kept], (n_users, n_items), 5.0)
+        return f"{FOLDS} fits"
 
     return compute
 

@@ -15,14 +15,12 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
+from scipy.sparse.linalg import LinearOperator, cg
 
 from recbole_exp3rt.corpus import Corpus
 from recbole_exp3rt.scale import RatingScale
 from recbole_exp3rt.text import without_surrogates
 
-RESIDUAL = 1e-12  # of the normal equations, relative: what stays are rounding errors
-STEPS = 10_000  # at most
-TOGETHER = 10  # folds that are solved at once; each needs 40 bytes for each user and item
 FOLDS = 20  # of the train pairs; the rating of a pair is fitted without its own fold
 Pair = tuple[str, str]
 Array = NDArray[np.float64]
@@ -45,103 +43,31 @@ def solve_biases(
     Raises: ArithmeticError if the solver does not converge.
     Source: Koren, Bell and Volinsky (2009).
     """
-    mean, left = float(ratings.mean()), ratings - ratings.mean()
-    ends = (users, items)
+    mean, n_users = float(ratings.mean()), shape[0]
+    ends, left = (users, items), ratings - mean
     counts = [np.bincount(end, minlength=size) for end, size in zip(ends, shape, strict=True)]
     sums = [np.bincount(end, left, size) for end, size in zip(ends, shape, strict=True)]
     diagonal = np.concatenate(counts) + reg_weight
-    biases = _solve(_counted(users, items, shape), (), diagonal, np.concatenate(sums))
-    return mean, biases[: shape[0]], biases[shape[0] :]
+    # The normal matrix is [[D_u, N], [N^T, D_i]]: N counts the rows of each pair.
+    pairs = sp.coo_matrix((np.ones(len(left)), ends), shape).tocsr()
 
-
-def solve_without_each(
-    users: NDArray[Any],
-    items: NDArray[Any],
-    ratings: NDArray[Any],
-    folds: NDArray[Any],
-    shape: tuple[int, int],
-    reg_weight: float,
-) -> dict[int, tuple[float, NDArray[Any], NDArray[Any]]]:
-    """`solve_biases` for all rows without those of each fold: fold -> mu, b_u and b_i.
-
-    `folds`: from 0 to FOLDS - 1, [n_rows]; folds without a row, and folds of all rows, are left
-    out. TOGETHER fits are solved at once, so the rows are read once for all of them.
-    """
-    ends = (users, items)
-    pairs = _counted(users, items, shape)
-    whole = [_totals(end, ratings, size) for end, size in zip(ends, shape, strict=True)]
-    sizes = np.bincount(folds, minlength=FOLDS)
-    there = np.flatnonzero((sizes > 0) & (sizes < len(folds))).tolist()
-    found = {}
-    for start in range(0, len(there), TOGETHER):
-        some = there[start : start + TOGETHER]
-        diagonal, wanted = (np.empty((sum(shape), len(some))) for _ in range(2))
-        own, means = [], []
-        for k, fold in enumerate(some):
-            rows = np.flatnonzero(folds == fold)
-            own.append(_counted(users[rows], items[rows], shape))
-            parts = [_totals(e[rows], ratings[rows], n) for e, n in zip(ends, shape, strict=True)]
-            left = [total - part for total, part in zip(whole, parts, strict=True)]
-            counts, sums = np.concatenate(left, axis=1)  # of the rows that stay
-            means.append(float(sums[: shape[0]].sum() / counts[: shape[0]].sum()))
-            diagonal[:, k] = counts + reg_weight
-            wanted[:, k] = sums - means[-1] * counts
-        biases = _solve(pairs, own, diagonal, wanted)
-        for k, fold in enumerate(some):
-            found[fold] = (means[k], biases[: shape[0], k].copy(), biases[shape[0] :, k].copy())
-    return found
-
-
-def _totals(ends: NDArray[Any], ratings: NDArray[Any], size: int) -> Array:
-    """Number and sum of the ratings of each user or item: [2, size]."""
-    return np.stack([np.bincount(ends, minlength=size), np.bincount(ends, ratings, size)])
-
-
-def _counted(users: NDArray[Any], items: NDArray[Any], shape: tuple[int, int]) -> sp.csr_matrix:
-    """N: the number of rows of each pair, [n_users, n_items]."""
-    return sp.coo_matrix((np.ones(len(users)), (users, items)), shape).tocsr()
-
-
-def _solve(
-    pairs: sp.csr_matrix, without: Sequence[sp.csr_matrix], diagonal: Array, wanted: Array
-) -> Array:
-    """Solve the normal equations by conjugate gradients: [n] or, for k fits at once, [n, k].
-
-    The matrix of a fit is [[D_u, N], [N^T, D_i]] with its own `diagonal`, [n] or [n, k], which is
-    the preconditioner too. N is `pairs`, for fit k minus `without[k]`.
-
-    Raises: ArithmeticError if it does not converge.
-    """
-    n_users = pairs.shape[0]
-
-    def normal(vector: Array) -> Array:
-        users, items = vector[:n_users], vector[n_users:]
-        product: Array = np.concatenate([pairs @ items, pairs.T @ users])
-        for k, own in enumerate(without):
-            product[:n_users, k] -= own @ items[:, k]
-            product[n_users:, k] -= own.T @ users[:, k]
-        product += diagonal * vector
+    def normal(biases: Array) -> Array:
+        across = [pairs @ biases[n_users:], pairs.T @ biases[:n_users]]
+        product: Array = diagonal * biases + np.concatenate(across)
         return product
 
-    def dot(one: Array, other: Array) -> Array:
-        return np.asarray(np.einsum("n...,n...->...", one, other))
-
-    biases, residual = np.zeros_like(wanted), wanted.copy()
-    direction = residual / diagonal
-    length, least = dot(residual, direction), RESIDUAL**2 * dot(wanted, wanted)
-    for _ in range(STEPS):
-        going = ~(dot(residual, residual) <= least)  # a fit that has converged stays as it is
-        if not going.any():
-            return biases
-        product = normal(direction)
-        step = np.divide(length, dot(direction, product), where=going, out=np.zeros(going.shape))
-        biases += step * direction
-        residual -= step * product
-        steepest = residual / diagonal
-        before, length = length, dot(residual, steepest)
-        direction *= np.divide(length, before, where=going, out=np.zeros(going.shape))
-        direction += steepest
-    raise ArithmeticError(f"biases did not converge in {STEPS:,} steps")
+    square = (len(diagonal), len(diagonal))
+    biases, info = cg(
+        LinearOperator(square, matvec=normal, dtype=np.float64),
+        np.concatenate(sums),
+        rtol=1e-12,
+        atol=0.0,
+        maxiter=10_000,
+        M=LinearOperator(square, matvec=lambda biases: biases / diagonal, dtype=np.float64),
+    )
+    if info != 0:
+        raise ArithmeticError(f"biases did not converge with reg_weight={reg_weight:g}")
+    return mean, biases[:n_users], biases[n_users:]
 
 
 def digest_of(user: str, item: str) -> bytes:
@@ -178,11 +104,6 @@ class _Rows:
             np.array([review.rating for review in rows], dtype=np.float64),
         )
 
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Number of users and of items."""
-        return len(self.numbers[0]), len(self.numbers[1])
-
     @cached_property
     def folds(self) -> NDArray[np.int8]:
         """The fold of each row: [n_rows]."""
@@ -214,36 +135,27 @@ class CorpusBias:
         self.corpus = corpus
         self.scale = scale
         self.reg_weight = reg_weight
+        self._fits: dict[int | None, _Fit] = {}
 
     @cached_property
     def _rows(self) -> _Rows:
         return _Rows.of(self.corpus)
 
-    @cached_property
-    def _whole(self) -> _Fit:
-        """The fit of all reviews."""
-        rows = self._rows
-        if not len(rows.ratings):
-            return self._nothing
-        return _Fit(
-            *solve_biases(rows.users, rows.items, rows.ratings, rows.shape, self.reg_weight)
-        )
-
-    @cached_property
-    def _without(self) -> dict[int, _Fit]:
-        """The fit of all reviews but those of a fold, by fold."""
-        rows = self._rows
-        made = solve_without_each(
-            rows.users, rows.items, rows.ratings, rows.folds, rows.shape, self.reg_weight
-        )
-        return {fold: _Fit(*fit) for fold, fit in made.items()}
-
-    @property
-    def _nothing(self) -> _Fit:
-        """The fit of no review: the middle of the scale."""
-        n_users, n_items = self._rows.shape
-        middle = (self.scale.lowest + self.scale.highest) / 2
-        return _Fit(middle, np.zeros(n_users), np.zeros(n_items))
+    def _fit(self, without: int | None) -> _Fit:
+        """The fit of all reviews but those of the fold `without`; each is made once."""
+        if without not in self._fits:
+            rows = self._rows
+            shape = (len(rows.numbers[0]), len(rows.numbers[1]))
+            kept = slice(None) if without is None else rows.folds != without
+            ratings = rows.ratings[kept]
+            if len(ratings):
+                ends = (rows.users[kept], rows.items[kept])
+                fit = _Fit(*solve_biases(*ends, ratings, shape, self.reg_weight))
+            else:
+                middle = (self.scale.lowest + self.scale.highest) / 2
+                fit = _Fit(middle, np.zeros(shape[0]), np.zeros(shape[1]))
+            self._fits[without] = fit
+        return self._fits[without]
 
     def rate(self, pairs: Sequence[Pair]) -> Array:
         """Ratings of pairs of raw tokens, in rating units: [n_pairs]."""
@@ -253,12 +165,10 @@ class CorpusBias:
     def _rate(self, user: str, item: str) -> float:
         users, _ = self._rows.numbers
         if user in users:
-            fit = self._whole
-            if self.corpus.has(user, item):  # without its fold; if all reviews are in it, of none
-                fit = self._without.get(fold_of(user, item)) or self._nothing
+            fit = self._fit(fold_of(user, item) if self.corpus.has(user, item) else None)
             own = fit.of_user[users[user]]
         else:  # beside the corpus, or unknown
-            fit = self._whole
+            fit = self._fit(None)
             left = [
                 review.rating - fit.mean - self._of_item(fit, review.item)
                 for review in self.corpus.user_reviews(user, without=item)

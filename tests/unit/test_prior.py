@@ -14,13 +14,7 @@ from recbole_exp3rt.prompts import load_prompts
 from recbole_exp3rt.records import Description, RatingPrediction, Review
 from recbole_exp3rt.scale import RatingScale
 from recbole_exp3rt.stages.anchoring import REG_WEIGHTS, HeldOut, Priors
-from recbole_exp3rt.stages.bias import (
-    FOLDS,
-    CorpusBias,
-    fold_of,
-    solve_biases,
-    solve_without_each,
-)
+from recbole_exp3rt.stages.bias import FOLDS, CorpusBias, fold_of
 from recbole_exp3rt.stages.pipeline import Models, Pipeline, StageSettings
 from recbole_exp3rt.stages.prior import Prior, fit_weight, label_logs, log_normal, log_prior
 
@@ -270,24 +264,3 @@ def test_the_prior_and_the_words_ask_what_false_and_true_ask():
     assert keys(use_bias="averages") == keys(use_bias=True)
     assert keys(use_bias="none") == keys(use_bias=False)
     assert label_logs([said(0.5, 0.5, 0, 0, 0)], SCALE)[0, 0] == pytest.approx(math.log(0.5))
-
-
-def test_fits_without_each_fold_are_fits_of_the_rows_that_stay():
-    random = np.random.default_rng(5)
-    users, items = random.integers(0, 30, 400), random.integers(0, 12, 400)  # pairs may repeat
-    ratings, folds = random.uniform(1, 5, 400), random.integers(0, FOLDS, 400) % 13
-    users[folds == 4], folds[folds == 5] = 29, 6  # fold 5 has no row
-    made = solve_without_each(users, items, ratings, folds, (30, 12), 0.5)
-    assert sorted(made) == [0, 1, 2, 3, 4, 6, 7, 8, 9, 10, 11, 12]
-    for fold, fit in made.items():
-        kept = folds != fold
-        alone = solve_biases(users[kept], items[kept], ratings[kept], (30, 12), 0.5)
-        for one, other in zip(fit, alone, strict=True):
-            np.testing.assert_allclose(one, other, rtol=0, atol=1e-12)
-    assert solve_without_each(users, items, ratings, np.zeros(400, int), (30, 12), 0.5) == {}
-
-
-def test_biases_of_ratings_that_are_no_numbers_do_not_converge(monkeypatch):
-    monkeypatch.setattr("recbole_exp3rt.stages.bias.STEPS", 50)
-    with pytest.raises(ArithmeticError, match="did not converge"):
-        solve_biases(np.array([0]), np.array([0]), np.array([np.nan]), (1, 1), 5.0)
