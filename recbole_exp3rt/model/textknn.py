@@ -214,14 +214,17 @@ class _Neighbours(nn.Module):
         self.register_buffer("residuals", torch.from_numpy(residuals[order].astype(np.float32)))
 
     def forward(self, owner: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        """The mean over the owner's list, weighted by similarity to `target`: [batch]."""
-        if not len(owner):
-            return self.residuals.new_zeros(0)
-        before = (self.starts[owner + 1] - self.starts[owner]).cumsum(0)
-        _, sizes = torch.unique_consecutive(before // NEIGHBOURS_AT_ONCE, return_counts=True)
-        pieces = sizes.tolist()
-        means = map(self._means, torch.split(owner, pieces), torch.split(target, pieces))
-        return torch.cat(list(means))
+        """The mean over the owner's list, weighted by similarity to `target`: [batch].
+
+        The targets of one owner are compared with its list in one product of matrices.
+        """
+        means = self.residuals.new_zeros(len(owner))
+        order = torch.argsort(owner)
+        owners, counts = torch.unique_consecutive(owner[order], return_counts=True)
+        parts = torch.split(order, counts.tolist()) if len(order) else ()
+        for one, places in zip(owners.tolist(), parts, strict=True):
+            means[places] = self._means(*self.of_owner(one), target[places])
+        return means
 
     def of_owner(self, owner: int) -> tuple[torch.Tensor, torch.Tensor]:
         """The members in the list of an owner, and their residuals: [n], [n]."""
@@ -233,18 +236,20 @@ class _Neighbours(nn.Module):
         weight = cosine.clamp(min=0) ** self.power
         return (weight * residuals).sum() / (self.shrinkage + weight.sum())
 
-    def _means(self, owner: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        """As `forward`, for so few pairs that all their neighbours have room: [piece]."""
-        counts = self.starts[owner + 1] - self.starts[owner]
-        pair = torch.repeat_interleave(torch.arange(len(owner), device=owner.device), counts)
-        first = self.starts[owner] - (counts.cumsum(0) - counts)
-        place = torch.arange(len(pair), device=owner.device) + first[pair]  # [neighbours]
-        member, wanted = self.members[place], target[pair]
-        cosine = torch.einsum("nd,nd->n", self.unit[member], self.unit[wanted])
-        weight = cosine.clamp(min=0) ** self.power * (member != wanted)
-        total = torch.zeros(len(owner), device=owner.device)
-        above = total.index_add(0, pair, weight * self.residuals[place])
-        return above / (self.shrinkage + total.index_add(0, pair, weight))
+    def _means(
+        self, members: torch.Tensor, residuals: torch.Tensor, targets: torch.Tensor
+    ) -> torch.Tensor:
+        """As `forward`, for the targets of one owner with this list: [n_targets]."""
+        above, total = residuals.new_zeros(2, len(targets))
+        wanted = self.unit[targets].T
+        pieces = (torch.split(one, NEIGHBOURS_AT_ONCE) for one in (members, residuals))
+        for member, residual in zip(*pieces, strict=True):
+            cosine = self.unit[member] @ wanted  # [members, targets]
+            weight = cosine.clamp(min=0) ** self.power * (member[:, None] != targets)
+            above += residual @ weight
+            total += weight.sum(dim=0)
+        mean: torch.Tensor = above / (self.shrinkage + total)
+        return mean
 
 
 class TextRidge(nn.Module):

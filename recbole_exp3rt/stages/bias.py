@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from scipy.sparse.linalg import LinearOperator, cg
 
 from recbole_exp3rt.corpus import Corpus
-from recbole_exp3rt.records import Review
 from recbole_exp3rt.scale import RatingScale
 from recbole_exp3rt.text import without_surrogates
 
@@ -39,26 +38,32 @@ def solve_biases(
     min over b of  sum (r - mu - b_u - b_i)^2 + reg_weight * (sum b_u^2 + sum b_i^2),
     where mu is the mean rating. Users and items without a row get 0. The normal equations are
     solved by preconditioned conjugate gradients up to rounding errors; they have one solution if
-    reg_weight > 0.
+    reg_weight > 0. Memory is linear in the rows: 24 bytes each, and what the caller holds.
 
     Raises: ArithmeticError if the solver does not converge.
     Source: Koren, Bell and Volinsky (2009).
     """
-    n_users, n_items = shape
-    rows = np.arange(len(ratings))
-    ones = np.ones(len(ratings))
-    design = sp.hstack(
-        [
-            sp.csr_matrix((ones, (rows, users)), shape=(len(rows), n_users)),
-            sp.csr_matrix((ones, (rows, items)), shape=(len(rows), n_items)),
-        ]
-    ).tocsr()
-    mean = float(ratings.mean())
-    normal = (design.T @ design + reg_weight * sp.identity(n_users + n_items)).tocsr()
-    diagonal = normal.diagonal()
-    precondition = LinearOperator(normal.shape, matvec=lambda vector: vector / diagonal)
+    mean, n_users = float(ratings.mean()), shape[0]
+    ends, left = (users, items), ratings - mean
+    counts = [np.bincount(end, minlength=size) for end, size in zip(ends, shape, strict=True)]
+    sums = [np.bincount(end, left, size) for end, size in zip(ends, shape, strict=True)]
+    diagonal = np.concatenate(counts) + reg_weight
+    # The normal matrix is [[D_u, N], [N^T, D_i]]: N counts the rows of each pair.
+    pairs = sp.coo_matrix((np.ones(len(left)), ends), shape).tocsr()
+
+    def normal(biases: Array) -> Array:
+        across = [pairs @ biases[n_users:], pairs.T @ biases[:n_users]]
+        product: Array = diagonal * biases + np.concatenate(across)
+        return product
+
+    square = (len(diagonal), len(diagonal))
     biases, info = cg(
-        normal, design.T @ (ratings - mean), rtol=1e-12, atol=0.0, maxiter=10_000, M=precondition
+        LinearOperator(square, matvec=normal, dtype=np.float64),
+        np.concatenate(sums),
+        rtol=1e-12,
+        atol=0.0,
+        maxiter=10_000,
+        M=LinearOperator(square, matvec=lambda biases: biases / diagonal, dtype=np.float64),
     )
     if info != 0:
         raise ArithmeticError(f"biases did not converge with reg_weight={reg_weight:g}")
@@ -75,11 +80,46 @@ def fold_of(user: str, item: str) -> int:
     return int.from_bytes(digest_of(user, item)[:8], "big") % FOLDS
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
+class _Rows:
+    """The reviews of a corpus as numbers: of users and items [n_rows], and ratings [n_rows]."""
+
+    numbers: tuple[dict[str, int], dict[str, int]]  # of users, of items
+    users: NDArray[np.int32]
+    items: NDArray[np.int32]
+    ratings: Array
+
+    @classmethod
+    def of(cls, corpus: Corpus) -> _Rows:
+        """The reviews that items have. Users beside the corpus are in no item."""
+        items = {item: number for number, item in enumerate(corpus.by_item)}
+        users: dict[str, int] = {}
+        rows = [review for reviews in corpus.by_item.values() for review in reviews]
+        by_row = [users.setdefault(review.user, len(users)) for review in rows]
+        sizes = [len(reviews) for reviews in corpus.by_item.values()]
+        return cls(
+            (users, items),
+            np.array(by_row, dtype=np.int32),
+            np.repeat(np.arange(len(items), dtype=np.int32), sizes),
+            np.array([review.rating for review in rows], dtype=np.float64),
+        )
+
+    @cached_property
+    def folds(self) -> NDArray[np.int8]:
+        """The fold of each row: [n_rows]."""
+        users, items = (list(numbers) for numbers in self.numbers)
+        pairs = zip(self.users.tolist(), self.items.tolist(), strict=True)
+        found = (fold_of(users[user], items[item]) for user, item in pairs)
+        return np.fromiter(found, dtype=np.int8, count=len(self.ratings))
+
+
+@dataclass(frozen=True, eq=False)
 class _Fit:
+    """Biases by number, 0 where the rows of the fit have none."""
+
     mean: float
-    of_user: dict[str, float]
-    of_item: dict[str, float]
+    of_user: Array
+    of_item: Array
 
 
 class CorpusBias:
@@ -98,32 +138,23 @@ class CorpusBias:
         self._fits: dict[int | None, _Fit] = {}
 
     @cached_property
-    def _folds(self) -> list[tuple[int, Review]]:
-        """All reviews of the fits with their folds. Users beside the corpus are in no item."""
-        rows = [review for reviews in self.corpus.by_item.values() for review in reviews]
-        return [(fold_of(review.user, review.item), review) for review in rows]
+    def _rows(self) -> _Rows:
+        return _Rows.of(self.corpus)
 
     def _fit(self, without: int | None) -> _Fit:
         """The fit of all reviews but those of the fold `without`; each is made once."""
         if without not in self._fits:
-            rows = [review for fold, review in self._folds if fold != without]
-            if not rows:
+            rows = self._rows
+            shape = (len(rows.numbers[0]), len(rows.numbers[1]))
+            kept = slice(None) if without is None else rows.folds != without
+            ratings = rows.ratings[kept]
+            if len(ratings):
+                ends = (rows.users[kept], rows.items[kept])
+                fit = _Fit(*solve_biases(*ends, ratings, shape, self.reg_weight))
+            else:
                 middle = (self.scale.lowest + self.scale.highest) / 2
-                return self._fits.setdefault(without, _Fit(middle, {}, {}))
-            users = {key: k for k, key in enumerate(dict.fromkeys(r.user for r in rows))}
-            items = {key: k for k, key in enumerate(dict.fromkeys(r.item for r in rows))}
-            mean, of_user, of_item = solve_biases(
-                np.array([users[review.user] for review in rows]),
-                np.array([items[review.item] for review in rows]),
-                np.array([review.rating for review in rows], dtype=np.float64),
-                (len(users), len(items)),
-                self.reg_weight,
-            )
-            self._fits[without] = _Fit(
-                mean,
-                dict(zip(users, of_user.tolist(), strict=True)),
-                dict(zip(items, of_item.tolist(), strict=True)),
-            )
+                fit = _Fit(middle, np.zeros(shape[0]), np.zeros(shape[1]))
+            self._fits[without] = fit
         return self._fits[without]
 
     def rate(self, pairs: Sequence[Pair]) -> Array:
@@ -132,15 +163,19 @@ class CorpusBias:
         return np.clip(np.array(found, dtype=np.float64), self.scale.lowest, self.scale.highest)
 
     def _rate(self, user: str, item: str) -> float:
-        fit = self._fit(fold_of(user, item) if self.corpus.has(user, item) else None)
-        own = fit.of_user.get(user)
-        if own is None:
-            own = 0.0
-            if user not in self._fit(None).of_user:  # beside the corpus, or unknown
-                whole = self._fit(None)
-                left = [
-                    review.rating - whole.mean - whole.of_item.get(review.item, 0.0)
-                    for review in self.corpus.user_reviews(user, without=item)
-                ]
-                fit, own = whole, sum(left) / (self.reg_weight + len(left))
-        return fit.mean + own + fit.of_item.get(item, 0.0)
+        users, _ = self._rows.numbers
+        if user in users:
+            fit = self._fit(fold_of(user, item) if self.corpus.has(user, item) else None)
+            own = fit.of_user[users[user]]
+        else:  # beside the corpus, or unknown
+            fit = self._fit(None)
+            left = [
+                review.rating - fit.mean - self._of_item(fit, review.item)
+                for review in self.corpus.user_reviews(user, without=item)
+            ]
+            own = sum(left) / (self.reg_weight + len(left))
+        return float(fit.mean + own + self._of_item(fit, item))
+
+    def _of_item(self, fit: _Fit, item: str) -> float:
+        number = self._rows.numbers[1].get(item)
+        return 0.0 if number is None else float(fit.of_item[number])

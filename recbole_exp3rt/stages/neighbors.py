@@ -1,49 +1,17 @@
 """Similar users, by their train ratings (paper, section 3.5.2 and Appendix B).
 
-Similarities are computed only between a user and the users who have rated the same item.
+`similarity.py` says what similar means, `similar_users.py` computes it for many pairs at once.
 """
 
 from __future__ import annotations
 
-import heapq
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
+from functools import cached_property
+
+import numpy as np
 
 from recbole_exp3rt.corpus import Corpus
-from recbole_exp3rt.records import Review
-from recbole_exp3rt.scale import mean
-
-Centred = Mapping[str, float]  # item -> rating minus the user's mean
-DIGITS = 9  # more decimals are rounding errors, which must not change a ranking
-
-
-def centred(reviews: Sequence[Review]) -> dict[str, float]:
-    """Item -> R' of one user: each rating minus the user's mean rating, in rating units.
-
-    If an item occurs twice, its last rating is taken.
-    Source: Appendix B, step 3.
-    """
-    if not reviews:
-        return {}
-    middle = mean([review.rating for review in reviews])
-    return {review.item: round(review.rating - middle, DIGITS) for review in reviews}
-
-
-def similarity(one: Centred, other: Centred) -> tuple[float, int]:
-    """Adjusted cosine of two users over the items both rated, and the number of those items.
-
-    sim(u, v) = sum R'_ui R'_vi / (sqrt(sum R'_ui^2) sqrt(sum R'_vi^2)), sums over I_uv.
-    The similarity is 0 where a norm is zero: the users have no item in common, or one of them
-    rated all common items with the own mean.
-    Source: Appendix B, step 4.
-    """
-    common = one.keys() & other.keys()
-    squares = (math.fsum(user[item] ** 2 for item in common) for user in (one, other))
-    norms = math.sqrt(math.prod(squares)) if common else 0.0
-    if norms == 0.0:
-        return 0.0, len(common)
-    products = math.fsum(one[item] * other[item] for item in common)
-    return round(products / norms, DIGITS), len(common)
+from recbole_exp3rt.stages.similar_users import RatingTable
 
 
 class Neighbors:
@@ -51,7 +19,6 @@ class Neighbors:
 
     def __init__(self, corpus: Corpus) -> None:
         self.corpus = corpus
-        self._centred: dict[str, dict[str, float]] = {}  # user -> R', of the users so far
         self._ranked: dict[tuple[str, str, int], tuple[str, ...]] = {}
 
     def nearest(self, user: str, item: str, raters: Iterable[str], n: int) -> tuple[str, ...]:
@@ -60,23 +27,45 @@ class Neighbors:
         At equal similarities the user with more items in common wins, then the smaller id. The
         user's rating of `item` is ignored, as a common item and in the user's mean.
         """
-        key = (user, item, n)
-        if key not in self._ranked:
-            own = self._own(user, item)
+        self.rank([user], item, raters, n)
+        return self._ranked[user, item, n]
 
-            def rank(rater: str) -> tuple[float, int, str]:
-                alike, common = similarity(own, self._of(rater))
-                return (-alike, -common, rater)
+    def rank(self, users: Iterable[str], item: str, raters: Iterable[str], n: int) -> None:
+        """Find the answers of `nearest` for many users of one item: much faster than one by one."""
+        new = [user for user in dict.fromkeys(users) if (user, item, n) not in self._ranked]
+        if not new:
+            return
+        numbers, tokens, without = self._users, self._tokens, self._items.get(item)
+        asked = [self._table.rater(numbers[user], without) for user in new if user in numbers]
+        ids = np.array(sorted(numbers[rater] for rater in set(raters)), dtype=np.int64)
+        found = iter(self._table.nearest(asked, ids, n))
+        strangers = tuple(tokens[k] for k in ids[:n].tolist())  # of equal similarity: none
+        for user in new:
+            near = (tokens[k] for k in next(found).tolist()) if user in numbers else strangers
+            self._ranked[user, item, n] = tuple(near)
 
-            others = {rater for rater in raters if rater != user}
-            self._ranked[key] = tuple(heapq.nsmallest(n, others, key=rank))
-        return self._ranked[key]
+    @cached_property
+    def _users(self) -> dict[str, int]:
+        """User -> number, in the order of the ids."""
+        return {user: number for number, user in enumerate(sorted(self.corpus.by_user))}
 
-    def _of(self, user: str) -> dict[str, float]:
-        if user not in self._centred:
-            self._centred[user] = centred(self.corpus.user_reviews(user))
-        return self._centred[user]
+    @cached_property
+    def _tokens(self) -> list[str]:
+        """Number -> user."""
+        return list(self._users)
 
-    def _own(self, user: str, item: str) -> dict[str, float]:
-        known = self._of(user)
-        return centred(self.corpus.user_reviews(user, without=item)) if item in known else known
+    @cached_property
+    def _items(self) -> dict[str, int]:
+        """Item -> number, in any order."""
+        items = (r.item for reviews in self.corpus.by_user.values() for r in reviews)
+        return {item: number for number, item in enumerate(dict.fromkeys(items))}
+
+    @cached_property
+    def _table(self) -> RatingTable:
+        """The ratings of all users."""
+        rows = [r for user in self._users for r in self.corpus.by_user[user]]
+        return RatingTable(
+            np.array([self._users[r.user] for r in rows], dtype=np.int32),
+            np.array([self._items[r.item] for r in rows], dtype=np.int32),
+            np.array([r.rating for r in rows], dtype=np.float64),
+        )

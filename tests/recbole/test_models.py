@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
+import scipy.sparse as sp
 import torch
 from worlds import structured_rows
 
@@ -16,6 +19,7 @@ from recbole_exp3rt.evaluator.ratings import (
     rating_metrics,
 )
 from recbole_exp3rt.model.bias import solve_biases
+from recbole_exp3rt.model.lightgcn import normalised_graph
 from recbole_exp3rt.rerank.evaluation import evaluate_ranking
 from recbole_exp3rt.rerank.generators import load_generator
 from recbole_exp3rt.scale import RatingScale
@@ -147,6 +151,20 @@ def test_lightgcn_adjacency_is_the_dense_formula(make_world):
     scale = np.diag((dense.sum(1) + 1e-7) ** -0.5)
     wanted = scale @ dense @ scale
     np.testing.assert_allclose(model.norm_adj_matrix.to_dense().numpy(), wanted, rtol=1e-5)
+
+
+def test_lightgcn_graph_is_that_of_recbole_in_the_order_of_a_coalesced_tensor():
+    from recbole.model.general_recommender.lightgcn import LightGCN as RecBoles
+
+    random = np.random.default_rng(3)
+    users, items = random.integers(0, 40, 200), random.integers(0, 30, 200)  # pairs may repeat
+    items[items == 7] = 8  # an item without an edge
+    matrix = sp.coo_matrix((np.ones(200, dtype=np.float32), (users, items)), (40, 30))
+    graph = SimpleNamespace(n_users=40, n_items=30, interaction_matrix=matrix)
+    ours, theirs = normalised_graph(matrix), RecBoles.get_norm_adj_mat(graph).coalesce()
+    assert ours.is_coalesced()
+    assert torch.equal(ours.indices(), theirs.indices())
+    torch.testing.assert_close(ours.values(), theirs.values(), rtol=1e-6, atol=0)
 
 
 def test_graph_models_of_recbole_run_on_this_scipy(make_world):

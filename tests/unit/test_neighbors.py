@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from recbole_exp3rt.corpus import Corpus
 from recbole_exp3rt.records import Review
 from recbole_exp3rt.stages.choice import ChoiceSettings, Chooser, most_helpful
-from recbole_exp3rt.stages.neighbors import Neighbors, centred, similarity
+from recbole_exp3rt.stages.neighbors import Neighbors
+from recbole_exp3rt.stages.similarity import centred, similarity
 
 
 def rated(**ratings: dict[str, float]) -> list[Review]:

@@ -98,7 +98,9 @@ class Annotator:
     @cached_property
     def choices(self) -> list[Choice]:
         """All profiles that examples are made of, each once."""
-        pairs = [self.pipeline.choices(row.user, row.item) for row in (*self.train, *self.valid)]
+        rows = [(row.user, row.item) for row in (*self.train, *self.valid)]
+        self.pipeline.chooser.prepare(rows)
+        pairs = [self.pipeline.choices(*row) for row in rows]
         return list(
             dict.fromkeys([*self.target_profiles, *(choice for pair in pairs for choice in pair)])
         )
