@@ -9,9 +9,9 @@ from recbole_exp3rt.evaluator.results import Case, Results
 from recbole_exp3rt.explain.explanations import read_explanations
 
 
-def write_run(path, texts, *, dataset="sample", digest="d", about=None, **case):
-    """A result file with the rationale of EXP3RT for each pair of `texts`."""
-    cases = [Case(u, i, f"Film {i}", 4.0, rationale=text, **case) for (u, i), text in texts.items()]
+def write_run(path, said, *, dataset="sample", digest="d", about=None, **case):
+    """A result file with the rationale of EXP3RT for each pair of `said`."""
+    cases = [Case(u, i, f"Film {i}", 4.0, rationale=text, **case) for (u, i), text in said.items()]
     about = {"model": "EXP3RT", **(about or {})}
     Results(dataset, digest, 1, about=about, cases=cases).write(path)
     return str(path)
