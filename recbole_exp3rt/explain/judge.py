@@ -197,7 +197,7 @@ def outcomes_of(
 
 def quiet(text: str) -> str:
     """A text of others in one line, without marks, roles, or what would be read as an answer."""
-    line = harmless(" ".join(text.split()))
+    line = harmless(" ".join(harmless(text).split()))
     folded = unicodedata.normalize("NFKC", line)
     plain = "".join(c for c in folded if unicodedata.category(c) != "Cf")
     return _CUE.sub(r"\1 -", plain) if _CUE.search(plain) else line

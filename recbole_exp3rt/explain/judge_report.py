@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from functools import cached_property
 from itertools import combinations
 from statistics import mean, median
 from typing import Any
@@ -59,38 +60,42 @@ class Judged:
     seed: int = 0
     about: Mapping[str, Any] = field(default_factory=dict)
 
+    @cached_property
     def words(self) -> dict[str, list[int]]:
         """System -> number of words of each of its texts: [n_pairs]."""
         found = self.explanations
         return {name: [len(text.split()) for text in found.texts(name)] for name in found.systems}
 
+    @cached_property
     def trust(self) -> list[Trust]:
         """How each judge judged."""
-        words, writers = self.words(), self.explanations.writers
+        words, writers = self.words, self.explanations.writers
         return [
             trust_in(name, self.identities[name], found, words, writers)
             for name, found in self.judgements.items()
         ]
 
+    @cached_property
     def standings(self) -> list[Standing]:
         """By the majority of the judges."""
         return standings(outcomes_of(self.explanations, self.judgements), seed=self.seed)
 
+    @cached_property
     def matched(self) -> list[Standing]:
         """The same, of explanations that are about as long."""
         outcomes = outcomes_of(self.explanations, self.judgements)
-        return standings(at_matched_length(outcomes, self.words()), seed=self.seed)
+        return standings(at_matched_length(outcomes, self.words), seed=self.seed)
 
 
 def judge_report(judged: Judged) -> Report:
     """The whole report."""
-    trust, found, matched = judged.trust(), judged.standings(), judged.matched()
+    trust, found, matched = judged.trust, judged.standings, judged.matched
     lead = "Shares of the pairs that were judged, by the majority of the judges."
     tables = [_trust_table(trust)]
     if len(trust) > 1:
         tables.append(_agreement_table(judged.judgements))
     tables.append(standings_table("preferences", "Who is preferred", lead, found))
-    tables.append(_length_table(judged.words()))
+    tables.append(_length_table(judged.words))
     tables.append(
         standings_table("matched", "At matched length", "Of pairs that are about as long.", matched)
     )

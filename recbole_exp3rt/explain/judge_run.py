@@ -167,7 +167,7 @@ def _write(judged: Judged, folder: Path, console: Console) -> None:
         "judge.md": markdown(report),
         "judge.html": html_page(report),
     }
-    for line in findings(judged.trust(), judged.standings()):
+    for line in findings(judged.trust, judged.standings):
         say(console, line)
     for name in FILES:
         write_atomic(folder / name, texts[name])
@@ -179,7 +179,7 @@ def judged_json(judged: Judged, report: Report) -> str:
     found = judged.explanations
     trust = [
         {**asdict(one), "unreadable": one.unreadable, "faults": one.faults, "trusted": one.trusted}
-        for one in judged.trust()
+        for one in judged.trust
     ]
     body = {
         "version": report.version,
@@ -190,8 +190,8 @@ def judged_json(judged: Judged, report: Report) -> str:
         "judges": dict(judged.identities),
         "writers": found.writers,
         "trust": trust,
-        "preferences": [asdict(one) for one in judged.standings()],
-        "at_matched_length": [asdict(one) for one in judged.matched()],
+        "preferences": [asdict(one) for one in judged.standings],
+        "at_matched_length": [asdict(one) for one in judged.matched],
         "judgements": [
             _judgement(judged, name, one)
             for name, all_ in judged.judgements.items()
