@@ -94,11 +94,13 @@ def judge_report(judged: Judged) -> Report:
     tables = [_trust_table(trust)]
     if len(trust) > 1:
         tables.append(_agreement_table(judged.judgements))
-    tables.append(standings_table("preferences", "Who is preferred", lead, found))
+    notes = _warnings(trust)
+    tables.append(standings_table("preferences", "Who is preferred", lead, found, notes))
     tables.append(_length_table(judged.words))
-    tables.append(
-        standings_table("matched", "At matched length", "Of pairs that are about as long.", matched)
-    )
+    lead = "Of pairs whose explanations are about as long."
+    none = () if matched else ("No two explanations of a pair are about as long.",)
+    title = "At matched length"
+    tables.append(standings_table("matched", title, lead, matched, none or notes))
     tables.append(_said_table(judged))
     part = Part(
         "judgement",
@@ -120,6 +122,15 @@ def judge_report(judged: Judged) -> Report:
     )
 
 
+def _warnings(trust: Sequence[Trust]) -> tuple[str, ...]:
+    """What stands below figures that a judge without trust has a part in."""
+    bad = [one.judge for one in trust if one.faults]
+    if not bad:
+        return ()
+    what = "Do not use these figures" if len(bad) == len(trust) else "Use them with care"
+    return (f"{what}: {', '.join(bad)} cannot be trusted here.",)
+
+
 def findings(trust: Sequence[Trust], found: Sequence[Standing]) -> list[str]:
     """What is to be known first: whether to believe the verdicts; then the verdicts."""
     said = []
@@ -130,13 +141,16 @@ def findings(trust: Sequence[Trust], found: Sequence[Standing]) -> list[str]:
             kappa = number_cell(judge.orders.kappa, ".2f").text
             said.append(f"{judge.judge} follows the texts: kappa of its two orders is {kappa}.")
         said += [f"Beware: {warning}." for warning in judge.kin]
+    in_vain = bool(trust) and all(judge.faults for judge in trust)
     for one in found:
         if one.criterion == "overall" or len({each.criterion for each in found}) == 1:
             star = ", and the difference holds" if one.star else ", which may be chance"
             said.append(
                 f"{one.one} against {one.other}, {one.criterion}: {one.win:.0%} wins, "
-                f"{one.tie:.0%} ties, {one.loss:.0%} losses{star}."
+                f"{one.tie:.0%} ties, {one.loss:.0%} losses{'' if in_vain else star}."
             )
+    if in_vain:
+        said += _warnings(trust)
     return said
 
 

@@ -152,6 +152,7 @@
     state = kept(rater) || begun(rater);
     keep();
     show();
+    scrollTo(0, 0);
   }
 
   at("who").addEventListener("submit", (event) => {

@@ -29,7 +29,7 @@
       plot_bgcolor: "rgba(0,0,0,0)",
       font: { family: getComputedStyle(document.body).fontFamily, size: 12, color: tone("ink") },
       hoverlabel: { bgcolor: tone("card"), bordercolor: tone("line"), font: { color: tone("ink") } },
-      legend: { orientation: "h", x: 0, xanchor: "left", y: -0.24, yanchor: "top", font: { size: 11 } },
+      legend: { orientation: "h", traceorder: "normal", x: 0, xanchor: "left", y: -0.24, yanchor: "top", font: { size: 11 } },
       margin: { l: 62, r: 12, t: 10, b: 60 },
     };
     // Room for the legend: names of one width, as many in a row as there is place for.
