@@ -6,6 +6,7 @@ from hashlib import sha256
 
 import pytest
 
+from recbole_exp3rt.cli.main import main
 from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.evaluator.results import Case, Results
 from recbole_exp3rt.explain.explanations import ExplainedPair
@@ -257,3 +258,21 @@ def test_the_page_holds_no_markup_of_others_and_asks_for_nothing(runs, tmp_path)
 def test_what_cannot_be_is_said_in_one_line(runs, given, said):
     with pytest.raises(UsageError, match=said):
         judge(runs, given)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--runs", "{bad}", "none.json", "--n", "3"], "none.json cannot be read"),
+        (["--n=3", "--runs=none.json", "{bad}"], "none.json cannot be read"),
+        (["--n=3"], "--runs is missing; name the result_file of one run or of several"),
+        (["--runs", "{bad}", "--jugde=x"], "jugde is no setting of a judge"),
+        (["--runs", "{bad}"], "alone, 2 systems are needed"),
+    ],
+)
+@pytest.mark.parametrize("command", ["judge", "study"])
+def test_the_command_lines_take_several_files_after_runs(runs, capsys, command, words, said):
+    good = runs[0].partition("=")[2]
+    assert main([command, *(word.format(bad=good) for word in words)]) == 2
+    printed = capsys.readouterr().err
+    assert said.replace("a judge", f"a {command}") in printed and printed.count("\n") == 1
