@@ -44,7 +44,8 @@ HOW_TO_READ = (
     "trusted, whatever its verdicts are. A judge without these faults need not judge as people do: "
     "a study with people (exp3rt study) tells that.",
     "Agreement of judges is given as kappa, agreement beyond chance: raw agreement alone looks far "
-    "better than it is.",
+    "better than it is. Where nearly all verdicts are for one system, kappa is low even if few "
+    "differ: read both.",
     "Judges and people prefer longer texts. So the last table counts only pairs whose shorter "
     f"explanation has at least {MATCHED:.0%} of the longer one's words.",
 )

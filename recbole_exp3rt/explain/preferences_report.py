@@ -96,6 +96,7 @@ def figure_3(name: str, standings: Sequence[Standing]) -> Chart:
         "share of pairs in %",
         "",
         barmode="stack",
+        meta={"height": 90 + 28 * len(rows)},
         xaxis={"range": [0, 100]},
         yaxis={"automargin": True, "type": "category"},
     )

@@ -52,7 +52,9 @@ HOW_TO_READ = (
     "over users, corrected for the number of tests in the table (Holm). A star ★ marks p < 0.05.",
     "Krippendorff's alpha is agreement beyond chance: 1 is perfect, 0 is chance. Krippendorff asks "
     f"for {RELIABLE}, and for {TENTATIVE} where conclusions are tentative. Questions of taste "
-    "often stay far below; then the verdicts say what most people prefer, not what a person will.",
+    "often stay far below; then the verdicts say what most people prefer, not what a person will. "
+    "Where nearly all verdicts are for one system, alpha is low even if few raters differ: read it "
+    "beside the raw agreement.",
 )
 
 
