@@ -18,7 +18,6 @@ from markupsafe import Markup
 
 from recbole_exp3rt.evaluator.results import Case
 from recbole_exp3rt.report.content import NONE, Cell, Report
-from recbole_exp3rt.report.explained import HOW_TO_READ
 from recbole_exp3rt.report.forms import rating_words, without_nan
 
 
@@ -35,7 +34,6 @@ def html_page(report: Report) -> str:
     page = _environment().get_template("page.html")
     return page.render(
         report=report,
-        how_to_read=HOW_TO_READ,
         plotly=Markup(_plotly()),
         style=Markup(_file("style.css")),
         script=Markup(_file("page.js")),
@@ -54,7 +52,7 @@ def _environment() -> Environment:
     )
     made.filters |= {
         "sort_value": _sort_value,
-        "script_json": _script_json,
+        "script_json": script_json,
         "rating_words": rating_words,
         "moved": moved,
         "setting": lambda value: json.dumps(value, ensure_ascii=False, default=str),
@@ -91,7 +89,7 @@ def _sort_value(cell: Cell) -> str:
     return str(cell.value)
 
 
-def _script_json(value: Any) -> Markup:
+def script_json(value: Any) -> Markup:
     """JSON inside a script element: nothing in it can end the element."""
     text = json.dumps(without_nan(value), ensure_ascii=True)
     for letter in "<>&":
