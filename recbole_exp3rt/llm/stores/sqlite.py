@@ -328,14 +328,15 @@ class SQLiteStore:
         """All answers by key, some at a time, as they are stored: also damaged ones."""
         columns = self._columns.removeprefix("key, ")
         query = (
-            "SELECT key, coalesce(identity, ''), coalesce(request, ''), "
-            f"{columns} FROM answers LEFT JOIN requests USING (key) "
-            f"WHERE key > ? ORDER BY key LIMIT {IN_ONE_QUERY}"
+            f"SELECT key, coalesce(identity, ''), coalesce(request, ''), {columns} "
+            "FROM answers LEFT JOIN requests USING (key) WHERE key IN"
         )
+        some = f"SELECT key FROM answers WHERE key > ? ORDER BY key LIMIT {IN_ONE_QUERY}"
         last = ""
-        while found := self._read(query, last):
-            last = found[-1][0]
-            yield [Row(*row) for row in found]
+        while keys := [str(key) for (key,) in self._read(some, last)]:
+            last = keys[-1]
+            for found in self._rows(query, keys):
+                yield [Row(*row) for row in sorted(found)]
 
     def held(self) -> list[Held]:
         """What is stored of each model, by its identity."""
@@ -364,4 +365,3 @@ class SQLiteStore:
     def close(self) -> None:
         """Close the file."""
         self._db.close()
-
