@@ -5,7 +5,6 @@ PostgreSQL does not run as root, so root starts it as `postgres` or `nobody`.
 
 import os
 import pwd
-import secrets
 import shutil
 import signal
 import socket
@@ -40,6 +39,7 @@ class Cluster:
         self.folder = Path(tempfile.mkdtemp(prefix="exp3rt-pg-"))
         self.port = _free_port()
         self.process = None
+        self.made = set()
         self._as = ["setpriv", "--pdeathsig=INT"]  # it ends with whoever has started it
         if os.getuid() == 0:
             names = {user.pw_name for user in pwd.getpwall()}
@@ -62,8 +62,8 @@ class Cluster:
     def _run(self, name, *arguments):
         subprocess.run(self._command(name, *arguments), check=True, stdout=subprocess.DEVNULL)
 
-    def start(self):
-        """Start it, and wait until it takes connections."""
+    def start(self, after=0.0):
+        """Start it, and wait until it takes connections; or, `after` some seconds, do not wait."""
         settings = [f"port={self.port}", "listen_addresses=127.0.0.1", "shared_buffers=64MB"]
         settings += [f"unix_socket_directories={self.folder}"]
         arguments = [word for setting in settings for word in ("-c", setting)]
@@ -71,12 +71,15 @@ class Cluster:
         while time.monotonic() < deadline:
             if self.process is None or self.process.poll() is not None:
                 # right after a kill its children may hold the memory still
+                command = self._command("postgres", "-D", str(self.folder / "data"), *arguments)
                 with (self.folder / "log").open("ab") as log:
                     self.process = subprocess.Popen(
-                        self._command("postgres", "-D", str(self.folder / "data"), *arguments),
+                        ["sh", "-c", f'sleep {after}; exec "$@"', "-", *command],
                         stdout=log,
                         stderr=log,
                     )
+                if after:
+                    return
             ready = ["-q", "-h", "127.0.0.1", "-p", str(self.port)]
             if subprocess.run([str(self.programs / "pg_isready"), *ready]).returncode == 0:
                 return
@@ -95,7 +98,8 @@ class Cluster:
 
     def remove(self):
         """Stop it and remove its folder."""
-        self.stop()
+        self.process.send_signal(signal.SIGQUIT)  # at once, without a checkpoint
+        self.process.wait(timeout=60)
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def url(self, database="postgres", *, password=PASSWORD, user="exp3rt"):
@@ -103,11 +107,21 @@ class Cluster:
         signed = f"{user}:{password}@" if password else f"{user}@"
         return f"postgresql://{signed}127.0.0.1:{self.port}/{database}"
 
-    def database(self, **options):
-        """The URL of a new, empty database."""
+    def database(self, name="one", **options):
+        """The URL of the database `name`, emptied."""
         import psycopg
 
-        name = f"t{secrets.token_hex(6)}"
-        with psycopg.connect(self.url(), autocommit=True) as connection:
-            connection.execute(f"CREATE DATABASE {name}")
+        if name not in self.made:
+            with psycopg.connect(self.url(), autocommit=True) as connection:
+                connection.execute(f"CREATE DATABASE {name}")
+            self.made.add(name)
+        with psycopg.connect(self.url(name), autocommit=True) as connection:
+            connection.execute("DROP SCHEMA IF EXISTS exp3rt CASCADE")
         return self.url(name, **options)
+
+    def execute(self, url, query):
+        """Do `query` as the administrator."""
+        import psycopg
+
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute(query)

@@ -175,15 +175,18 @@ class CachedLLM:
 
         # Waiting for more would leave answers unsaved while the model works on the next batch.
         with Grouped(put, beside=self.store.flushes) as commits:
-            for k, reply in llm.generate([requests[positions[key][0]] for key in keys]):
-                answer = reply if isinstance(reply, Failure) else self._storable(reply)
-                self.calls += 1
-                if isinstance(answer, Completion):
-                    kept = commits.add((keys[k], answer))
-                    yield from self._kept(kept, positions)
-                else:
-                    claims.release([keys[k]])
-                    yield from self._passed_on(positions[keys[k]], answer)
+            try:
+                for k, reply in llm.generate([requests[positions[key][0]] for key in keys]):
+                    answer = reply if isinstance(reply, Failure) else self._storable(reply)
+                    self.calls += 1
+                    if isinstance(answer, Completion):
+                        yield from self._kept(commits.add((keys[k], answer)), positions)
+                    else:
+                        claims.release([keys[k]])
+                        yield from self._passed_on(positions[keys[k]], answer)
+            except LLMError:  # the budget is reached: first all that is paid
+                yield from self._kept(commits.rest(), positions)
+                raise
             yield from self._kept(commits.rest(), positions)
 
     def _kept(

@@ -112,10 +112,15 @@ class MeteredLLM:
                 self.ledger.add_all(charges)
 
         with Grouped(note, beside=self.ledger.flushes) as noted:
-            for position, answer in self.llm.generate(requests):
-                charge = self._charge(requests[position], answer, reservation is not None)
-                for _, place, kept in noted.add((charge, position, answer)):
+            try:
+                for position, answer in self.llm.generate(requests):
+                    charge = self._charge(requests[position], answer, reservation is not None)
+                    for _, place, kept in noted.add((charge, position, answer)):
+                        yield place, kept
+            except LLMError:  # first all that was answered
+                for _, place, kept in noted.rest():
                     yield place, kept
+                raise
             for _, place, kept in noted.rest():
                 yield place, kept
 

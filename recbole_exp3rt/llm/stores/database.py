@@ -151,7 +151,7 @@ class Database:
                         said = True
                         warnings.warn(
                             f"store {self.name}: no connection ({self._first_line(error)}); "
-                            f"trying again for {PATIENCE:.0f} s",
+                            f"trying again for {patience or STARTING_SECONDS:.0f} s",
                             stacklevel=3,
                         )
                 time.sleep(pause * random.uniform(0.5, 1.0))
@@ -209,8 +209,12 @@ class Database:
         return not writable
 
     def _there(self, connection: Connection) -> bool:
-        (table,) = connection.execute("SELECT to_regclass('exp3rt.version')").fetchone() or (None,)
-        return table is not None
+        # to_regclass may answer from before another process made them
+        found = connection.execute(
+            "SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n "
+            "ON n.oid = c.relnamespace WHERE n.nspname = 'exp3rt' AND c.relname = 'version'"
+        )
+        return found.fetchone() is not None
 
     def unusable(self, error: psycopg.Error) -> UsageError:
         """What `error` means for the user, in one line."""

@@ -14,9 +14,9 @@ NEEDED = "a store on PostgreSQL needs psycopg: pip install 'recbole-exp3rt[postg
 
 def open_store(place: str | Path) -> Store:
     """The store at `place`. Raises: UsageError if it cannot be opened, or is no store."""
+    check_place("store", str(place))
     if not is_database(place):
         return SQLiteStore(place)
-    check_place("store", str(place))
     try:
         from recbole_exp3rt.llm.stores.postgres import PostgresStore
     except ImportError as error:
