@@ -35,7 +35,7 @@ def stats(ctx: click.Context, store: str) -> None:
     def work() -> None:
         from rich.table import Table
 
-        from recbole_exp3rt.llm.cost.ledger import open_ledger
+        from recbole_exp3rt.llm.cost.opening import open_ledger
         from recbole_exp3rt.llm.stores.places import beside, is_database
 
         opened = _opened(store)

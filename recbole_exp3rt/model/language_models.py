@@ -14,7 +14,8 @@ from recbole_exp3rt.config.settings import ModelSettings
 from recbole_exp3rt.llm.base import LLM
 from recbole_exp3rt.llm.cached import CachedLLM
 from recbole_exp3rt.llm.cost.budget import MeteredLLM
-from recbole_exp3rt.llm.cost.ledger import Spent, open_ledger
+from recbole_exp3rt.llm.cost.ledger import Spent
+from recbole_exp3rt.llm.cost.opening import open_ledger
 from recbole_exp3rt.llm.cost.prices import Prices
 from recbole_exp3rt.llm.names import is_served, load_llm
 from recbole_exp3rt.llm.stores.opening import open_store

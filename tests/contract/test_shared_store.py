@@ -19,7 +19,7 @@ from recbole_exp3rt.errors import UsageError  # noqa: E402
 from recbole_exp3rt.llm.base import Completion, Message, Request, answer_all  # noqa: E402
 from recbole_exp3rt.llm.cached import CachedLLM  # noqa: E402
 from recbole_exp3rt.llm.cost.budget import BudgetReached, MeteredLLM  # noqa: E402
-from recbole_exp3rt.llm.cost.ledger import open_ledger  # noqa: E402
+from recbole_exp3rt.llm.cost.opening import open_ledger  # noqa: E402
 from recbole_exp3rt.llm.cost.prices import Prices  # noqa: E402
 from recbole_exp3rt.llm.scripted import ScriptedLLM  # noqa: E402
 from recbole_exp3rt.llm.server.urls import masked  # noqa: E402
@@ -226,7 +226,7 @@ from pathlib import Path
 from recbole_exp3rt.llm.base import Completion, Message, Request
 from recbole_exp3rt.llm.cached import CachedLLM
 from recbole_exp3rt.llm.cost.budget import BudgetReached, MeteredLLM
-from recbole_exp3rt.llm.cost.ledger import open_ledger
+from recbole_exp3rt.llm.cost.opening import open_ledger
 from recbole_exp3rt.llm.cost.prices import Prices
 from recbole_exp3rt.llm.scripted import ScriptedLLM
 from recbole_exp3rt.llm.store import open_store

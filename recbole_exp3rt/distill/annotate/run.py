@@ -38,7 +38,7 @@ from recbole_exp3rt.llm.base import LLMError
 from recbole_exp3rt.llm.cached import CachedLLM
 from recbole_exp3rt.llm.card import check_unseen
 from recbole_exp3rt.llm.cost.estimate import Estimate
-from recbole_exp3rt.llm.cost.ledger import open_ledger
+from recbole_exp3rt.llm.cost.opening import open_ledger
 from recbole_exp3rt.llm.cost.prices import Prices
 from recbole_exp3rt.llm.names import is_served
 from recbole_exp3rt.llm.server.openai_llm import bytes_by_three

@@ -1,7 +1,4 @@
-"""The ledger: what was spent, one line for each answer; in a file, or in a shared database.
-
-`open_ledger` makes one of its path or URL. The one in a database stands in `shared_ledger.py`.
-"""
+"""The ledger: a file that holds what was spent, one line for each answer."""
 
 from __future__ import annotations
 
@@ -13,16 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from recbole_exp3rt.errors import NotHere, UsageError
+from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.llm.cost.estimate import dollars
-from recbole_exp3rt.llm.stores.opening import NEEDED
-from recbole_exp3rt.llm.stores.places import is_database
 from recbole_exp3rt.text import without_surrogates
-
-if TYPE_CHECKING:
-    from recbole_exp3rt.llm.cost.shared_ledger import SharedLedger
 
 LINE_START = b'{"when": "'
 
@@ -66,19 +57,6 @@ class Charge:
     new_tokens: int
     cost: float | None
     bound: float = 0.0
-
-
-def open_ledger(place: str | Path) -> Ledger | SharedLedger:
-    """The ledger in the file or the database at `place`. Raises: UsageError."""
-    if not is_database(place):
-        return Ledger(place)
-    try:
-        from recbole_exp3rt.llm.cost.shared_ledger import SharedLedger
-    except ImportError as error:
-        if (error.name or "psycopg").partition(".")[0] != "psycopg":
-            raise
-        raise NotHere(NEEDED) from error
-    return SharedLedger(str(place))
 
 
 class Ledger:
