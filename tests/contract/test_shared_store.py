@@ -15,6 +15,7 @@ psycopg = pytest.importorskip("psycopg")
 from postgres_server import PASSWORD  # noqa: E402
 
 from recbole_exp3rt.cli.main import main  # noqa: E402
+from recbole_exp3rt.distill.train.presets import make_settings  # noqa: E402
 from recbole_exp3rt.errors import UsageError  # noqa: E402
 from recbole_exp3rt.llm.base import Completion, Message, Request, answer_all  # noqa: E402
 from recbole_exp3rt.llm.cached import CachedLLM  # noqa: E402
@@ -133,6 +134,22 @@ def test_a_lost_answer_to_a_commit_counts_its_cost_once(url):
     assert broke and ledger.total.calls == 1 and ledger.total.cost == 0.5
 
 
+def test_an_answer_that_comes_while_its_question_is_claimed_is_not_asked_for(url):
+    one, other = open_store(url), open_store(url)
+    free, looks = one._free, []
+
+    def late(*arguments):
+        found = free(*arguments)
+        looks.append(found)
+        if len(looks) == 2:  # within the claim: another process answers and lets go
+            other.put_many("m", {"k": (REQUEST, Completion("kept"))})
+        return found
+
+    one._free = late
+    assert one.claim("one", ["k", "l"], 9.0) == {"l"}
+    assert looks == [["k", "l"], ["k", "l"]]
+
+
 # --- refusals
 
 
@@ -153,6 +170,19 @@ def test_what_cannot_be_is_one_line_with_its_remedy(cluster, url):
             open_store(place)
         assert "\n" not in str(error.value)
         assert not any(word in str(error.value) for word in (PASSWORD, "wr0ng-word", "a/b@"))
+
+
+def test_the_owner_of_a_database_needs_no_other_right(cluster):
+    for query in (
+        "DROP DATABASE IF EXISTS owned",
+        "DROP ROLE IF EXISTS owner",
+        f"CREATE ROLE owner LOGIN PASSWORD '{PASSWORD}'",
+        "CREATE DATABASE owned OWNER owner",
+    ):
+        cluster.execute(cluster.url(), query)
+    store = open_store(cluster.url("owned", user="owner"))
+    assert store.claim("me", ["k"], 9.0) == {"k"} and not store.read_only
+    store.close()
 
 
 def test_who_may_only_read_gets_answers_and_keeps_none(cluster, url):
@@ -216,6 +246,11 @@ def test_a_password_is_never_shown(cluster, url, tmp_path, capsys, monkeypatch):
         assert PASSWORD.encode() not in file.read_bytes()
     llm = CachedLLM(None, store, identity="m")
     assert PASSWORD not in f"{store!r} {store.name} {llm!r} {vars(store)} {store._database!r}"
+
+
+def test_a_card_of_a_student_does_not_name_the_store(url):
+    settings = make_settings({"data": "d", "output": "o", "store_path": url})
+    assert settings.store_path == url and "store_path" not in settings.values()
 
 
 # --- one budget
