@@ -51,4 +51,4 @@ def test_leaving_writes_what_has_arrived():
         for n in range(50):
             grouped.add(n)
         raise KeyboardInterrupt
-    assert sum(commits, []) == list(range(50))
+    assert [n for some in commits for n in some] == list(range(50))
