@@ -1,11 +1,14 @@
 """A store on a real PostgreSQL server: restarts, refusals, one budget, and no password anywhere."""
 
+import multiprocessing
 import os
 import pickle
 import signal
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from pathlib import Path
 
 import pytest
@@ -20,6 +23,7 @@ from recbole_exp3rt.errors import UsageError  # noqa: E402
 from recbole_exp3rt.llm.base import Completion, Message, Request, answer_all  # noqa: E402
 from recbole_exp3rt.llm.cached import CachedLLM  # noqa: E402
 from recbole_exp3rt.llm.cost.budget import BudgetReached, MeteredLLM  # noqa: E402
+from recbole_exp3rt.llm.cost.ledger import Charge  # noqa: E402
 from recbole_exp3rt.llm.cost.opening import open_ledger  # noqa: E402
 from recbole_exp3rt.llm.cost.prices import Prices  # noqa: E402
 from recbole_exp3rt.llm.scripted import ScriptedLLM  # noqa: E402
@@ -319,6 +323,59 @@ def test_what_a_killed_process_had_reserved_is_free_again(url, prices):
     other = run(SPENDS, url, prices, 300, "other", 0.0).communicate(timeout=60)[0]
     assert "budget of $300.00 is reached" in other
     assert 300 - 22 < open_ledger(url).total.cost <= 300
+
+
+def test_what_one_reserves_another_waits_for(url):
+    one, other = open_ledger(url), open_ledger(url)
+    with one.reserve(100.0, [30.0] * 9, at_once=True) as held, ThreadPoolExecutor() as pool:
+        assert held.count == 3
+        one.add_all([Charge("m", 1, 1, 5.0, bound=30.0)], held)  # 5 spent, 60 reserved
+        small = pool.submit(other.reserve, 100.0, [35.0], at_once=True)
+        assert small.result(10).count == 1  # it fits beside
+        large = pool.submit(other.reserve, 100.0, [36.0], at_once=True)
+        with pytest.raises(TimeoutError):
+            large.result(0.6)
+        other.free(small.result())
+        one.free(held)
+        assert large.result(10).count == 1 and large.result().spent == 5.0
+        assert one.reserve(5.0, [0.1], at_once=True).count == 0
+        assert other.reserve(1000.0, [10.0] * 90, at_once=False).count == 23  # a quarter of 959
+
+
+def test_reservations_at_the_same_moment_do_not_cross_the_budget(url):
+    ledgers, barrier = [open_ledger(url) for _ in range(8)], threading.Barrier(8)
+
+    def reserve(ledger):
+        barrier.wait()
+        return ledger.reserve(100.0, [30.0], at_once=True)
+
+    pool = ThreadPoolExecutor(8)
+    asked = [pool.submit(reserve, ledger) for ledger in ledgers]
+    finished = 0
+    while finished < 8:
+        wait(asked, timeout=5.0, return_when=FIRST_COMPLETED)
+        time.sleep(0.3)
+        done = [one for one in asked if one.done()]
+        assert 1 <= len(done) <= 3
+        for one in done:
+            ledgers[0].free(one.result())
+            asked.remove(one)
+        finished += len(done)
+
+
+def test_a_fork_has_a_connection_of_its_own(url):
+    store = open_store(url)
+
+    def put(name):
+        for n in range(40):
+            store.put_many("m", {f"{name} {n}": (REQUEST, Completion(name))})
+
+    child = multiprocessing.get_context("fork").Process(target=put, args=("child",))
+    child.start()
+    put("parent")
+    child.join(30)
+    child.kill()
+    assert child.exitcode == 0 and len(store) == 80
 
 
 def test_two_lists_of_one_process_do_not_wait_for_each_other(url, prices):
