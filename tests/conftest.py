@@ -96,6 +96,33 @@ def served(llama_server):
     return OpenAIHTTP("smollm2", HTTPOptions(base_url=(llama_server,)))
 
 
+def need(found, what):
+    """Skip a test that needs `what`; where CI=true that is a failure."""
+    if not found:
+        missing = f"{what} is not installed"
+        pytest.fail(missing) if os.environ.get("CI") == "true" else pytest.skip(missing)
+
+
+@pytest.fixture(scope="session")
+def cluster():
+    """A real PostgreSQL server of these tests alone."""
+    import postgres_server
+
+    need(postgres_server.programs(), "PostgreSQL")
+    need(find_spec("psycopg"), "psycopg")
+    started = postgres_server.Cluster(postgres_server.programs())
+    yield started
+    started.remove()
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def place(request, tmp_path):
+    """Where a new store may be: a file, and a database."""
+    if request.param == "sqlite":
+        return str(tmp_path / "answers.sqlite")
+    return request.getfixturevalue("cluster").database()
+
+
 @pytest.fixture
 def small_disk(tmp_path):
     """A folder with room for 200 kB, and what makes room for 20 MB, or changes it as told."""

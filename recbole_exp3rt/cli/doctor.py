@@ -19,6 +19,7 @@ from recbole_exp3rt.cli.common import exit_code, make_console
 from recbole_exp3rt.cli.settings_command import VALUES, SettingsCommand
 from recbole_exp3rt.config.described import Group, groups_titled
 from recbole_exp3rt.display.terminal import escape
+from recbole_exp3rt.llm.stores.places import is_database
 
 if TYPE_CHECKING:  # it takes longer to import than a help may
     from recbole_exp3rt.config.settings import Settings
@@ -43,6 +44,7 @@ MAIN = {
     "pandas": "tables",
 }
 EXTRAS = {"train": "train a student", "tune": "RecBole's hyper-parameter search"}
+EXTRAS |= {"postgres": "a store that many machines share"}
 READOUTS = {
     "exact": "exactly: a probability of every rating",
     "top": "from the 20 likeliest tokens: ratings that are not among them are bounded",
@@ -56,7 +58,7 @@ Line = tuple[str, str, str]  # mark, name, what is found
 
 
 def _groups(model: str) -> list[Group]:
-    return groups_titled(["Language model", "Models of the steps", "Servers"])
+    return groups_titled(["Language model", "Models of the steps", "Servers", "Machine and store"])
 
 
 @click.command(
@@ -78,6 +80,7 @@ def command(ctx: click.Context) -> None:
             "Packages": packages(),
             "Machine": machine(),
             "Disk": disk(settings),
+            **({"Store": store(settings)} if is_database(settings.store_path) else {}),
             "Models on this machine": models(),
             "Server": server(settings),
         }
@@ -208,7 +211,9 @@ def disk(settings: Settings) -> Iterator[Line]:
     """Free space where answers and models are kept."""
     from recbole_exp3rt.llm.local.wheels import cache_folder
 
-    places = {"store": Path(settings.store_path), "model cache": cache_folder()}
+    places = {"model cache": cache_folder()}
+    if not is_database(settings.store_path):
+        places = {"store": Path(settings.store_path), **places}
     for name, path in places.items():
         there = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
         free = shutil.disk_usage(there).free
@@ -221,6 +226,29 @@ def disk(settings: Settings) -> Iterator[Line]:
             yield BAD, name, f"{text}; a run needs 2 GB"
         else:
             yield OK, name, text
+
+
+def store(settings: Settings) -> Iterator[Line]:
+    """Whether the database of the store answers, and what it holds."""
+    from recbole_exp3rt.errors import UsageError
+    from recbole_exp3rt.llm.stores.opening import open_store
+
+    try:
+        opened = open_store(settings.store_path)
+        text = f"{opened.name}: {len(opened):,} answers, {_size(opened.size())}"
+        opened.close()
+    except UsageError as error:
+        yield BAD, "store", str(error)
+    else:
+        yield (
+            (BAD, "store", f"{text}; its user may only read")
+            if opened.read_only
+            else (
+                OK,
+                "store",
+                text,
+            )
+        )
 
 
 def models() -> Iterator[Line]:

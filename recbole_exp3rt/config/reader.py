@@ -8,10 +8,13 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
+from importlib.util import find_spec
 from typing import Any, Protocol, TypeVar
 
-from recbole_exp3rt.errors import UsageError, nearest
+from recbole_exp3rt.errors import NotHere, UsageError, nearest
 from recbole_exp3rt.llm.server.urls import bare, wrong_with
+from recbole_exp3rt.llm.stores.opening import NEEDED
+from recbole_exp3rt.llm.stores.places import check_place, is_database
 from recbole_exp3rt.scale import RatingScale
 
 TASKS = ("rating", "rerank")
@@ -95,6 +98,14 @@ class Reader:
     def text(self, key: str) -> str:
         """A text that is not empty."""
         return str(self._take(key, lambda v: isinstance(v, str) and v != "", "a text"))
+
+    def place(self, key: str) -> str:
+        """The path of a file, or the URL of a database. Raises: NotHere without psycopg."""
+        place = self.text(key)
+        check_place(key, place)
+        if is_database(place) and find_spec("psycopg") is None:
+            raise NotHere(NEEDED)
+        return place
 
     def text_or_none(self, key: str) -> str | None:
         """A text that is not empty, or None."""

@@ -8,13 +8,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import Any, Literal
 
 from recbole_exp3rt.config.reader import Lookup, Reader, read_scale
 from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.llm.card import for_step
 from recbole_exp3rt.llm.server.openai_llm import READOUTS, HTTPOptions
+from recbole_exp3rt.llm.stores.places import beside, is_database, shown
 from recbole_exp3rt.scale import RatingScale
 from recbole_exp3rt.stages.choice import ITEM_PROFILES
 from recbole_exp3rt.stages.pipeline import StageSettings
@@ -139,7 +139,7 @@ class ModelSettings:
         return ModelSettings(
             student=read.text("student"),
             prompt_dir=read.text_or_none("prompt_dir"),
-            store_path=read.text("store_path"),
+            store_path=read.place("store_path"),
             batch_tokens=read.whole_or_none("batch_tokens", least=256),
             threads=read.whole_or_none("threads"),
             dtype=read.text_or_none("dtype"),
@@ -160,8 +160,7 @@ class ModelSettings:
             ),
             budget=read.dollars_or_none("budget"),
             prices=read.text_or_none("prices"),
-            ledger=read.text_or_none("ledger")
-            or str(Path(read.text("store_path")).with_name("ledger.jsonl")),
+            ledger=_ledger(read),
         )
 
     def values(self) -> dict[str, Any]:
@@ -249,6 +248,18 @@ class Settings(ModelSettings):
                 f"rating_reasoning={stages.rating_reasoning}: it is fitted on ratings of one kind; "
                 "give both the same, all or none"
             )
+
+
+def _ledger(read: Reader) -> str:
+    """Where costs are noted: beside the store; in its database, so that all its users share it."""
+    store = read.place("store_path")
+    given = None if read.config["ledger"] is None else read.place("ledger")
+    if is_database(store) and given not in (None, store):
+        raise UsageError(
+            f"ledger={shown(given or '')} with store_path={shown(store)}: all that share this "
+            "store share its ledger and budget, in the same database; leave ledger out"
+        )
+    return given or (store if is_database(store) else str(beside(store, "ledger.jsonl")))
 
 
 def _from_zero(read: Reader, key: str, *, above: bool = False) -> float | None:

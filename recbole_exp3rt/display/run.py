@@ -11,6 +11,7 @@ from recbole_exp3rt.config.settings import Settings
 from recbole_exp3rt.display.steps import say
 from recbole_exp3rt.display.tables import show_ranking, show_ratings
 from recbole_exp3rt.evaluator.results import Row
+from recbole_exp3rt.llm.stores.places import shown
 from recbole_exp3rt.model.language_models import LanguageModels
 from recbole_exp3rt.model.rater import Rater, notes
 
@@ -58,6 +59,6 @@ def show_table(console: Console, task: str, rows: Sequence[Row], total: int) -> 
 def show_paid(console: Console, models: LanguageModels) -> None:
     """What models on servers were paid, and what is to be known of their answers."""
     if models.spent.calls:
-        say(console, f"Paid by this run: {models.spent} ({models.settings.ledger})")
+        say(console, f"Paid by this run: {models.spent} ({shown(models.settings.ledger)})")
         for remark in models.remarks:
             say(console, remark)

@@ -11,7 +11,8 @@ from dataclasses import replace
 from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.llm.base import LLM, Answer, Completion, Failure, LLMError, Request, readout_of
 from recbole_exp3rt.llm.claims import Claims
-from recbole_exp3rt.llm.store import Store
+from recbole_exp3rt.llm.grouped import Grouped
+from recbole_exp3rt.llm.stores.base import Store
 from recbole_exp3rt.text import without_surrogates
 
 FIRST_LOOK, LAST_LOOK = 0.02, 1.0  # seconds between two looks for answers of others
@@ -101,7 +102,7 @@ class CachedLLM:
         yield from self._stored(requests, missing)
         if not missing:
             return
-        lacks = f"{len(missing)} of {len(positions)} answers are not in {self.store.path}"
+        lacks = f"{len(missing)} of {len(positions)} answers are not in {self.store.name}"
         if self.llm is None:
             raise LLMError(f"{self.identity}: {lacks}; run once with the model")
         if self.store.read_only:
@@ -140,7 +141,7 @@ class CachedLLM:
                     pause = FIRST_LOOK
                 elif pause == LAST_LOOK:
                     warnings.warn(
-                        f"waiting for answers that another run is asking for ({self.store.path})",
+                        f"waiting for answers that another run is asking for ({self.store.name})",
                         stacklevel=2,
                     )
                 if not missing:
@@ -167,22 +168,40 @@ class CachedLLM:
         claims: Claims,
     ) -> Iterator[tuple[int, Answer]]:
         keys = list(positions)
-        for k, reply in llm.generate([requests[positions[key][0]] for key in keys]):
-            key = keys[k]
-            first, *others = positions[key]
-            answer = reply if isinstance(reply, Failure) else self._storable(reply)
-            if isinstance(answer, Completion):
-                # Waiting for more would leave answers unsaved while the model works on the next
-                # batch; a commit without a disk flush costs next to nothing beside an answer.
-                self.store.put_many(self.identity, {key: (requests[first], answer)})
-                self.prompt_tokens += answer.prompt_tokens
-                self.new_tokens += answer.new_tokens
-            else:
-                claims.release([key])
-            self.calls += 1
-            self.hits += len(others)
-            for position in (first, *others):
-                yield position, answer
+
+        def put(some: list[tuple[str, Completion]]) -> None:
+            answers = {key: (requests[positions[key][0]], answer) for key, answer in some}
+            self.store.put_many(self.identity, answers)
+
+        # Waiting for more would leave answers unsaved while the model works on the next batch.
+        with Grouped(put, beside=self.store.flushes) as commits:
+            try:
+                for k, reply in llm.generate([requests[positions[key][0]] for key in keys]):
+                    answer = reply if isinstance(reply, Failure) else self._storable(reply)
+                    self.calls += 1
+                    if isinstance(answer, Completion):
+                        yield from self._kept(commits.add((keys[k], answer)), positions)
+                    else:
+                        claims.release([keys[k]])
+                        yield from self._passed_on(positions[keys[k]], answer)
+            except LLMError:  # the budget is reached: first all that is paid
+                yield from self._kept(commits.rest(), positions)
+                raise
+            yield from self._kept(commits.rest(), positions)
+
+    def _kept(
+        self, answers: Sequence[tuple[str, Completion]], positions: dict[str, list[int]]
+    ) -> Iterator[tuple[int, Answer]]:
+        """Pass on answers that are in the store now."""
+        for key, answer in answers:
+            self.prompt_tokens += answer.prompt_tokens
+            self.new_tokens += answer.new_tokens
+            yield from self._passed_on(positions[key], answer)
+
+    def _passed_on(self, positions: Sequence[int], answer: Answer) -> Iterator[tuple[int, Answer]]:
+        self.hits += len(positions) - 1
+        for position in positions:
+            yield position, answer
 
     def _storable(self, completion: Completion) -> Answer:
         """`completion` as any database can hold it."""

@@ -7,10 +7,12 @@ heartbeat; without it they lapse.
 from __future__ import annotations
 
 import os
+import platform
 import threading
 import uuid
 from collections.abc import Collection, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Protocol
 
 from recbole_exp3rt.errors import UsageError
@@ -93,11 +95,12 @@ def this_owner() -> str:
 
 
 def this_process() -> str:
-    """Tells processes of one machine apart, also those of containers that share a folder."""
-    space = ""
+    """Tells processes apart, also those of other machines and of containers."""
+    machine = [platform.node()]
     with suppress(OSError):
-        space = os.readlink("/proc/self/ns/pid")
-    return f"{space}/{os.getpid()}"
+        machine.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
+        machine.append(os.readlink("/proc/self/ns/pid"))
+    return f"{' '.join(machine)}/{os.getpid()}"
 
 
 def has_ended(process: str) -> bool:

@@ -14,10 +14,11 @@ from recbole_exp3rt.config.settings import ModelSettings
 from recbole_exp3rt.llm.base import LLM
 from recbole_exp3rt.llm.cached import CachedLLM
 from recbole_exp3rt.llm.cost.budget import MeteredLLM
-from recbole_exp3rt.llm.cost.ledger import Ledger, Spent
+from recbole_exp3rt.llm.cost.ledger import Spent
+from recbole_exp3rt.llm.cost.opening import open_ledger
 from recbole_exp3rt.llm.cost.prices import Prices
 from recbole_exp3rt.llm.names import is_served, load_llm
-from recbole_exp3rt.llm.store import Store
+from recbole_exp3rt.llm.stores.opening import open_store
 
 Load = Callable[..., LLM]
 
@@ -28,9 +29,13 @@ class LanguageModels:
     def __init__(self, settings: ModelSettings, load: Load = load_llm) -> None:
         """`load` makes a model of its name and options, see `llm/names.py`."""
         self.settings = settings
-        self.store = Store(settings.store_path)
+        self.store = open_store(settings.store_path)
         self._load = load
         self._models: dict[tuple[str, str | None], CachedLLM] = {}
+
+    def __reduce__(self) -> tuple[type[LanguageModels], tuple[ModelSettings, Load]]:
+        """As its settings: store and models are opened anew where it is read."""
+        return LanguageModels, (self.settings, self._load)
 
     @classmethod
     def from_config(cls, config: Lookup) -> LanguageModels:
@@ -124,4 +129,6 @@ class LanguageModels:
 
 def metered(llm: LLM, settings: ModelSettings) -> LLM:
     """`llm` with a ledger, and a budget if there is one. Raises: UsageError."""
-    return MeteredLLM(llm, Prices.load(settings.prices), Ledger(settings.ledger), settings.budget)
+    return MeteredLLM(
+        llm, Prices.load(settings.prices), open_ledger(settings.ledger), settings.budget
+    )

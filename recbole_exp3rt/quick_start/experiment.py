@@ -6,7 +6,6 @@ import time
 import warnings
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -35,6 +34,7 @@ from recbole_exp3rt.evaluator.origin import adapters, machine, name_of, origin, 
 from recbole_exp3rt.evaluator.results import Results
 from recbole_exp3rt.llm.card import check_unseen, note_of_split, teachers_of
 from recbole_exp3rt.llm.server.urls import masked
+from recbole_exp3rt.llm.stores.places import beside
 from recbole_exp3rt.model.language_models import LanguageModels
 from recbole_exp3rt.model.rater import Rater, make_rater
 from recbole_exp3rt.quick_start.cases import case_studies
@@ -92,7 +92,7 @@ class Experiment:
         learned = split.merged() if run.refit else split
         llms = ModelSettings.from_config(config) if asking else None
         self.rates = Rates(
-            Path(llms.store_path if llms else "rates").with_name("rates.json"),
+            beside(llms.store_path if llms else "rates", "rates.json"),
             name_of(machine(str(config["device"]))),
             ConsoleProgress(console),
         )

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from recbole_exp3rt.errors import UsageError
-from recbole_exp3rt.llm import store as store_module
 from recbole_exp3rt.llm.base import Completion, Message, Readout, Request
 from recbole_exp3rt.llm.claims import this_process
 from recbole_exp3rt.llm.store import Store
+from recbole_exp3rt.llm.stores import sqlite as store_module
 
 ROOT = Path(__file__).parents[2]
 REQUEST = Request((Message("user", "Was it good?"),), readout=Readout("Rating: ", ("0", "1")))

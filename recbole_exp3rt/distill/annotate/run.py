@@ -39,11 +39,12 @@ from recbole_exp3rt.llm.base import LLMError
 from recbole_exp3rt.llm.cached import CachedLLM
 from recbole_exp3rt.llm.card import check_unseen
 from recbole_exp3rt.llm.cost.estimate import Estimate
-from recbole_exp3rt.llm.cost.ledger import Ledger
+from recbole_exp3rt.llm.cost.opening import open_ledger
 from recbole_exp3rt.llm.cost.prices import Prices
 from recbole_exp3rt.llm.names import is_served
 from recbole_exp3rt.llm.server.openai_llm import bytes_by_three
-from recbole_exp3rt.llm.store import Store
+from recbole_exp3rt.llm.stores.opening import open_store
+from recbole_exp3rt.llm.stores.places import shown
 from recbole_exp3rt.model.language_models import LanguageModels
 from recbole_exp3rt.prompts import Prompts, load_prompts
 from recbole_exp3rt.records import Review
@@ -110,7 +111,7 @@ def annotate_config(config: Config, console: Console) -> Path:
     write_training_data(own.folder, made.examples, card, made.rejected)
     _print_summary(console, made, teacher.calls)
     if spent := getattr(teacher.llm, "spent", None):
-        console.print(f"Paid by this run: {escape(str(spent))} ({escape(settings.ledger)})")
+        console.print(f"Paid by this run: {escape(str(spent))} ({escape(shown(settings.ledger))})")
     console.print(f"Training data: {escape(str(own.folder))}")
     return own.folder
 
@@ -165,10 +166,10 @@ def load_teacher(settings: Settings, own: AnnotateSettings) -> CachedLLM:
     """
     if own.teacher.startswith(STORED):
         identity = own.teacher.removeprefix(STORED)
-        store = Store(settings.store_path)
+        store = open_store(settings.store_path)
         if identity not in (known := store.identities()):
             raise UsageError(
-                f"teacher={own.teacher}: {store.path} has no answers of this name; "
+                f"teacher={own.teacher}: {store.name} has no answers of this name; "
                 f"it has answers of {', '.join(known) or 'no model'}"
             )
         return CachedLLM(None, store, identity=identity, count_tokens=bytes_by_three)
@@ -183,7 +184,7 @@ def print_plan(
         console.print(f"  {escape(step)}")
     console.print(f"  at most {escape(str(_estimate(steps, teacher, prices)))}")
     if is_served(teacher):
-        console.print(f"  spent so far: {escape(str(Ledger(ledger)))}")
+        console.print(f"  spent so far: {escape(str(open_ledger(ledger)))}")
 
 
 def _estimate(steps: Sequence[Calls], teacher: str, prices: str | None) -> Estimate:

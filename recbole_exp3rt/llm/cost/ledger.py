@@ -6,6 +6,7 @@ import errno
 import json
 import math
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -44,6 +45,20 @@ class Spent:
         return f"{self.calls:,} calls, {tokens}, {dollars(self.cost)}{unpriced}"
 
 
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """One answered request: its tokens, its cost in USD (None: no price is known).
+
+    `bound` is the highest cost that was reserved for it, if any.
+    """
+
+    model: str
+    prompt_tokens: int
+    new_tokens: int
+    cost: float | None
+    bound: float = 0.0
+
+
 class Ledger:
     """What was spent, one JSON line for each answer. Lines are only appended.
 
@@ -59,6 +74,8 @@ class Ledger:
     Raises: UsageError if the file cannot be read, or is no ledger.
     """
 
+    flushes = False
+
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self._read_to = 0
@@ -66,6 +83,11 @@ class Ledger:
         self._by_model: dict[str, Spent] = {}
         self.garbage = ""  # describes the first line without costs
         self._read_new_lines()
+
+    @property
+    def name(self) -> str:
+        """The path."""
+        return str(self.path)
 
     def check(self) -> None:
         """Check, before anything is paid, that the file can be written. Raises: UsageError."""
@@ -91,6 +113,11 @@ class Ledger:
         except OSError as error:
             raise self._unusable(error) from error
 
+    def add_all(self, charges: Sequence[Charge]) -> None:
+        """Append answered requests. Raises: UsageError if they cannot be written."""
+        for charge in charges:
+            self.add(charge.model, charge.prompt_tokens, charge.new_tokens, charge.cost)
+
     def by_model(self) -> dict[str, Spent]:
         """What all processes have spent so far, by the identity of the model."""
         self._read_new_lines()
@@ -103,9 +130,8 @@ class Ledger:
 
     def __str__(self) -> str:
         """One line for each model, then the total."""
-        lines = [f"{model}: {spent}" for model, spent in sorted(self.by_model().items())]
-        missed = [f"not counted: {self.garbage}"] if self.garbage else []
-        return "\n".join([*lines, f"in all: {self.total}", *missed])
+        text = as_text(self.by_model())
+        return f"{text}\nnot counted: {self.garbage}" if self.garbage else text
 
     def _append(self, line: bytes) -> None:
         """Append a line in one write. Raises: OSError."""
@@ -149,6 +175,12 @@ class Ledger:
             f"ledger {self.path} cannot be used ({error.strerror or error}): "
             "make room, or name another file (ledger: FILE)"
         )
+
+
+def as_text(by_model: Mapping[str, Spent]) -> str:
+    """One line for each model, then the total."""
+    lines = [f"{model}: {spent}" for model, spent in sorted(by_model.items())]
+    return "\n".join([*lines, f"in all: {sum(by_model.values(), Spent())}"])
 
 
 def _read_line(line: bytes) -> tuple[str, Spent]:

@@ -6,7 +6,11 @@ import re
 from typing import Any
 from urllib.parse import urlsplit
 
-_URL = re.compile(r"\bhttps?://[^\s'\"<>]*", re.IGNORECASE)
+DATABASE = re.compile(r"postgres(?:ql)?://", re.IGNORECASE)
+_URL = re.compile(r"\b(?:https?|postgres(?:ql)?)://[^\s'\"<>]*", re.IGNORECASE)
+_OF_A_DATABASE = re.compile(  # scheme, user, hosts, name
+    r"(postgres(?:ql)?://)(?:[^\s/?#@]*@)?([^\s/?#@]*)(/[^\s/?#@]*)?(?:\?[^\s#]*)?", re.IGNORECASE
+)
 
 
 def wrong_with(url: str) -> str | None:
@@ -36,7 +40,10 @@ def wrong_with(url: str) -> str | None:
 
 
 def bare(url: str) -> str:
-    """`url` without user, password, query and fragment."""
+    """`url` without user, password, query and fragment; of a database's that is none, nothing."""
+    if found := DATABASE.match(url):
+        parts_of = _OF_A_DATABASE.fullmatch(url)
+        return f"{parts_of[1]}{parts_of[2]}{parts_of[3] or ''}" if parts_of else f"{found[0]}***"
     try:
         parts = urlsplit(url)
         if parts.hostname and parts.port != -1:  # reading a port that is none raises
@@ -48,7 +55,7 @@ def bare(url: str) -> str:
 
 
 def masked(value: Any) -> Any:
-    """`value`, a text or a nest of lists and mappings, with every http URL in it `bare`."""
+    """`value`, a text or a nest of lists and mappings, with every URL in it `bare`."""
     if isinstance(value, str):
         return _URL.sub(lambda found: bare(found[0]), value)
     if isinstance(value, dict):
