@@ -84,8 +84,8 @@ def curve(files: Sequence[Path], out: Path) -> None:
             if figure is not None:
                 words = f"{figure.value:.4f}"
                 if figure.against is not None:
-                    words += f" ({figure.against.interval.low:+.4f} to "
-                    words += f"{figure.against.interval.high:+.4f})"
+                    words += f" ({figure.against.low:+.4f} to "
+                    words += f"{figure.against.high:+.4f})"
                 found[name][count][line.system] = (words, figure.value)
     lines = []
     for name, counts in sorted(found.items()):
