@@ -25,6 +25,7 @@ NO_TEXT = "no explanation (the user or the item is not in the train part)"
 if TYPE_CHECKING:
     from recbole_exp3rt.data.split import Split
 
+MOST_PRINTED = 10  # explanations; the result file has all
 SHOWN_REVIEWS = 5  # of a user or an item, in `exp3rt show`
 
 
@@ -40,7 +41,7 @@ def show_explanations(
 
     `others`: system -> its explanation of each of these pairs, shown beside that of EXP3RT.
     """
-    pairs = list(dict.fromkeys(rated))[:number]
+    pairs = list(dict.fromkeys(rated))[: min(number, MOST_PRINTED)]
     if not pairs:
         return
     scale = rater.pipeline.settings.scale
@@ -65,6 +66,7 @@ def show_explanations(
             f"  {escape(marked_if_cut(prediction.rationale)) or '(no reasoning asked for)'}"
         )
         _say_texts(console, beside, row)
+    _say_rest(console, min(number, len(set(rated))))
 
 
 def show_texts(
@@ -74,9 +76,15 @@ def show_texts(
     if not texts:
         return
     console.print("\n[bold]Explanations[/bold]")
-    for row, (user, item) in enumerate(pairs):
+    for row, (user, item) in enumerate(pairs[:MOST_PRINTED]):
         console.print(f"- {escape(user)} / {escape(item)}")
         _say_texts(console, texts, row)
+    _say_rest(console, len(pairs))
+
+
+def _say_rest(console: Console, number: int) -> None:
+    if number > MOST_PRINTED:
+        console.print(f"… and {number - MOST_PRINTED:,} more, as cases of the result file")
 
 
 def _say_texts(console: Console, texts: Mapping[str, Sequence[str | None]], row: int) -> None:

@@ -140,7 +140,8 @@ class Case:
     """A pair and all that was shown and said of it: one case study.
 
     `probabilities` has the rating levels as texts; `texts` are explanations of other systems;
-    `before` and `after` are titles of the user's candidates, if they were reranked.
+    `before` and `after` are titles of the user's candidates, if they were reranked; `review` is
+    what the user wrote of the item, where the pair is a test row: no system has read it.
     """
 
     user: str
@@ -157,6 +158,7 @@ class Case:
     texts: Mapping[str, str | None] = field(default_factory=dict)
     before: Sequence[str] = ()
     after: Sequence[str] = ()
+    review: str = ""
 
     @classmethod
     def from_json(cls, body: Mapping[str, Any]) -> Case:

@@ -14,7 +14,9 @@ from recbole_exp3rt.records import Profile
 
 MOST = 4  # sentences
 SHARED = 0.5  # of the words of the shorter bullet
-_SMALL = frozenset("a an and the of in on for with to that which is are it its very too".split())
+_SMALL = frozenset(
+    ("a", "an", "and", "the", "of", "in", "on", "for", "with", "to", "that", "is", "are", "very")
+)
 _WORD = re.compile(r"\w+")
 
 

@@ -45,6 +45,12 @@ def says(folder: str, key: str) -> Any:
         return None
 
 
+def teachers_of(student: str | None) -> list[str]:
+    """Identities of the models whose answers a student learned, as its card says."""
+    taught = says(student, "teacher") if student else None
+    return sorted(set(map(str, taught.values()))) if isinstance(taught, dict) else []
+
+
 def for_step(student: str, step: str) -> str:
     """The adapter that a student of several (`adapters: per_task`) has for a step; any other
     name as it is.

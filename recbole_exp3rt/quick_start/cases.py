@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 
+from recbole_exp3rt.config.reader import Reader
+from recbole_exp3rt.corpus import Corpus
+from recbole_exp3rt.data.train_corpus import corpus_of
+from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.evaluator.results import Case
 from recbole_exp3rt.quick_start.context import Context
 from recbole_exp3rt.quick_start.explaining import Explained, Pair
 from recbole_exp3rt.quick_start.rating_task import RatingTask
 from recbole_exp3rt.quick_start.reranking_task import RerankingTask
 from recbole_exp3rt.recommender import Recommender
+from recbole_exp3rt.records import Review
 from recbole_exp3rt.rerank.reranker import Reranked
 from recbole_exp3rt.text import marked_if_cut
 
@@ -23,10 +29,32 @@ def case_studies(context: Context, tasks: Sequence[Task], explained: Explained) 
     rows = zip(context.split.pairs("test"), context.split.ratings("test").tolist(), strict=True)
     truth = dict(reversed(list(rows))) if context.split.has_ratings else {}
     lists = _lists(tasks)
+    held_out = _held_out(context, explained.pairs)
     return [
-        _case(context, pair, truth.get(pair), explained, number, lists.get(pair[0]))
+        _case(context, pair, truth.get(pair), explained, number, lists.get(pair[0]), held_out)
         for number, pair in enumerate(explained.pairs)
     ]
+
+
+def _held_out(context: Context, pairs: Sequence[Pair]) -> Corpus:
+    """The test reviews of `pairs` and the descriptions, for people and judges of explanations.
+
+    No system is given it. A text that may belong to another row of its pair is left out.
+    """
+    split, config = context.split, context.config
+    wanted = set(pairs)
+    rows = [row for row, pair in enumerate(split.pairs("test")) if pair in wanted]
+    fields = config["description_fields"] or {}
+    if not rows or not split.has_ratings:
+        return Corpus([])
+    file = Reader(config).text_or_none("review_file")
+    part = split.rows("test", rows)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of pairs that occur more than once: the run has said it
+        try:
+            return corpus_of(part, fields, file)
+        except UsageError:  # no review file, or no text in it
+            return corpus_of(part, fields, file, texts=False)
 
 
 def _case(
@@ -36,12 +64,25 @@ def _case(
     explained: Explained,
     number: int,
     ranked: Reranked | None,
+    held_out: Corpus,
 ) -> Case:
     user, item = pair
+    review = _text(next((one for one in held_out.user_reviews(user) if one.item == item), None))
     others = {name: texts[number] for name, texts in explained.texts.items() if name != "EXP3RT"}
     if not context.rater:
         before, after = _titles(ranked, {})
-        return Case(user, item, item, rating, texts=others, before=before, after=after)
+        known = held_out.description(item)
+        return Case(
+            user,
+            item,
+            known.title,
+            rating,
+            description=known.lines,
+            texts=others,
+            before=before,
+            after=after,
+            review=review,
+        )
     (prediction,) = context.rater.rate([pair])
     found = Recommender(context.rater).explained(user, item, prediction)
     corpus = context.rater.pipeline.corpus
@@ -66,7 +107,13 @@ def _case(
         others,
         before,
         after,
+        review,
     )
+
+
+def _text(review: Review | None) -> str:
+    """Title and text of a review, as one text."""
+    return "\n".join(filter(None, [review.title.strip(), review.text.strip()])) if review else ""
 
 
 def _lists(tasks: Sequence[Task]) -> dict[str, Reranked]:

@@ -33,7 +33,7 @@ from recbole_exp3rt.display.steps import say
 from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.evaluator.origin import adapters, machine, name_of, origin, plain_values
 from recbole_exp3rt.evaluator.results import Results
-from recbole_exp3rt.llm.card import check_unseen, note_of_split
+from recbole_exp3rt.llm.card import check_unseen, note_of_split, teachers_of
 from recbole_exp3rt.llm.server.urls import masked
 from recbole_exp3rt.model.language_models import LanguageModels
 from recbole_exp3rt.model.rater import Rater, make_rater
@@ -188,6 +188,7 @@ class Experiment:
         """Explanations of pairs that the tasks looked at; what they took joins the result file."""
         explained = explain(self.context, [pair for task in self.tasks for pair in task.explained])
         self.rates.keep()  # explainers may have trained
+        self._note_systems()
         if explained.texts and self.context.run.result_file:
             self.context.results.write(self.context.run.result_file)
         return explained
@@ -248,13 +249,26 @@ class Experiment:
                 "stages": asdict(pipeline.settings),
                 "prompts_digest": pipeline.prompts.digest,
                 "adapters": adapters(context.rater.who()),
+                "teachers": self._teachers(),
                 "coverage_of_steps": {name: n.coverage for name, n in pipeline.counts.items()},
             }
-        systems = {name: _asked(fitted.model) for name, fitted in context.asking.items()}
-        context.results.about["systems"] = {name: llm for name, llm in systems.items() if llm}
+        self._note_systems()
         if result_file := context.run.result_file:
             context.results.write(result_file)
             say(self.console, f"Results: {result_file}")
+
+    def _note_systems(self) -> None:
+        """Which language model each system asks or is made of."""
+        systems = {name: _asked(fitted.model) for name, fitted in self.context.asking.items()}
+        self.context.results.about["systems"] = {name: llm for name, llm in systems.items() if llm}
+
+    def _teachers(self) -> list[str]:
+        """Who taught the students of this run, as their cards say."""
+        settings = self.context.settings
+        assert settings is not None
+        models = (settings.preference_model, settings.profile_model, settings.rating_model)
+        taught = [one for name in (*models, settings.adapter) for one in teachers_of(name)]
+        return list(dict.fromkeys(taught))
 
     def _rater(
         self,

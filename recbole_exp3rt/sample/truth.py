@@ -88,16 +88,18 @@ def examples(n: int, seed: int = 0) -> list[Example]:
 def _example(rng: random.Random, verdict: Verdict, *, profile: bool) -> Example:
     tastes = rng.sample(TASTES, rng.randint(3, 5))
     *named, absent = tastes
-    sides: dict[str, Sentiment] = {
-        taste.name: rng.choice(("positive", "negative")) for taste in named
-    }
+    sides = {taste.name: _side(rng) for taste in named}
     evidence = _profile(named, sides) if profile else _review(rng, named, sides)
     about = absent if verdict == "neutral" else rng.choice(named)
-    side = sides.get(about.name) or rng.choice(("positive", "negative"))
+    side = sides[about.name] if about.name in sides else _side(rng)
     if verdict == "contradicted":
         side = _OPPOSITE[side]
     said = " ".join(text for _, text in evidence)
     return Example(_statement(rng, about, side, said), about.name, side, evidence, verdict)
+
+
+def _side(rng: random.Random) -> Sentiment:
+    return "positive" if rng.random() < 0.5 else "negative"
 
 
 def _profile(named: Sequence[Taste], sides: Mapping[str, Sentiment]) -> tuple[tuple[str, str], ...]:
