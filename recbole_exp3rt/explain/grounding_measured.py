@@ -23,7 +23,7 @@ class Accuracy:
     precision: float | None  # None: it is never given
     recall: float | None
     given: int
-    right_ones: int
+    wanted: int
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,8 @@ class GrounderCard:
         if self.is_trusted:
             return ""
         return (
-            f"{self.grounder} gives the right verdict on {self.accuracy:.0%} of {self.n} statements "
-            f"whose verdict is known (a third by chance): its figures on explanations are no "
+            f"{self.grounder} gives the right verdict on {self.accuracy:.0%} of {self.n} statements"
+            " whose verdict is known (a third by chance): its figures on explanations are no "
             "evidence"
         )
 

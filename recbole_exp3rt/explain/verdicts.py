@@ -62,8 +62,15 @@ class Found:
 class Grounder(Protocol):
     """Takes texts apart and checks what they state."""
 
-    name: str
-    counts: Mapping[str, StepCount]  # step -> how many answers could be read
+    @property
+    def name(self) -> str:
+        """What stands above its tables."""
+        ...
+
+    @property
+    def counts(self) -> Mapping[str, StepCount]:
+        """Step -> how many answers could be read."""
+        ...
 
     def cut(self, texts: Sequence[str]) -> list[tuple[Statement, ...] | None]:
         """The statements of each text; None where the answer could not be read: [n_texts]."""
@@ -86,13 +93,19 @@ class LLMGrounder:
         progress: Progress = silent,
     ) -> None:
         """Raises: UsageError for a prompt that is wrong."""
+        self.llm = llm
         self.name = llm.identity
         self.item_word = item_word
+        self._prompt_dir = prompt_dir
         self._statements = load_prompt(statements.PROMPT, prompt_dir, statements.FIELDS)
         self._verdict = load_prompt(PROMPT, prompt_dir, FIELDS)
         self._cut = Step("statements", "Taking texts apart", llm, progress)
         self._check = Step("verdicts", "Checking statements", llm, progress)
         self.counts: dict[str, StepCount] = {s.name: s.count for s in (self._cut, self._check)}
+
+    def over(self, llm: LLM) -> LLMGrounder:
+        """The same questions to another model."""
+        return LLMGrounder(llm, item_word=self.item_word, prompt_dir=self._prompt_dir)
 
     def cut(self, texts: Sequence[str]) -> list[tuple[Statement, ...] | None]:
         """See Grounder."""

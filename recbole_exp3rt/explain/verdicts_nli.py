@@ -93,8 +93,8 @@ def order_of(id2label: dict[int, str], name: str) -> list[int]:
                 places[verdict] = int(place)
     if len(places) < len(VERDICTS):
         raise UsageError(
-            f"grounder nli:{name} has the labels {', '.join(map(str, id2label.values()))}; one with "
-            "entailment, neutral and contradiction is needed"
+            f"grounder nli:{name} has the labels {', '.join(map(str, id2label.values()))}; "
+            "take one with entailment, neutral and contradiction"
         )
     return [places[verdict] for verdict in VERDICTS]
 

@@ -26,7 +26,7 @@ class Popular(ProfileExplainer):
 
 
 def ranked(preferences: Sequence[Preference | None]) -> str | None:
-    """The most frequent bullets as sentences, equally frequent ones by the alphabet. None: no bullet.
+    """The most frequent bullets as sentences, equal ones by the alphabet. None: no bullet.
 
     Bullets that differ in small and capital letters alone are one.
     """
