@@ -49,6 +49,7 @@ def page() -> str:
         **{f"model/{name}": name for name in own},
         "train": "Training a student: `exp3rt train`",
         "tune": "Searching hyper-parameters: `exp3rt tune`",
+        "judge": "Comparing explanations: `exp3rt judge`",
     }
     sections = [f"## {title}\n\n{table(groups_of(name))}" for name, title in titles.items()]
     return "\n\n".join([HEAD.rstrip(), *sections]) + "\n"

@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 
 from recbole_exp3rt.evaluator.results import Case
+from recbole_exp3rt.report.explained import HOW_TO_READ
 
 NONE = "n/a"
 MARKS = {"better": "★", "worse": "☆"}  # of a difference that holds
@@ -129,6 +130,8 @@ class Report:
     shared: Mapping[str, Any]  # settings that all runs were given
     effective: Mapping[str, Any] = field(default_factory=dict)  # those that all runs had
     others: tuple[Mapping[str, Any], ...] = ()  # of each run, those that not all had
+    how_to_read: tuple[str, ...] = HOW_TO_READ
+    kicker: str = "recbole-exp3rt report"
 
     @property
     def tables(self) -> list[Table]:

@@ -11,7 +11,6 @@ from typing import Any
 
 from recbole_exp3rt.evaluator.results import Case
 from recbole_exp3rt.report.content import MARKS, Cell, Report, Table
-from recbole_exp3rt.report.explained import HOW_TO_READ
 
 _MARKDOWN = re.compile(r"([\\`*_\[\]<>#|~$&])")
 _AT_START = re.compile(r"^(\d*)([-+.)])(?=\s|$)")  # would begin a list
@@ -41,7 +40,7 @@ _LATEX = {
 def markdown(report: Report) -> str:
     """The whole report but its pictures, as a page of Markdown."""
     lines = [f"# {in_markdown(report.title)}", "", _made(report), "", "## How to read this", ""]
-    lines += [f"- {in_markdown(text)}" for text in HOW_TO_READ]
+    lines += [f"- {in_markdown(text)}" for text in report.how_to_read]
     for part in report.parts:
         lines += ["", f"## {in_markdown(part.title)}"]
         if part.findings:

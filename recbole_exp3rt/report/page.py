@@ -18,7 +18,6 @@ from markupsafe import Markup
 
 from recbole_exp3rt.evaluator.results import Case
 from recbole_exp3rt.report.content import NONE, Cell, Report
-from recbole_exp3rt.report.explained import HOW_TO_READ
 from recbole_exp3rt.report.forms import rating_words, without_nan
 
 
@@ -35,7 +34,6 @@ def html_page(report: Report) -> str:
     page = _environment().get_template("page.html")
     return page.render(
         report=report,
-        how_to_read=HOW_TO_READ,
         plotly=Markup(_plotly()),
         style=Markup(_file("style.css")),
         script=Markup(_file("page.js")),

@@ -1,0 +1,107 @@
+"""Preferences as tables and as the paper's Figure 3, for the reports of judges and of people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from recbole_exp3rt.explain.preferences import Standing
+from recbole_exp3rt.report import drawing
+from recbole_exp3rt.report.content import (
+    Cell,
+    Chart,
+    Heading,
+    Table,
+    interval_text,
+    number_cell,
+    rows_of,
+    text_cell,
+)
+
+TONES = ("series-0", "line", "series-1")  # of win, tie and loss in the figure
+SHARES = ("win", "tie", "loss")
+STANDING = (
+    Heading("one", "System", numeric=False),
+    Heading("other", "Against", numeric=False),
+    Heading("criterion", "Criterion", numeric=False),
+    Heading("win", "Win"),
+    Heading("tie", "Tie"),
+    Heading("loss", "Loss"),
+    Heading("n", "Pairs"),
+    Heading("users", "Users"),
+    Heading("holm", "p", "sign test, Holm"),
+)
+
+
+def standings_table(name: str, title: str, lead: str, standings: Sequence[Standing]) -> Table:
+    """One row a standing: shares with their intervals, and p."""
+    rows = [
+        [
+            text_cell(one.one),
+            text_cell(one.other),
+            text_cell(one.criterion),
+            *_shares(one),
+            Cell(one.n, f"{one.n:,}"),
+            Cell(one.users, f"{one.users:,}"),
+            number_cell(one.holm, ".3f"),
+        ]
+        for one in standings
+    ]
+    return Table(name, title, lead, STANDING, rows_of(rows))
+
+
+def _shares(one: Standing) -> list[Cell]:
+    values = (one.win, one.tie, one.loss)
+    return [
+        Cell(
+            value,
+            f"{value:.1%}",
+            interval.low,
+            interval.high,
+            interval_text(100 * interval.low, 100 * interval.high, ".0f"),
+            star=one.star if share == "win" else "",
+        )
+        for share, value, interval in zip(SHARES, values, one.intervals, strict=True)
+    ]
+
+
+def figure_3(name: str, standings: Sequence[Standing]) -> Chart:
+    """Win, tie and loss as one bar for each criterion and rival (the paper's Figure 3)."""
+    rows = list(reversed(standings))  # plotly draws the first one lowest
+    labels = [
+        f"{drawing.label(one.criterion)} · {drawing.label(one.other)}" + (" *" if one.star else "")
+        for one in rows
+    ]
+    shares = {share: [round(100 * getattr(one, share), 2) for one in rows] for share in SHARES}
+    traces: list[Mapping[str, Any]] = [
+        {
+            "type": "bar",
+            "orientation": "h",
+            "name": share,
+            "x": shares[share],
+            "y": labels,
+            "text": [f"{value:.0f}" for value in shares[share]],
+            "textposition": "inside",
+            "insidetextanchor": "middle",
+            "marker": {},
+            "meta": {"color": tone},
+        }
+        for share, tone in zip(SHARES, TONES, strict=True)
+    ]
+    first = standings[0].one if standings else ""
+    figure = drawing.figure(
+        traces,
+        "share of pairs in %",
+        "",
+        barmode="stack",
+        xaxis={"range": [0, 100]},
+        yaxis={"automargin": True, "type": "category"},
+    )
+    table = standings_table(
+        name,
+        f"{first} against each other system",
+        "Each bar is one criterion and one rival: how often the explanation wins, ties and loses. "
+        "* marks p < 0.05 of the sign test, corrected for the number of tests.",
+        standings,
+    )
+    return Chart(table, figure)
