@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 from recbole_exp3rt import __version__
@@ -44,7 +45,7 @@ class GroundingReport:
     grounded: Grounded
     unreadable: Mapping[str, str] = field(default_factory=dict)  # step -> how many, why
 
-    def write(self, path: str) -> None:
+    def write(self, path: str | Path) -> None:
         """Write it as JSON, with every statement and its verdicts."""
         body = {
             "version": __version__,
