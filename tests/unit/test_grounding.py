@@ -288,7 +288,9 @@ def test_a_dry_run_asks_nothing_and_counts_what_it_would(tmp_path, monkeypatch):
     console = Console(file=out, width=200)
     assert ground_files([run], given, console=console, load=lambda *_, **__: asked) is None
     # six examples; one text and one review to take apart; nothing to check before that
-    assert "openai:big: 8 calls" in out.getvalue() and "3 texts are not taken apart" in out.getvalue()
+    assert (
+        "openai:big: 8 calls" in out.getvalue() and "3 texts are not taken apart" in out.getvalue()
+    )
     assert not (tmp_path / "saved").exists() or not (tmp_path / "saved/ground").exists()
 
 
