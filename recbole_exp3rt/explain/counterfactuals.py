@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
 
 from recbole_exp3rt.explain.grounding import Figure, mean_by_user
-from recbole_exp3rt.explainer.template import matches
 from recbole_exp3rt.llm.base import Request
 from recbole_exp3rt.records import Profile, RatingPrediction
 from recbole_exp3rt.stages import rating
@@ -21,6 +20,7 @@ from recbole_exp3rt.stages.lists import Unreadable
 from recbole_exp3rt.stages.pipeline import Pipeline
 from recbole_exp3rt.stages.rating import Pair
 from recbole_exp3rt.stages.step import Step
+from recbole_exp3rt.text import share_words
 
 Key = tuple[str, str]  # raw tokens of a user and an item
 # Change -> the noise of the same profile that it is compared with
@@ -154,7 +154,7 @@ def _without_bullet(pair: Pair, *, flipped: bool) -> Pair | None:
     user, of_item = pair.user, (*pair.item.likes, *pair.item.dislikes)
     if not user.likes:
         return None
-    met = (b for b in user.likes if any(matches(b, other) for other in of_item))
+    met = (b for b in user.likes if any(share_words(b, other) for other in of_item))
     bullet = next(met, user.likes[0])
     likes = tuple(other for other in user.likes if other != bullet)
     dislikes = (*user.dislikes, bullet) if flipped else user.dislikes

@@ -6,18 +6,13 @@ form of an explanation, as in Zhang et al., "Explicit Factor Models" (SIGIR 2014
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 from recbole_exp3rt.explainer.of_profiles import Pair, ProfileExplainer, plain_bullet
 from recbole_exp3rt.records import Profile
+from recbole_exp3rt.text import share_words
 
 MOST = 4  # sentences
-SHARED = 0.5  # of the words of the shorter bullet
-_SMALL = frozenset(
-    ("a", "an", "and", "the", "of", "in", "on", "for", "with", "to", "that", "is", "are", "very")
-)
-_WORD = re.compile(r"\w+")
 
 
 class Template(ProfileExplainer):
@@ -41,7 +36,7 @@ def filled(user: Profile, item: Profile, item_word: str) -> str:
         for bullet in own:
             said = []
             for do, others in (("praise", item.likes), ("criticise", item.dislikes)):
-                if alike := next((other for other in others if matches(bullet, other)), None):
+                if alike := next((other for other in others if share_words(bullet, other)), None):
                     same = plain_bullet(alike).lower() == plain_bullet(bullet).lower()
                     said.append(f"others {do} {'it' if same else plain_bullet(alike)}")
             if said:
@@ -49,10 +44,3 @@ def filled(user: Profile, item: Profile, item_word: str) -> str:
     if not sentences:
         return f"Nothing is known of this {item_word} that the user likes or dislikes."
     return " ".join(sentences[:MOST])
-
-
-def matches(one: str, other: str) -> bool:
-    """Whether two bullets share at least half of the words of the shorter one."""
-    words = [set(_WORD.findall(bullet.lower())) - _SMALL for bullet in (one, other)]
-    shorter = min(map(len, words))
-    return shorter > 0 and len(words[0] & words[1]) >= SHARED * shorter
