@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from recbole_exp3rt.explain.grounding import METRICS
 from recbole_exp3rt.explain.grounding_run import GroundingReport
-from recbole_exp3rt.explain.grounding_show import LEGEND, TITLES, written
+from recbole_exp3rt.explain.grounding_show import LEGEND, TITLES, stated, written
 from recbole_exp3rt.explain.pages import render
 
 MOST_PAIRS = 100  # of a page; the JSON file has all
@@ -27,6 +27,7 @@ def grounding_page(report: GroundingReport, most: int = MOST_PAIRS) -> str:
         names=[name for name in METRICS if any(name in one.figures for one in report.figures)],
         titles=TITLES,
         written=written,
+        stated=stated,
         legend=LEGEND,
         marks=MARKS,
         shown=len(pairs),

@@ -24,6 +24,7 @@ from recbole_exp3rt.explain.verdicts_oracle import OracleGrounder
 from recbole_exp3rt.llm.names import ORACLE
 from recbole_exp3rt.model.language_models import LanguageModels
 from recbole_exp3rt.paths import write_atomic
+from recbole_exp3rt.report.forms import without_nan
 from recbole_exp3rt.sample.truth import GroundTruth, examples
 from recbole_exp3rt.stages.step import Progress, silent
 
@@ -62,7 +63,7 @@ class GroundingReport:
                 for one in texts
             ],
         }
-        write_atomic(path, json.dumps(body, indent=1, ensure_ascii=False) + "\n")
+        write_atomic(path, json.dumps(without_nan(body), indent=1, ensure_ascii=False) + "\n")
 
 
 def _text_json(system: str, one: GroundedText) -> dict[str, Any]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from recbole_exp3rt.display.terminal import escape
-from recbole_exp3rt.explain.grounding import METRICS, Figure
+from recbole_exp3rt.explain.grounding import METRICS, Figure, SystemFigures
 from recbole_exp3rt.explain.grounding_measured import GrounderCard
 from recbole_exp3rt.explain.grounding_run import GroundingReport
 
@@ -42,7 +44,7 @@ def show_grounding(console: Console, report: GroundingReport) -> None:
         table.add_column(heading, justify="right")
     for one in report.figures:
         cells = [written(name, one.figures.get(name)) for name in names]
-        table.add_row(escape(one.system), f"{one.statements:.1f}", *cells)
+        table.add_row(escape(one.system), stated(one), *cells)
     console.print(table)
     console.print(LEGEND)
     _show_metrics(console, report)
@@ -62,6 +64,11 @@ def written(name: str, figure: Figure | None) -> str:
     if figure.interval is None:
         return text
     return f"{text}\n{100 * figure.interval.low:.0f}–{100 * figure.interval.high:.0f}"
+
+
+def stated(one: SystemFigures) -> str:
+    """The mean number of statements of a system; – where no text could be taken apart."""
+    return "–" if math.isnan(one.statements) else f"{one.statements:.1f}"
 
 
 def show_card(console: Console, card: GrounderCard) -> None:

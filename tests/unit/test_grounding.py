@@ -297,3 +297,17 @@ def test_a_dry_run_asks_nothing_and_counts_what_it_would(tmp_path, monkeypatch):
 def test_a_misspelt_setting_is_named(tmp_path):
     with pytest.raises(UsageError, match="grouder is no setting of ground"):
         ground_files([write_run(tmp_path / "a.json")], {"grouder": "oracle"})
+
+
+def test_texts_that_no_model_can_take_apart_have_no_figures(tmp_path):
+    mute = ScriptedLLM(lambda _: "What a film!", scorer=lambda *_: (-1.0, -2.0, -3.0))
+    given = {"grounder": "openai:big", "measured": 0, "store_path": str(tmp_path / "s.sqlite")}
+    given["output"] = str(tmp_path / "out")
+    out = io.StringIO()
+    run, console = write_run(tmp_path / "a.json"), Console(file=out, width=200)
+    report = ground_files([run], given, console=console, load=lambda *_, **__: mute)
+    assert report.figures[0].figures == {} and report.card is None
+    assert "statements: 0 of 2 answers were readable" in out.getvalue()
+    body = (tmp_path / "out/ground.json").read_text()
+    assert "NaN" not in body and json.loads(body)["texts"][0]["statements"] is None
+    assert "could not be taken apart" in (tmp_path / "out/ground.html").read_text()
