@@ -46,6 +46,17 @@ class GroundingReport:
     grounded: Grounded
     unreadable: Mapping[str, str] = field(default_factory=dict)  # step -> how many, why
 
+    @property
+    def warnings(self) -> list[str]:
+        """What must be known before a figure is read."""
+        found = [self.card.warning] if self.card and self.card.warning else []
+        if self.grounded.grounder == OracleGrounder.name and self.dataset not in TRUTHS:
+            found.append(
+                f"{OracleGrounder.name} reads the language of the sample alone; of "
+                f"{self.dataset or 'other texts'} it understands nothing"
+            )
+        return found
+
     def write(self, path: str | Path) -> None:
         """Write it as JSON, with every statement and its verdicts."""
         body = {

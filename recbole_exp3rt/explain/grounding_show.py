@@ -50,8 +50,8 @@ def show_grounding(console: Console, report: GroundingReport) -> None:
     _show_metrics(console, report)
     for step, said in report.unreadable.items():
         console.print(escape(f"{step}: {said}"))
-    if report.card and report.card.warning:
-        console.print(f"[bold]Warning:[/bold] {escape(report.card.warning)}.")
+    for warning in report.warnings:
+        console.print(f"[bold]Warning:[/bold] {escape(warning)}.")
 
 
 def written(name: str, figure: Figure | None) -> str:

@@ -266,7 +266,8 @@ def test_the_command_writes_a_page_and_all_verdicts(tmp_path, monkeypatch, capsy
     )
     assert main(["ground", "--runs", run, "--grounder=oracle"]) == 0
     printed = capsys.readouterr().out
-    assert "60 right (100%)" in printed and "EXP3RT" in printed and "Warning" not in printed
+    assert "60 right (100%)" in printed and "EXP3RT" in printed
+    assert "reads the language of the sample alone; of mine it" in " ".join(printed.split())
     page = (tmp_path / "saved/ground/ground.html").read_text()
     assert "<script>" not in page and "&lt;script&gt;" in page and "<b>Film" not in page
     assert "default-src &#39;none&#39;" in page or "default-src 'none'" in page
