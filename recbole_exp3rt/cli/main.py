@@ -19,7 +19,8 @@ from recbole_exp3rt.llm.local import waiting
 
 # In the order of the help: what a new user needs first
 COMMANDS: tuple[str, ...] = ("run", "benchmark", "compare", "show", "convert", "annotate", "train")
-COMMANDS += ("judge", "ground", "counterfactuals", "merge", "tune", "doctor", "completion")
+COMMANDS += ("judge", "ground", "counterfactuals", "study", "study-report")
+COMMANDS += ("merge", "tune", "doctor", "completion")
 HELP = """A language model reads reviews inside RecBole: it rates, reranks and explains.
 
 \b
@@ -53,7 +54,8 @@ class Commands(click.Group):
         """The command of that name, imported now; None if there is none."""
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = import_module(f"recbole_exp3rt.cli.{cmd_name}").command
+        module = import_module(f"recbole_exp3rt.cli.{cmd_name.replace('-', '_')}")
+        command: click.Command = module.command
         return command
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:

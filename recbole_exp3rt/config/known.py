@@ -44,7 +44,7 @@ NO_SETTINGS: tuple[str, ...] = (
     "tune.yaml",
     "spaces.yaml",
 )
-NO_SETTINGS += ("judge.yaml", "ground.yaml")
+NO_SETTINGS += ("judge.yaml", "ground.yaml", "study.yaml")
 GRIDS = "benchmark"  # a folder of grids, which are no settings
 WHOLE = ("overall", "llm")  # yaml files of settings that a run has as a whole
 _KEY = re.compile(r"^([A-Za-z_][\w-]*)\s*:", re.MULTILINE)

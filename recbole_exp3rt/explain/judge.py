@@ -1,7 +1,7 @@
 """A language model compares two explanations, in both orders, by one criterion at a time.
 
 A verdict counts only if it is the same in both orders; else it is a tie, for the position decided
-it. The model writes its evidence first; then the label A, B or tie is scored. It sees no names of
+it. The model writes its evidence first; then the label 1, 2 or tie is scored. It sees no names of
 systems. It does not know what the verdicts add up to (`preferences.py`), nor whether it can be
 trusted (`judge_trust.py`).
 Sources: Zheng et al., "Judging LLM-as-a-Judge", NeurIPS 2023, arXiv 2306.05685; the paper's
@@ -32,10 +32,10 @@ FIELDS = frozenset(
     | {"criterion", "definition"}
 )
 EVIDENCE, CUE = "Evidence:", "Better explanation:"
-LABELS = ("A", "B", "tie")
+LABELS = ("1", "2", "tie")  # not A: it is an article too
 NOTHING = "(nothing is known)"
-STRAIGHT: Mapping[str, Verdict] = {"A": "one", "B": "other", "tie": "tie"}
-TURNED: Mapping[str, Verdict] = {"A": "other", "B": "one", "tie": "tie"}
+STRAIGHT: Mapping[str, Verdict] = {"1": "one", "2": "other", "tie": "tie"}
+TURNED: Mapping[str, Verdict] = {"1": "other", "2": "one", "tie": "tie"}
 _CUE = re.compile(r"(better\W*explanation|evidence)[^\w:]*:", re.I)
 
 
@@ -197,7 +197,7 @@ def outcomes_of(
 
 def quiet(text: str) -> str:
     """A text of others in one line, without marks, roles, or what would be read as an answer."""
-    line = harmless(" ".join(text.split()))
+    line = harmless(" ".join(harmless(text).split()))
     folded = unicodedata.normalize("NFKC", line)
     plain = "".join(c for c in folded if unicodedata.category(c) != "Cf")
     return _CUE.sub(r"\1 -", plain) if _CUE.search(plain) else line

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from functools import cached_property
 from itertools import combinations
 from statistics import mean, median
 from typing import Any
@@ -43,7 +44,8 @@ HOW_TO_READ = (
     "trusted, whatever its verdicts are. A judge without these faults need not judge as people do: "
     "a study with people (exp3rt study) tells that.",
     "Agreement of judges is given as kappa, agreement beyond chance: raw agreement alone looks far "
-    "better than it is.",
+    "better than it is. Where nearly all verdicts are for one system, kappa is low even if few "
+    "differ: read both.",
     "Judges and people prefer longer texts. So the last table counts only pairs whose shorter "
     f"explanation has at least {MATCHED:.0%} of the longer one's words.",
 )
@@ -59,41 +61,47 @@ class Judged:
     seed: int = 0
     about: Mapping[str, Any] = field(default_factory=dict)
 
+    @cached_property
     def words(self) -> dict[str, list[int]]:
         """System -> number of words of each of its texts: [n_pairs]."""
         found = self.explanations
         return {name: [len(text.split()) for text in found.texts(name)] for name in found.systems}
 
+    @cached_property
     def trust(self) -> list[Trust]:
         """How each judge judged."""
-        words, writers = self.words(), self.explanations.writers
+        words, writers = self.words, self.explanations.writers
         return [
             trust_in(name, self.identities[name], found, words, writers)
             for name, found in self.judgements.items()
         ]
 
+    @cached_property
     def standings(self) -> list[Standing]:
         """By the majority of the judges."""
         return standings(outcomes_of(self.explanations, self.judgements), seed=self.seed)
 
+    @cached_property
     def matched(self) -> list[Standing]:
         """The same, of explanations that are about as long."""
         outcomes = outcomes_of(self.explanations, self.judgements)
-        return standings(at_matched_length(outcomes, self.words()), seed=self.seed)
+        return standings(at_matched_length(outcomes, self.words), seed=self.seed)
 
 
 def judge_report(judged: Judged) -> Report:
     """The whole report."""
-    trust, found, matched = judged.trust(), judged.standings(), judged.matched()
+    trust, found, matched = judged.trust, judged.standings, judged.matched
     lead = "Shares of the pairs that were judged, by the majority of the judges."
     tables = [_trust_table(trust)]
     if len(trust) > 1:
         tables.append(_agreement_table(judged.judgements))
-    tables.append(standings_table("preferences", "Who is preferred", lead, found))
-    tables.append(_length_table(judged.words()))
-    tables.append(
-        standings_table("matched", "At matched length", "Of pairs that are about as long.", matched)
-    )
+    notes = _warnings(trust)
+    tables.append(standings_table("preferences", "Who is preferred", lead, found, notes))
+    tables.append(_length_table(judged.words))
+    lead = "Of pairs whose explanations are about as long."
+    none = () if matched else ("No two explanations of a pair are about as long.",)
+    title = "At matched length"
+    tables.append(standings_table("matched", title, lead, matched, none or notes))
     tables.append(_said_table(judged))
     part = Part(
         "judgement",
@@ -115,6 +123,15 @@ def judge_report(judged: Judged) -> Report:
     )
 
 
+def _warnings(trust: Sequence[Trust]) -> tuple[str, ...]:
+    """What stands below figures that a judge without trust has a part in."""
+    bad = [one.judge for one in trust if one.faults]
+    if not bad:
+        return ()
+    what = "Do not use these figures" if len(bad) == len(trust) else "Use them with care"
+    return (f"{what}: {', '.join(bad)} cannot be trusted here.",)
+
+
 def findings(trust: Sequence[Trust], found: Sequence[Standing]) -> list[str]:
     """What is to be known first: whether to believe the verdicts; then the verdicts."""
     said = []
@@ -125,13 +142,16 @@ def findings(trust: Sequence[Trust], found: Sequence[Standing]) -> list[str]:
             kappa = number_cell(judge.orders.kappa, ".2f").text
             said.append(f"{judge.judge} follows the texts: kappa of its two orders is {kappa}.")
         said += [f"Beware: {warning}." for warning in judge.kin]
+    in_vain = bool(trust) and all(judge.faults for judge in trust)
     for one in found:
         if one.criterion == "overall" or len({each.criterion for each in found}) == 1:
             star = ", and the difference holds" if one.star else ", which may be chance"
             said.append(
                 f"{one.one} against {one.other}, {one.criterion}: {one.win:.0%} wins, "
-                f"{one.tie:.0%} ties, {one.loss:.0%} losses{star}."
+                f"{one.tie:.0%} ties, {one.loss:.0%} losses{'' if in_vain else star}."
             )
+    if in_vain:
+        said += _warnings(trust)
     return said
 
 

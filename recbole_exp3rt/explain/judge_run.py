@@ -20,7 +20,7 @@ from recbole_exp3rt.explain.criteria import chosen_criteria
 from recbole_exp3rt.explain.explanations import Explanations, read_explanations
 from recbole_exp3rt.explain.judge import Duel, Judge, Judgement, duels_of
 from recbole_exp3rt.explain.judge_report import Judged, findings, judge_report
-from recbole_exp3rt.llm.base import LLM, Request, text_of
+from recbole_exp3rt.llm.base import LLM, LLMError, Request, text_of
 from recbole_exp3rt.llm.cached import CachedLLM
 from recbole_exp3rt.llm.cost.estimate import Estimate
 from recbole_exp3rt.llm.cost.prices import Prices
@@ -119,6 +119,7 @@ def judge(
         return None
     progress = ConsoleProgress(console)
     found = {one.name: one.judge(explanations, duels, progress) for one in judges}
+    _check_readable(found)
     judged = Judged(
         explanations,
         found,
@@ -128,6 +129,14 @@ def judge(
     )
     _write(judged, Path(options.output), console)
     return judged
+
+
+def _check_readable(found: Mapping[str, Sequence[Judgement]]) -> None:
+    """Raises: LLMError if a judge gave no answer that can be read."""
+    for name, judgements in found.items():
+        if not any(one.readable for one in judgements):
+            reasons = [reason for one in judgements for reason in one.reasons]
+            raise LLMError(f"{name} gave no verdict that could be read: {reasons[0]}")
 
 
 def _about(options: JudgeOptions, judges: Sequence[Judge]) -> dict[str, Any]:
@@ -167,7 +176,7 @@ def _write(judged: Judged, folder: Path, console: Console) -> None:
         "judge.md": markdown(report),
         "judge.html": html_page(report),
     }
-    for line in findings(judged.trust(), judged.standings()):
+    for line in findings(judged.trust, judged.standings):
         say(console, line)
     for name in FILES:
         write_atomic(folder / name, texts[name])
@@ -179,7 +188,7 @@ def judged_json(judged: Judged, report: Report) -> str:
     found = judged.explanations
     trust = [
         {**asdict(one), "unreadable": one.unreadable, "faults": one.faults, "trusted": one.trusted}
-        for one in judged.trust()
+        for one in judged.trust
     ]
     body = {
         "version": report.version,
@@ -190,8 +199,8 @@ def judged_json(judged: Judged, report: Report) -> str:
         "judges": dict(judged.identities),
         "writers": found.writers,
         "trust": trust,
-        "preferences": [asdict(one) for one in judged.standings()],
-        "at_matched_length": [asdict(one) for one in judged.matched()],
+        "preferences": [asdict(one) for one in judged.standings],
+        "at_matched_length": [asdict(one) for one in judged.matched],
         "judgements": [
             _judgement(judged, name, one)
             for name, all_ in judged.judgements.items()

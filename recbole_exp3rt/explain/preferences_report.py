@@ -33,7 +33,9 @@ STANDING = (
 )
 
 
-def standings_table(name: str, title: str, lead: str, standings: Sequence[Standing]) -> Table:
+def standings_table(
+    name: str, title: str, lead: str, standings: Sequence[Standing], notes: Sequence[str] = ()
+) -> Table:
     """One row a standing: shares with their intervals, and p."""
     rows = [
         [
@@ -47,7 +49,7 @@ def standings_table(name: str, title: str, lead: str, standings: Sequence[Standi
         ]
         for one in standings
     ]
-    return Table(name, title, lead, STANDING, rows_of(rows))
+    return Table(name, title, lead, STANDING, rows_of(rows), tuple(notes))
 
 
 def _shares(one: Standing) -> list[Cell]:
@@ -94,6 +96,7 @@ def figure_3(name: str, standings: Sequence[Standing]) -> Chart:
         "share of pairs in %",
         "",
         barmode="stack",
+        meta={"height": 90 + 28 * len(rows)},
         xaxis={"range": [0, 100]},
         yaxis={"automargin": True, "type": "category"},
     )

@@ -52,7 +52,7 @@ def _environment() -> Environment:
     )
     made.filters |= {
         "sort_value": _sort_value,
-        "script_json": _script_json,
+        "script_json": script_json,
         "rating_words": rating_words,
         "moved": moved,
         "setting": lambda value: json.dumps(value, ensure_ascii=False, default=str),
@@ -89,7 +89,7 @@ def _sort_value(cell: Cell) -> str:
     return str(cell.value)
 
 
-def _script_json(value: Any) -> Markup:
+def script_json(value: Any) -> Markup:
     """JSON inside a script element: nothing in it can end the element."""
     text = json.dumps(without_nan(value), ensure_ascii=True)
     for letter in "<>&":

@@ -229,6 +229,7 @@ def test_a_run_leaves_a_report_with_its_cases(home, monkeypatch, browser):
     assert case.rationale and sum(case.probabilities.values()) == pytest.approx(1)
     assert set(case.probabilities) == {str(level) for level in range(1, 11)}
     assert case.user_profile["likes"] and case.description[0][1] == case.title
+    assert case.review, "what the user wrote of it, for people and judges of explanations"
     parts = json.loads((home / "told" / "report.json").read_text("utf-8"))["parts"]
     assert [part["name"] for part in parts] == ["sample-rating", "sample-rerank"]
     opened = Opened(browser, (home / "told" / "report.html").as_uri())

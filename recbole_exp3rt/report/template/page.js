@@ -29,13 +29,14 @@
       plot_bgcolor: "rgba(0,0,0,0)",
       font: { family: getComputedStyle(document.body).fontFamily, size: 12, color: tone("ink") },
       hoverlabel: { bgcolor: tone("card"), bordercolor: tone("line"), font: { color: tone("ink") } },
-      legend: { orientation: "h", x: 0, xanchor: "left", y: -0.24, yanchor: "top", font: { size: 11 } },
+      legend: { orientation: "h", traceorder: "normal", x: 0, xanchor: "left", y: -0.24, yanchor: "top", font: { size: 11 } },
       margin: { l: 62, r: 12, t: 10, b: 60 },
     };
     // Room for the legend: names of one width, as many in a row as there is place for.
     const longest = Math.max(...data.map((trace) => trace.name.length));
     const across = Math.max(1, Math.floor((chart.place.clientWidth - 70) / (longest * 6.5 + 55)));
-    chart.place.style.height = `${300 + 20 * Math.ceil(data.length / across)}px`;
+    const height = Math.max(300, (layout.meta || {}).height || 0);
+    chart.place.style.height = `${height + 20 * Math.ceil(data.length / across)}px`;
     const options = { responsive: true, displaylogo: false, displayModeBar: false, typesetMath: false };
     return Plotly.react(chart.place, data.map((trace) => coloured(trace, tones)), themed, options);
   }
