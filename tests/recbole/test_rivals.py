@@ -29,7 +29,7 @@ VALID = [("cat", "b", 3, 40), ("dan", "b", 3, 41)]
 TEST = [("ann", "c", 3, 50), ("dan", "a", 4, 51), ("new", "a", 4, 52)]
 
 
-def write_world(folder, held="A test text. I loved the explosions."):
+def write_world(folder, held="A test text. The gallows wit put me off."):
     train = [(*pair, RATINGS[pair], k) for k, pair in enumerate(TEXTS)]
     for part, rows in (("train", train), ("valid", VALID), ("test", TEST)):
         write_inter(folder / f"world.{part}.inter", rows)
@@ -84,10 +84,11 @@ def test_what_each_says(world):
         assert texts == found[name], "the same beside a model without EXP3RT"
 
 
-def test_test_and_validation_texts_change_nothing(world):
-    before = explained(world, store_path="one.sqlite")
-    write_world(world / "dataset" / "world", held="The songs won me over. I hated the slow burn.")
-    assert explained(world, store_path="two.sqlite") == before
+@pytest.mark.parametrize("model", ["EXP3RT", "Bias"])
+def test_test_and_validation_texts_change_nothing(world, model):
+    before = explained(world, model, store_path="one.sqlite")
+    write_world(world / "dataset" / "world", held="I loved the gallows wit. I savoured the songs.")
+    assert explained(world, model, store_path="two.sqlite") == before
 
 
 def test_the_review_of_the_pair_itself_is_left_out_of_what_is_popular(world):
