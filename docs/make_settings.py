@@ -50,6 +50,7 @@ def page() -> str:
         "train": "Training a student: `exp3rt train`",
         "tune": "Searching hyper-parameters: `exp3rt tune`",
         "judge": "Comparing explanations: `exp3rt judge`",
+        "ground": "Grounding explanations: `exp3rt ground`",
         "study": "A study with people: `exp3rt study`",
     }
     sections = [f"## {title}\n\n{table(groups_of(name))}" for name, title in titles.items()]

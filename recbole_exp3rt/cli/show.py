@@ -49,6 +49,7 @@ def _groups(model: str) -> list[Group]:
     metavar="N",
     help="Print the newest N reviews of each side; 0: all.",
 )
+@click.option("--html", metavar="FILE", help="Write a page of the case too, replacing an old one.")
 @dataset_option
 @files_option
 @click.pass_context
@@ -58,6 +59,7 @@ def command(
     item: str,
     result: str | None,
     reviews: int,
+    html: str | None,
     dataset: str | None,
     config_files: list[str],
 ) -> None:
@@ -68,11 +70,15 @@ def command(
         raise click.UsageError("--from names the data set of its run; leave --dataset out")
 
     def work() -> None:
+        from recbole_exp3rt.display.steps import say
+        from recbole_exp3rt.paths import check_writable
         from recbole_exp3rt.quick_start.quick_start import show, show_from
 
+        if html:
+            check_writable(html)
         if result:
             given = parse_arguments(ctx.args, flags(groups_of_run()))
-            show_from(
+            shown = show_from(
                 result,
                 user,
                 item,
@@ -82,7 +88,7 @@ def command(
                 console=console,
             )
         else:
-            show(
+            shown = show(
                 dataset,
                 user,
                 item,
@@ -91,5 +97,10 @@ def command(
                 console=console,
                 arguments=ctx.args,
             )
+        if html:
+            from recbole_exp3rt.explain.cases import write_case
+
+            write_case(html, *shown, user, item)
+            say(console, f"Page: {html}")
 
     ctx.exit(exit_code(work))

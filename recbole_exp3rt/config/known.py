@@ -36,7 +36,15 @@ UNLISTED = {
     "xgb_early_stopping_rounds",
 }
 # yaml files of other things
-NO_SETTINGS = ("url.yaml", "kg_url.yaml", "prices.yaml", "train.yaml", "tune.yaml", "spaces.yaml")
+NO_SETTINGS: tuple[str, ...] = (
+    "url.yaml",
+    "kg_url.yaml",
+    "prices.yaml",
+    "train.yaml",
+    "tune.yaml",
+    "spaces.yaml",
+)
+NO_SETTINGS += ("judge.yaml", "ground.yaml", "study.yaml")
 GRIDS = "benchmark"  # a folder of grids, which are no settings
 WHOLE = ("overall", "llm")  # yaml files of settings that a run has as a whole
 _KEY = re.compile(r"^([A-Za-z_][\w-]*)\s*:", re.MULTILINE)

@@ -297,7 +297,9 @@ def check_language_model(name: str, key: str, http: HTTPOptions) -> None:
 
 def check_student_of(student: str, systems: Iterable[str]) -> None:
     """Raises: UsageError for the oracle, which plays EXP3RT alone, and for XRec over a server."""
-    others = [name for name in dict.fromkeys(systems) if name != "EXP3RT"]
+    others = [
+        name for name in dict.fromkeys(systems) if name != "EXP3RT" and not MODELS[name].profiles
+    ]
     remedy = "give --student=smollm2, a hub id or a folder"
     if student == ORACLE and others:
         raise UsageError(f"student=oracle plays EXP3RT alone, not {', '.join(others)}; {remedy}")

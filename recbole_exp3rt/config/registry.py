@@ -15,9 +15,10 @@ class Entry:
 
     `kind` says what it is measured by. A `rating` or `ranking` model is a model of RecBole. A
     `reranker` has a method `rerank`, an `explainer` a method `explain`; a model may have them too
-    (`does`). `reads`: it learns from review texts or descriptions. `asks`: it asks a language
+    (`does`). `reads`: it learns from review texts or descriptions. `asks`: it may ask a language
     model and is not fitted; its class is made with `models`, the language models of the run.
-    A class may name in `fits` models that it reads fitted; then it is made with `fit` too.
+    A class may name in `fits` models that it reads fitted; then it is made with `fit` too. With
+    `profiles` it is made with the rater of EXP3RT, and asks what EXP3RT asks.
     """
 
     module: str
@@ -25,6 +26,12 @@ class Entry:
     reads: bool = False
     asks: bool = False
     does: tuple[Literal["rerank", "explain"], ...] = ()
+    profiles: bool = False
+
+
+def _of_profiles(module: str) -> Entry:
+    where = f"recbole_exp3rt.explainer.{module}"
+    return Entry(where, "explainer", reads=True, asks=True, profiles=True)
 
 
 MODELS = {
@@ -39,6 +46,9 @@ MODELS = {
     "ZSRanker": Entry("recbole_exp3rt.rerank.zs_ranker", "reranker", True, True),
     "TALLRec": Entry("recbole_exp3rt.rerank.tallrec", "reranker", True, True),
     "XRec": Entry("recbole_exp3rt.explainer.xrec", "explainer", True, True),
+    "Template": _of_profiles("template"),
+    "SimilarUser": _of_profiles("similar_user"),
+    "Popular": _of_profiles("popular"),
     "TextKNN": Entry("recbole_exp3rt.model.textknn", "rating", reads=True),
     "BPR": Entry("recbole_exp3rt.model.bpr", "ranking"),
     "LightGCN": Entry("recbole_exp3rt.model.lightgcn", "ranking"),

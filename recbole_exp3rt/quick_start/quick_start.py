@@ -25,6 +25,7 @@ from recbole_exp3rt.paths import check_new
 if TYPE_CHECKING:
     from recbole_exp3rt.evaluator.results import Results
     from recbole_exp3rt.quick_start.plan import Plan
+    from recbole_exp3rt.recommender import Recommender
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -103,9 +104,10 @@ def show(
     config_dict: Mapping[str, Any] | None = None,
     console: Console | None = None,
     arguments: Sequence[str] | None = None,
-) -> None:
+) -> tuple[Recommender, Mapping[str, str | None]]:
     """Print what the language model saw and said for a pair, with the newest `reviews` (0: all).
 
+    Returns what was asked, and what the systems of the setting `explainer` said.
     Raises: UsageError, LLMError.
     """
     console = console or make_console()
@@ -122,12 +124,13 @@ def show(
         from recbole_exp3rt.display.cases import show_pair
         from recbole_exp3rt.recommender import Recommender
 
-        show_pair(console, Recommender.from_config(config), user, item, reviews)
-        _show_explainers(console, config, user, item)
+        recommender = Recommender.from_config(config)
+        show_pair(console, recommender, user, item, reviews)
+        return recommender, _show_explainers(console, config, user, item)
 
 
-def _show_explainers(console: Console, config: Any, user: str, item: str) -> None:
-    """What the systems of the setting `explainer` say of the pair."""
+def _show_explainers(console: Console, config: Any, user: str, item: str) -> dict[str, str | None]:
+    """What the systems of the setting `explainer` say of the pair: printed and returned."""
     from recbole_exp3rt.config.reader import Reader
     from recbole_exp3rt.display.cases import show_texts
     from recbole_exp3rt.display.progress import ConsoleProgress
@@ -136,6 +139,7 @@ def _show_explainers(console: Console, config: Any, user: str, item: str) -> Non
     names = Reader(config).text_list("explainer")
     texts = explain_pair(config, names, (user, item), ConsoleProgress(console))
     show_texts(console, [(user, item)], texts)
+    return {name: said[0] for name, said in texts.items()}
 
 
 def show_from(
@@ -147,7 +151,7 @@ def show_from(
     config_files: Sequence[str] = (),
     given: Mapping[str, Any] | None = None,
     console: Console | None = None,
-) -> None:
+) -> tuple[Recommender, Mapping[str, str | None]]:
     """As `show`, by the settings of the run that wrote `result_file`; what is given here wins.
 
     Raises: UsageError, LLMError.
@@ -163,8 +167,9 @@ def show_from(
         from recbole_exp3rt.recommender import Recommender, config_of_run
 
         config = config_of_run(result_file, settings)
-        show_pair(console, Recommender.from_config(config), user, item, reviews)
-        _show_explainers(console, config, user, item)
+        recommender = Recommender.from_config(config)
+        show_pair(console, recommender, user, item, reviews)
+        return recommender, _show_explainers(console, config, user, item)
 
 
 def _check_result(settings: Mapping[str, Any]) -> None:

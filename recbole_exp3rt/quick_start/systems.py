@@ -4,14 +4,17 @@ rerankers: in a run, for a script, for `exp3rt show`."""
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from recbole_exp3rt.config.configurator import Config
-from recbole_exp3rt.config.registry import asks, find_model
+from recbole_exp3rt.config.registry import MODELS, asks, find_model
+from recbole_exp3rt.config.settings import Settings
 from recbole_exp3rt.data.split import Split
+from recbole_exp3rt.data.train_corpus import corpus_of
 from recbole_exp3rt.evaluator.ratings import rate_pairs
 from recbole_exp3rt.model.exp3rt import EXP3RT
 from recbole_exp3rt.model.language_models import LanguageModels
-from recbole_exp3rt.model.rater import Rater
+from recbole_exp3rt.model.rater import Rater, make_rater
 from recbole_exp3rt.rerank import reasoned
 from recbole_exp3rt.rerank.reranker import RatingReranker, Reranker
 from recbole_exp3rt.stages.step import Progress, silent
@@ -49,9 +52,20 @@ def make_asking(
         model = EXP3RT(own, learned.train, rater)
     else:
         system = find_model(name)
-        reads = {"fit": fit} if getattr(system, "fits", ()) else {}
+        reads: dict[str, Any] = {"fit": fit} if getattr(system, "fits", ()) else {}
+        if MODELS[name].profiles:
+            reads["rater"] = rater or _rater(config, learned, models, progress)
         model = system(own, learned.train, models, progress, **reads)
     return Fitted(name, own, model, None, split, learned)
+
+
+def _rater(
+    config: Config, learned: Split, models: LanguageModels | None, progress: Progress
+) -> Rater:
+    """The rater of EXP3RT over the train part, where it is no system of the run."""
+    settings = Settings.from_config(config_of("EXP3RT", config))
+    corpus = corpus_of(learned.train, settings.description_fields, settings.review_file)
+    return make_rater(settings, corpus, progress, models=models)
 
 
 def rate_of(fitted: Fitted, split: Split) -> Rate:

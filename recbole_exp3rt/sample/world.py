@@ -62,6 +62,7 @@ class World:
     earlier: tuple[Review, ...]
     unseen: frozenset[str]
     latent: dict[tuple[str, str], float] = field(default_factory=dict)
+    viewers: tuple[Viewer, ...] = ()
 
 
 def match(viewer: Viewer, movie: Movie) -> int:
@@ -99,6 +100,7 @@ def make_world(
         earlier=tuple(replace(r, timestamp=r.timestamp - 30 * 86400) for r in repeated),
         unseen=frozenset(viewer.name for viewer in viewers[users:]),
         latent=latent,
+        viewers=tuple(viewers),
     )
 
 

@@ -21,6 +21,7 @@ PRINTED = {
         r"\[\d\.\d+, \d\.\d+\]\n\[\d\.\d+\]",
     ],
     "data": [r"records: 8 users, 7 items, 56 interactions", r"\n Bias +\d\.\d{4}"],
+    "grounding": [r"60 right \(100%\)", r"Template +\d", r"another user's profile +\d+ "],
     "protocol": [r"as they are .* as they are", r"sample-top: 299 users", r"\n BPR +\d\.\d{4}"],
     "teachers": [r"rating: 12 asked for, 12 kept", r"\['system', 'user', 'assistant'\]"],
     "tuning": [r"written to tuned/sample\.yaml", r"\n MF +\d\.\d{4}"],

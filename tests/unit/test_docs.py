@@ -21,7 +21,7 @@ PYTHON_FILE = re.compile(r"`([\w/{},]+\.py)`")
 # RecBole's own settings that the documents use, and options of the commands
 OTHERS = {"epochs", "use_gpu", "data_path", "seed", "learning_rate", "search"} | {
     *("model", "dataset", "config_files", "help", "version", "user", "item", "from", "overwrite"),
-    *("systems", "datasets", "seeds", "report", "title", "runs"),
+    *("systems", "datasets", "seeds", "report", "title", "runs", "html"),
 }
 
 
@@ -49,7 +49,7 @@ def test_every_relative_link_leads_somewhere(page):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_command_and_setting_of_a_page_is_one(page):
-    files = ("train", "tune", "judge", "study", *(f"model/{name}" for name in models()))
+    files = ("train", "tune", "judge", "ground", "study", *(f"model/{name}" for name in models()))
     groups = [*groups_of_run(), *(group for name in files for group in groups_of(name))]
     known = {one.key for group in groups for one in group.settings} | OTHERS
     for called in COMMAND.findall(text_of(page)):

@@ -25,7 +25,7 @@ TRANSFORMERS = {
     f"llm.local.{name}"
     for name in ("transformers_llm", "smollm2", "memory", "kv_cache", "attention", "frozen")
 } | TRAINING
-TRANSFORMERS |= {"encode.encoders", "model.p5.network", "model.p5.words"}
+TRANSFORMERS |= {"encode.encoders", "model.p5.network", "model.p5.words", "explain.verdicts_nli"}
 HTTP = {"llm.server.endpoint", "llm.server.http_client"}
 Graph = dict[str, set[str]]  # a name -> the names that it imports
 

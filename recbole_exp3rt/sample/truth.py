@@ -1,0 +1,129 @@
+"""What is true in the synthetic world, for whoever checks statements about it.
+
+Two kinds. `GroundTruth` knows every viewer and movie, so it can tell whether a statement about a
+pair is true, whatever anybody wrote. `examples` are statements beside evidence whose verdict is
+known by construction: with them a grounder is measured before it judges anybody.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from recbole_exp3rt.sample import lexicon
+from recbole_exp3rt.sample.lexicon import TASTES, Taste
+from recbole_exp3rt.sample.reading import Mention, Sentiment, read
+from recbole_exp3rt.sample.world import World, make_world
+
+Verdict = Literal["entailed", "neutral", "contradicted"]
+VERDICTS: tuple[Verdict, ...] = ("entailed", "neutral", "contradicted")
+_OPPOSITE: Mapping[Sentiment, Sentiment] = {"positive": "negative", "negative": "positive"}
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A statement, evidence as (source, sentence), and the verdict that is right."""
+
+    statement: str
+    topic: str
+    sentiment: Sentiment
+    evidence: tuple[tuple[str, str], ...]
+    verdict: Verdict
+
+
+class GroundTruth:
+    """Whether statements about a viewer and a movie are true in a world."""
+
+    def __init__(self, world: World) -> None:
+        self._features = {movie.id: frozenset(movie.features) for movie in world.movies}
+        self._tastes = {
+            viewer.name: {
+                **dict.fromkeys(viewer.likes, "positive"),
+                **dict.fromkeys(viewer.dislikes, "negative"),
+            }
+            for viewer in world.viewers
+        }
+
+    @classmethod
+    def of_sample(cls) -> GroundTruth:
+        """Of the world that the data set `sample` is made of."""
+        return cls(make_world())
+
+    def knows(self, user: str, item: str) -> bool:
+        """Whether both are in the world."""
+        return user in self._tastes and item in self._features
+
+    def is_true(self, user: str, item: str, statement: str) -> bool | None:
+        """Whether all that a statement says of the pair is true; None: it names no taste.
+
+        A movie has the taste, and the viewer feels so about it. What others think is true where
+        the movie has the taste, as audiences are divided.
+        Raises: KeyError for a user or an item that is not in the world.
+        """
+        said = read(statement)
+        if not said:
+            return None
+        return all(self._holds(user, item, mention) for mention in said)
+
+    def _holds(self, user: str, item: str, mention: Mention) -> bool:
+        has = mention.taste in self._features[item]
+        if mention.of_others:
+            return has
+        return has and self._tastes[user].get(mention.taste, "neutral") == mention.sentiment
+
+
+def examples(n: int, seed: int = 0) -> list[Example]:
+    """`n` statements with evidence, the three verdicts and both kinds of evidence in turn.
+
+    The evidence is a review or a user profile with two to four tastes. The statement names one of
+    them as the evidence means it, or the other way round, or names a taste that is not there. Half
+    of the statements are phrases of reviews, in other words than the evidence.
+    """
+    rng = random.Random(seed)
+    return [_example(rng, VERDICTS[k % 3], profile=k % 2 == 1) for k in range(n)]
+
+
+def _example(rng: random.Random, verdict: Verdict, *, profile: bool) -> Example:
+    tastes = rng.sample(TASTES, rng.randint(3, 5))
+    *named, absent = tastes
+    sides = {taste.name: _side(rng) for taste in named}
+    evidence = _profile(named, sides) if profile else _review(rng, named, sides)
+    about = absent if verdict == "neutral" else rng.choice(named)
+    side = sides[about.name] if about.name in sides else _side(rng)
+    if verdict == "contradicted":
+        side = _OPPOSITE[side]
+    said = " ".join(text for _, text in evidence)
+    return Example(_statement(rng, about, side, said), about.name, side, evidence, verdict)
+
+
+def _side(rng: random.Random) -> Sentiment:
+    return "positive" if rng.random() < 0.5 else "negative"
+
+
+def _profile(named: Sequence[Taste], sides: Mapping[str, Sentiment]) -> tuple[tuple[str, str], ...]:
+    verbs = {"positive": "likes", "negative": "dislikes"}
+    return tuple(
+        ("user profile", f"The user {verbs[sides[taste.name]]} {taste.name}.") for taste in named
+    )
+
+
+def _review(
+    rng: random.Random, named: Sequence[Taste], sides: Mapping[str, Sentiment]
+) -> tuple[tuple[str, str], ...]:
+    texts = [lexicon.phrase(taste, sides[taste.name] == "positive", rng) for taste in named]
+    lines = [f"{text[0].upper()}{text[1:]}." for text in texts]
+    lines.insert(rng.randint(0, len(lines)), rng.choice(lexicon.FILLERS))
+    return tuple(("review", line) for line in lines)
+
+
+def _statement(rng: random.Random, taste: Taste, side: Sentiment, said: str) -> str:
+    """A plain sentence with the taste's name, or a phrase that the evidence does not have."""
+    if rng.random() < 0.5:
+        verb = "suits" if side == "positive" else "bothers"
+        return f"The {taste.name} {verb} the user."
+    while True:
+        text = lexicon.phrase(taste, side == "positive", rng)
+        if text.lower() not in said.lower():
+            return f"{text[0].upper()}{text[1:]}."
