@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recbole_exp3rt.config import compat
-from recbole_exp3rt.config.configurator import Config
 from recbole_exp3rt.config.clock import Clock
+from recbole_exp3rt.config.configurator import Config
 from recbole_exp3rt.config.reader import read_scale
 from recbole_exp3rt.data.pair_digest import digest_of
 from recbole_exp3rt.errors import UsageError
@@ -139,7 +139,8 @@ class Split:
     def _pair_codes(self, name: Part) -> NDArray[np.int64]:
         """One number for each different (user, item) pair: [n_rows]."""
         users = self.users(name).astype(np.int64)
-        return users * len(self.item_tokens) + self.items(name)
+        codes: NDArray[np.int64] = users * len(self.item_tokens) + self.items(name)
+        return codes
 
     @cached_property
     def digest(self) -> str:
@@ -230,7 +231,7 @@ def load_split(config: Config) -> Split:
         if isinstance(error, KeyError):
             reason = f"no {reason}; check the names of its columns"
         raise UsageError(f"data set {config.dataset} in {folder}: {reason}") from error
-    split = Split(config, dataset, *_with_valid(built), clock)
+    split = replace(Split(config, dataset, *_with_valid(built)), clock=clock)
     check_ratings(split)
     if repeated := int(split.repeats("test").sum()):
         warnings.warn(

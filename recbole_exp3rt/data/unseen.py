@@ -119,7 +119,7 @@ def load_unseen(split: Split, natural: int | None, balanced: int | None, seed: i
     )
 
 
-def _rows(split: Split) -> tuple[list[Review], dict[str, Description]]:
+def _rows(split: Split) -> tuple[list[Review], Mapping[str, Description]]:
     """All rows of unseen users with their texts, the latest of each pair; and descriptions."""
     config, dataset = split.config, split.dataset
     folder, name = Path(dataset.dataset_path), dataset.dataset_name

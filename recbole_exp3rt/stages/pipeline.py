@@ -369,6 +369,7 @@ class Pipeline:
             for pair in dict.fromkeys(pairs)
             if (pair, reasoning) not in known or (pair, reasoning) in self._incomplete_ratings
         ]
+        self.corpus.prepare(new)
         choices = {pair: self.choices(*pair) for pair in new}
         # all user profiles first, then all item profiles
         self._make_profiles([c for side in zip(*choices.values(), strict=True) for c in side])
