@@ -21,6 +21,7 @@ from recbole_exp3rt.stages.choice import Choice
 from recbole_exp3rt.stages.pipeline import Models, Pipeline
 
 Pairs = Sequence[tuple[str, str]]
+COUNTED = 1_000  # prompts of a model whose tokens are counted; of more, the length is enough
 # Tokens of usual answers: preferences of a review, a profile (paper: fewer than 150), reasoning
 # of about five sentences.
 USUAL = {"preferences": 80, "profiles": 150, "rating": 160}
@@ -98,7 +99,10 @@ class StoredOnly:
     def __init__(self, llm: CachedLLM) -> None:
         self.llm = llm
         self._asked: set[str] = set()
-        self._missing: dict[str, Request] = {}
+        self._missing: set[str] = set()
+        self._characters = self._counted = 0  # of prompts that are missing; of those counted
+        self._tokens = 0  # of those counted
+        self.new_tokens = 0  # of usual answers of the rating step to what is missing
 
     @property
     def asked(self) -> int:
@@ -106,9 +110,26 @@ class StoredOnly:
         return len(self._asked)
 
     @property
-    def missing(self) -> list[Request]:
-        """The questions without an answer."""
-        return list(self._missing.values())
+    def missing(self) -> int:
+        """Number of questions without an answer."""
+        return len(self._missing)
+
+    @property
+    def prompt_tokens(self) -> float:
+        """Tokens of the prompts that are missing; after the first COUNTED, by their length."""
+        return self._tokens * self._characters / max(self._counted, 1)
+
+    def _note(self, key: str, request: Request) -> None:
+        """Note a question without an answer."""
+        if key in self._missing:
+            return
+        text = text_of(request.messages)
+        if len(self._missing) < COUNTED:
+            self._tokens += self.count_tokens(text)
+            self._counted += len(text)
+        self._missing.add(key)
+        self._characters += len(text)
+        self.new_tokens += min(USUAL["rating"], request.max_new_tokens)
 
     @property
     def identity(self) -> str:
@@ -129,7 +150,9 @@ class StoredOnly:
         keys = [request.key(self.identity) for request in requests]
         known = self.llm.store.get_many(list(dict.fromkeys(keys)))
         self._asked.update(keys)
-        self._missing |= {k: r for k, r in zip(keys, requests, strict=True) if k not in known}
+        for key, request in zip(keys, requests, strict=True):
+            if key not in known:
+                self._note(key, request)
         for position, key in enumerate(keys):
             yield position, known.get(key, Failure("not in the store"))
 
@@ -180,7 +203,7 @@ def plan_pairs(
         for reasoning, pairs in more.items():
             profiles, unrated = wider.rehearse(list(dict.fromkeys(pairs)), reasoning)
             ratings[reasoning] += unrated
-    to_ask = (len(stand_ins[0].missing), profiles, sum(ratings.values()))
+    to_ask = (stand_ins[0].missing, profiles, sum(ratings.values()))
     guess = _usual_prompts(own, pipeline)
     settings = own.settings
     new = {
@@ -190,10 +213,9 @@ def plan_pairs(
     }
     steps = []
     for step, model, count, name in zip(USUAL, stand_ins, to_ask, names, strict=True):
-        known = sum(model.count_tokens(text_of(r.messages)) for r in model.missing)
-        prompt = round(known + guess[step] * max(0, count - len(model.missing)))
+        prompt = round(model.prompt_tokens + guess[step] * max(0, count - model.missing))
         estimate = prices.estimate(count, prompt, new[step], name)
-        stored = model.asked - len(model.missing)
+        stored = model.asked - model.missing
         steps.append(StepPlan(step, model.identity, stored, estimate, is_served(name)))
     return timed(Plan(tuple(steps)), rates)
 
@@ -208,11 +230,9 @@ def plan_questions(
     asked = list({request.key(llm.identity): request for request in requests}.values())
     stand_in = StoredOnly(llm)
     list(stand_in.generate(asked))
-    missing = stand_in.missing
-    prompt = sum(llm.count_tokens(text_of(request.messages)) for request in missing)
-    new = sum(min(USUAL["rating"], request.max_new_tokens) for request in missing)
-    estimate = prices.estimate(len(missing), prompt, new, student)
-    return StepPlan(name, llm.identity, len(asked) - len(missing), estimate, is_served(student))
+    prompt, new = round(stand_in.prompt_tokens), stand_in.new_tokens
+    estimate = prices.estimate(stand_in.missing, prompt, new, student)
+    return StepPlan(name, llm.identity, len(asked) - stand_in.missing, estimate, is_served(student))
 
 
 def timed(plan: Plan, rates: Rates) -> Plan:
