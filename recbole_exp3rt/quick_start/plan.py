@@ -17,11 +17,14 @@ from recbole_exp3rt.llm.cost.prices import Prices
 from recbole_exp3rt.llm.names import is_served
 from recbole_exp3rt.model.rater import Rater
 from recbole_exp3rt.quick_start.rates import Rates
+from recbole_exp3rt.records import Review
 from recbole_exp3rt.stages.choice import Choice
 from recbole_exp3rt.stages.pipeline import Models, Pipeline
 
 Pairs = Sequence[tuple[str, str]]
 COUNTED = 1_000  # prompts of a model whose tokens are counted; of more, the length is enough
+MANY = 50  # preferences to ask for each pair that are worth a word
+LIMIT = 10  # reviews of a profile, in that word
 # Tokens of usual answers: preferences of a review, a profile (paper: fewer than 150), reasoning
 # of about five sentences.
 USUAL = {"preferences": 80, "profiles": 150, "rating": 160}
@@ -54,10 +57,14 @@ class StepPlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """The plan of all steps; `bound` says why it may be more than what will be asked."""
+    """The plan of all steps; `bound` says why it may be more than what will be asked.
+
+    `reasons` say why it is much, and what would be less.
+    """
 
     steps: tuple[StepPlan, ...]
     bound: str = ""
+    reasons: tuple[str, ...] = ()
 
     @property
     def open_calls(self) -> int:
@@ -85,7 +92,8 @@ class Plan:
         else:
             time = f"time: {about(seconds)} on this machine"
         bound = f" ({self.bound})" if self.bound else ""
-        return [f"Plan{bound}:", *(f"  {step}" for step in self.steps), f"  {time}"]
+        lines = (*self.steps, *self.reasons, time)
+        return [f"Plan{bound}:", *(f"  {line}" for line in lines)]
 
 
 def about(seconds: float) -> str:
@@ -161,6 +169,11 @@ class _Rehearsal(Pipeline):
     """A pipeline whose failures are questions that are still to be asked."""
 
     @property
+    def unread(self) -> set[Review]:
+        """The reviews whose preferences are not there."""
+        return set(self._failed_reviews)
+
+    @property
     def lacking(self) -> list[Choice]:
         """The choices of reviews whose profiles are not there."""
         return list(self._failed_profiles)
@@ -217,7 +230,27 @@ def plan_pairs(
         estimate = prices.estimate(count, prompt, new[step], name)
         stored = model.asked - model.missing
         steps.append(StepPlan(step, model.identity, stored, estimate, is_served(name)))
-    return timed(Plan(tuple(steps)), rates)
+    pairs = list(dict.fromkeys(pair for some in asked.values() for pair in some))
+    return timed(Plan(tuple(steps), reasons=_reasons(pipeline, pairs)), rates)
+
+
+def _reasons(pipeline: _Rehearsal, pairs: Pairs) -> tuple[str, ...]:
+    """Why pairs need so many preferences, and what a limit would save; nothing if they are few."""
+    unread = pipeline.unread
+    if len(unread) < MANY * len(pairs) or pipeline.settings.profile_reviews:
+        return ()
+    choices = list(dict.fromkeys(c for pair in pairs for c in pipeline.choices(*pair)))
+    sizes = {"user": list[int](), "item": list[int]()}
+    for choice in choices:
+        sizes[choice.subject].append(len(choice.reviews))
+    told = [f"{len(own):,} {side}s have {sum(own):,} reviews" for side, own in sizes.items()]
+    limited = {review for choice in choices for review in choice.reviews[-LIMIT:]}
+    return (
+        f"why so many preferences: the {' and the '.join(told)}; the largest profile is made of "
+        f"{max(max(own, default=0) for own in sizes.values()):,}",
+        f"less: profile_reviews={LIMIT} would ask about {len(unread & limited):,} of the "
+        f"{len(unread):,} reviews (the newest of each; profile_rule: helpful or similar)",
+    )
 
 
 def plan_questions(
