@@ -20,7 +20,7 @@ import pyarrow.csv
 from pandas._libs.parsers import STR_NA_VALUES
 
 EXACT = 15  # characters of a number that any way of reading it makes the same float of
-UTF_8 = (None, "utf-8", "utf8")
+UTF_8 = ("", "utf-8", "utf8", "utf-8-sig")
 MISSING = sorted(STR_NA_VALUES)  # what pandas reads as a missing value
 
 
@@ -38,7 +38,7 @@ def read_columns(
 
     `columns` are names of the header, with their types. None: pandas has to read the file.
     """
-    plain = len(separator) == 1 and (encoding and encoding.lower()) in UTF_8 and _plain(path)
+    plain = len(separator) == 1 and (encoding or "").lower() in UTF_8 and _plain(path)
     if not plain or len(set(columns)) < len(columns):
         return None
     text = pa.string() if Path(path).stat().st_size < 2**31 else pa.large_string()
