@@ -23,7 +23,7 @@ from recbole_exp3rt.stages.pipeline import Models, Pipeline
 
 Pairs = Sequence[tuple[str, str]]
 COUNTED = 1_000  # prompts of a model whose tokens are counted; of more, the length is enough
-MANY = 50  # preferences to ask for each pair that are worth a word
+MANY = 100  # preferences to ask for each pair that are worth a word
 LIMIT = 10  # reviews of a profile, in that word
 # Tokens of usual answers: preferences of a review, a profile (paper: fewer than 150), reasoning
 # of about five sentences.
