@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import json
 import math
-from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -210,7 +209,7 @@ class Parquet(_File):
                 self._columns = file.schema_arrow.names
         except (pa.ArrowException, OSError) as error:
             raise self._unreadable(error) from error
-        self._kept: OrderedDict[int, pa.Table] = OrderedDict()
+        self._kept: dict[int, pa.Table] = {}
 
     def _unreadable(self, error: Exception) -> UsageError:
         reason = " ".join(str(error).split())
@@ -260,9 +259,8 @@ class Parquet(_File):
 
     def _group(self, number: int) -> pa.Table:
         """Title and text of a row group."""
-        if number in self._kept:
-            self._kept.move_to_end(number)
-            return self._kept[number]
+        if (known := self._kept.get(number)) is not None:
+            return known
         fields = (self.names.title, self.names.text)
         there = [name for name in dict.fromkeys(fields) if name in self._columns]
         try:
@@ -275,9 +273,10 @@ class Parquet(_File):
             pc.cast(table[name], pa.large_string()) if name in there else empty for name in fields
         ]
         made = pa.table(columns, names=["title", "text"])
-        while self._kept and made.nbytes + sum(t.nbytes for t in self._kept.values()) > KEPT:
-            self._kept.popitem(last=False)
-        self._kept[number] = made
+        kept = dict(self._kept)
+        while kept and made.nbytes + sum(table.nbytes for table in kept.values()) > KEPT:
+            del kept[next(iter(kept))]
+        self._kept = {**kept, number: made}  # at once: threads may share
         return made
 
 

@@ -49,7 +49,7 @@ class ReviewTable:
             columns[name][order] for name in ("rating", "time", "helpful", "position")
         )
         self.file = file
-        self._texts: dict[int, Text] = {}  # row -> text, read but in no review yet
+        self._texts: dict[int, Text] = {}  # row -> text; nothing is taken out, so threads may share
         self._made: dict[int, Review] = {}  # row -> review
         self.by_user = Reviews(self, tokens[0], self.users)
         self.by_item = Reviews(self, tokens[1], self.items)
@@ -68,7 +68,7 @@ class ReviewTable:
 
     def read(self, rows: NDArray[Any]) -> None:
         """Read the texts of rows that were not read yet."""
-        new = [r for r in rows.tolist() if r not in self._made and r not in self._texts]
+        new = [row for row in rows.tolist() if row not in self._texts]
         positions = self.positions[new]
         order = np.argsort(positions, kind="stable")
         order = order[positions[order] != NO_TEXT]
@@ -81,7 +81,7 @@ class ReviewTable:
         self.read(rows)
         for row in rows.tolist():
             if row not in self._made:
-                title, text = self._texts.pop(row, ("", ""))
+                title, text = self._texts.get(row, ("", ""))
                 self._made[row] = Review(
                     self.tokens[0][self.users[row]],
                     self.tokens[1][self.items[row]],
