@@ -7,10 +7,16 @@ A corpus holds train rows only, so that no prompt can leak a test row (paper, se
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping
+from collections import ChainMap
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TypeVar
 
 from recbole_exp3rt.records import Description, Review
 from recbole_exp3rt.scale import mean
+
+T = TypeVar("T")
+Pair = tuple[str, str]  # raw ids of a user and an item
+Prepare = Callable[[Sequence[Pair]], None]
 
 
 class Corpus:
@@ -23,13 +29,45 @@ class Corpus:
     def __init__(
         self, reviews: Iterable[Review], descriptions: Mapping[str, Description] | None = None
     ) -> None:
-        self.by_user: dict[str, list[Review]] = {}
-        self.by_item: dict[str, list[Review]] = {}
+        by_user: dict[str, list[Review]] = {}
+        by_item: dict[str, list[Review]] = {}
         latest = {(r.user, r.item): r for r in sorted(reviews, key=lambda r: r.timestamp)}
         for review in sorted(latest.values(), key=lambda r: (r.timestamp, r.user, r.item)):
-            self.by_user.setdefault(review.user, []).append(review)
-            self.by_item.setdefault(review.item, []).append(review)
-        self.descriptions = dict(descriptions or {})
+            by_user.setdefault(review.user, []).append(review)
+            by_item.setdefault(review.item, []).append(review)
+        self._take(by_user, by_item, dict(descriptions or {}), _nothing)
+
+    def _take(
+        self,
+        by_user: Mapping[str, list[Review]],
+        by_item: Mapping[str, list[Review]],
+        descriptions: Mapping[str, Description],
+        prepare: Prepare,
+    ) -> None:
+        self.by_user = by_user
+        self.by_item = by_item
+        self.descriptions = descriptions
+        self._prepare = prepare
+
+    @classmethod
+    def over(
+        cls,
+        by_user: Mapping[str, list[Review]],
+        by_item: Mapping[str, list[Review]],
+        descriptions: Mapping[str, Description],
+        prepare: Prepare,
+    ) -> Corpus:
+        """A corpus of reviews that are made when they are asked for.
+
+        `prepare` takes pairs whose users' and items' reviews will be asked for.
+        """
+        corpus = cls.__new__(cls)
+        corpus._take(by_user, by_item, descriptions, prepare)
+        return corpus
+
+    def prepare(self, pairs: Sequence[Pair]) -> None:
+        """Read what the reviews of these users and items need at once; it changes no answer."""
+        self._prepare(pairs)
 
     def extended(
         self, reviews: Iterable[Review], descriptions: Mapping[str, Description]
@@ -52,11 +90,11 @@ class Corpus:
         Raises: ValueError if this corpus has a review by one of these users.
         """
         own = Corpus(reviews)
-        if known := own.by_user.keys() & self.by_user.keys():
+        if known := [user for user in own.by_user if user in self.by_user]:
             raise ValueError(f"user {min(known)} has reviews in this corpus")
         joined = copy.copy(self)
-        joined.by_user = {**self.by_user, **own.by_user}
-        joined.descriptions = {**descriptions, **self.descriptions}
+        joined.by_user = _joined(self.by_user, own.by_user)
+        joined.descriptions = _joined(descriptions, self.descriptions)
         return joined
 
     def without(self, pairs: Iterable[tuple[str, str]]) -> Corpus:
@@ -97,6 +135,15 @@ class Corpus:
     def description(self, item: str) -> Description:
         """The description of the item; without lines if there is none."""
         return self.descriptions.get(item, Description(item))
+
+
+def _joined(below: Mapping[str, T], above: Mapping[str, T]) -> Mapping[str, T]:
+    """`{**below, **above}`, without making what either of them makes when it is asked for."""
+    return ChainMap(above, below)  # type: ignore[arg-type]
+
+
+def _nothing(pairs: Sequence[Pair]) -> None:
+    """All reviews are there."""
 
 
 def _average(reviews: list[Review]) -> float | None:

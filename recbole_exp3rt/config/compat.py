@@ -19,6 +19,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from recbole_exp3rt.config.clock import Clock
 from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.llm.local import waiting
 
@@ -124,22 +125,64 @@ def make_collector(config: Any) -> Any:
     return TensorCollector(config)
 
 
-def create_dataset(config: Any) -> Any:
-    """RecBole's `create_dataset`, but always from the atomic files.
+def create_dataset(config: Any, clock: Clock | None = None) -> Any:
+    """RecBole's `create_dataset`, but always from the atomic files, which are read as columns.
 
     RecBole unpickles `<checkpoint_dir>/<name>-Dataset.pth` if there is one. This can run code, and
-    RecBole does not notice if the atomic files have changed since.
+    RecBole does not notice if the atomic files have changed since. `clock` times the reading.
     """
     from recbole.data import create_dataset as create
 
+    _rows_by_tensor()
     given = {key: config[key] for key in ("dataset_save_path", "save_dataset")}
     config["dataset_save_path"] = "\0"  # no file has this name; None would mean the default
     config["save_dataset"] = False  # it would never be read
     try:
-        return create(config)
+        with _reading_columns(clock or Clock()):
+            return create(config)
     finally:
         for key, value in given.items():
             config[key] = value
+
+
+@contextmanager
+def _reading_columns(clock: Clock) -> Iterator[None]:
+    """Let RecBole's data sets read atomic files as columns (`atomic_files.py`)."""
+    from recbole_exp3rt.config.atomic_files import read_csv
+
+    def timed(*args: Any, **kwargs: Any) -> Any:
+        with clock.part("RecBole's reading"):
+            return read_csv(*args, **kwargs)
+
+    module: Any = import_module("recbole.data.dataset.dataset")
+    original = module.pd
+    module.pd = _Patched(original, read_csv=timed)
+    try:
+        yield
+    finally:
+        module.pd = original
+
+
+def _rows_by_tensor() -> None:
+    """RecBole takes rows by a list, which torch converts anew for each column: slow and large."""
+    import numpy as np
+    import torch
+    from recbole.data.interaction import Interaction
+
+    if hasattr(Interaction.__getitem__, "__wrapped__"):
+        return
+    original = Interaction.__getitem__
+
+    @wraps(original)
+    def rows(self: Any, index: Any) -> Any:
+        if isinstance(index, (list, np.ndarray, range)) and len(index):
+            given = np.asarray(index)
+            if given.ndim == 1 and given.dtype in (np.int64, np.bool_):
+                taken = torch.from_numpy(given)
+                return Interaction({key: self.interaction[key][taken] for key in self.interaction})
+        return original(self, index)
+
+    Interaction.__getitem__ = rows
 
 
 def read_plain_arrays() -> None:

@@ -16,7 +16,7 @@ from recbole_exp3rt.llm.card import for_step
 from recbole_exp3rt.llm.server.openai_llm import READOUTS, HTTPOptions
 from recbole_exp3rt.llm.stores.places import beside, is_database, shown
 from recbole_exp3rt.scale import RatingScale
-from recbole_exp3rt.stages.choice import ITEM_PROFILES
+from recbole_exp3rt.stages.choice import ITEM_PROFILES, PROFILE_RULES
 from recbole_exp3rt.stages.pipeline import StageSettings
 from recbole_exp3rt.stages.reasoning import best_of, share_of
 from recbole_exp3rt.stages.settings import USE_BIAS
@@ -211,6 +211,7 @@ class Settings(ModelSettings):
                 profile_new_tokens=read.whole("profile_new_tokens"),
                 max_review_tokens=read.whole_or_none("max_review_tokens", least=16),
                 profile_reviews=read.whole_or_none("profile_reviews"),
+                profile_rule=read.one_of("profile_rule", PROFILE_RULES),
                 item_profile=read.one_of("item_profile", ITEM_PROFILES),
                 helpful_top=read.whole("helpful_top"),
                 neighbors=read.whole("neighbors"),

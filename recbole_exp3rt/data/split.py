@@ -6,12 +6,10 @@ It is split once, by RecBole. All models of a run are trained and measured on th
 from __future__ import annotations
 
 import copy
-import hashlib
 import logging
 import warnings
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -20,8 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recbole_exp3rt.config import compat
+from recbole_exp3rt.config.clock import Clock
 from recbole_exp3rt.config.configurator import Config
 from recbole_exp3rt.config.reader import read_scale
+from recbole_exp3rt.data.pair_digest import digest_of
 from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.scale import between_levels
 
@@ -42,7 +42,8 @@ FILTERS = {
 class Split:
     """A RecBole data set and its parts, which are RecBole data sets too.
 
-    The order of the rows is fixed: row k of a part is always the same pair.
+    The order of the rows is fixed: row k of a part is always the same pair. `clock` holds the CPU
+    seconds that RecBole took to make it.
     """
 
     config: Config
@@ -50,6 +51,7 @@ class Split:
     train: Any
     valid: Any
     test: Any
+    clock: Clock = field(default_factory=Clock, compare=False)
 
     def part(self, name: Part) -> Any:
         """A copy of a part, which RecBole's loaders can sort and add fields to."""
@@ -131,8 +133,14 @@ class Split:
 
         A ranking masks such an item, because it is history.
         """
-        before = {pair for part in PARTS[: PARTS.index(name)] for pair in self.pairs(part)}
-        return np.array([pair in before for pair in self.pairs(name)], dtype=bool)
+        before = [self._pair_codes(part) for part in PARTS[: PARTS.index(name)]]
+        return np.isin(self._pair_codes(name), np.concatenate([np.zeros(0, np.int64), *before]))
+
+    def _pair_codes(self, name: Part) -> NDArray[np.int64]:
+        """One number for each different (user, item) pair: [n_rows]."""
+        users = self.users(name).astype(np.int64)
+        codes: NDArray[np.int64] = users * len(self.item_tokens) + self.items(name)
+        return codes
 
     @cached_property
     def digest(self) -> str:
@@ -140,18 +148,17 @@ class Split:
 
         For pairs with several rows, their times are included.
         """
-        digest = hashlib.sha256()
-        found = Counter(pair for name in PARTS for pair in self.pairs(name))
+        return digest_of(
+            {name: (self.users(name), self.items(name), self._times(name)) for name in PARTS},
+            self.user_tokens,
+            self.item_tokens,
+        )
+
+    def _times(self, name: Part) -> NDArray[Any] | None:
+        """Times of a part: [n_rows]; None if the data set has none."""
         time = self.dataset.time_field
-        for name in PARTS:
-            digest.update(f"\x00{name}\n".encode())
-            pairs = self.pairs(name)
-            timed = time is not None and time in self.train.inter_feat
-            times = map(str, self.column(name, time)) if timed else [""] * len(pairs)
-            rows = zip(pairs, times, strict=True)
-            for line in sorted((*pair, at) if found[pair] > 1 else pair for pair, at in rows):
-                digest.update(("\t".join(line) + "\n").encode())
-        return digest.hexdigest()
+        timed = time is not None and time in self.train.inter_feat
+        return self.column(name, time) if timed else None
 
     def merged(self) -> Split:
         """The split of a refit: train is train and valid together, valid is empty."""
@@ -191,9 +198,11 @@ def load_split(config: Config) -> Split:
         middle = folder / f"{config.dataset}.{parts[1]}.inter"
         if not middle.is_file():  # a missing validation part means an empty one
             config["benchmark_filename"] = [parts[0], parts[2]]
+    clock = Clock()
     try:
         init_seed(config["seed"], config["reproducibility"])
-        dataset = compat.create_dataset(config)
+        with clock.part("RecBole's remapping"):
+            dataset = compat.create_dataset(config, clock)
         times = dataset.time_field
         if (
             parts is None
@@ -204,7 +213,8 @@ def load_split(config: Config) -> Split:
                 f"data set {config.dataset} has no times (TIME_FIELD={times}) for a split by time; "
                 "load that column, or set eval_args={'order': 'RO'}"
             )
-        built = dataset.build()
+        with clock.part("RecBole's splitting"):
+            built = dataset.build()
     except UsageError:
         raise
     except (
@@ -221,7 +231,7 @@ def load_split(config: Config) -> Split:
         if isinstance(error, KeyError):
             reason = f"no {reason}; check the names of its columns"
         raise UsageError(f"data set {config.dataset} in {folder}: {reason}") from error
-    split = Split(config, dataset, *_with_valid(built))
+    split = replace(Split(config, dataset, *_with_valid(built)), clock=clock)
     check_ratings(split)
     if repeated := int(split.repeats("test").sum()):
         warnings.warn(

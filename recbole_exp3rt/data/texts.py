@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import numpy as np
 
@@ -17,13 +18,14 @@ Pair = tuple[str, str]
 Row = tuple[str, str, float]  # user, item, time in the data set's unit; NaN: no time
 Text = tuple[str, str]  # title, text
 TimedText = tuple[float, Text]  # the time on the line of a text, or NaN
+T = TypeVar("T")  # a text, or what stands for it: equal for equal texts
 
 
 @dataclass(frozen=True)
-class OwnTexts:
-    """The text of each train row, "" if none certainly belongs to it; and counts of pairs."""
+class OwnTexts(Generic[T]):
+    """The text of each train row, or none if none certainly belongs to it; and counts of pairs."""
 
-    texts: Sequence[Text]  # [n_rows]
+    texts: Sequence[T]  # [n_rows]
     outside: int  # train pairs that also have rows outside of train
     within: int  # pairs with several rows, all of them in train
     unknown: int  # pairs with a row whose text cannot be decided
@@ -50,9 +52,12 @@ class OwnTexts:
 
 
 def own_texts(
-    rows: Sequence[Row], repeated: Iterable[Row], texts_of: Mapping[Pair, Sequence[TimedText]]
-) -> OwnTexts:
-    """Choose a text for each of the train `rows` from `texts_of`: [n_rows].
+    rows: Sequence[Row],
+    repeated: Iterable[Row],
+    texts_of: Mapping[Pair, Sequence[tuple[float, T]]],
+    nothing: T,
+) -> OwnTexts[T]:
+    """Choose a text for each of the train `rows` from `texts_of`: [n_rows]; `nothing`: it has none.
 
     `repeated` are the rows of all parts whose pair occurs more than once. A text belongs to a row
     if every row that it could belong to is a train row, and if there are not more texts than such
@@ -61,17 +66,17 @@ def own_texts(
     files, pairs = _counts(repeated)
     several = pairs | {pair for pair, texts in texts_of.items() if len(texts) > 1}
     train, _ = _counts(row for row in rows if row[:2] in several)
-    texts: list[Text] = []
+    texts: list[T] = []
     unknown = set()
     for user, item, time in rows:
         found = texts_of.get((user, item), ())
         if (user, item) in several:
-            own = _own((user, item), np.float32(time), files, train, found)
+            own = _own((user, item), np.float32(time), files, train, found, nothing)
         else:
-            own = found[0][1] if found else ("", "")
+            own = found[0][1] if found else nothing
         if own is None:
             unknown.add((user, item))
-        texts.append(own or ("", ""))
+        texts.append(nothing if own is None else own)
     outside = sum(files[pair] > train[pair] for pair in pairs if train[pair])
     within = sum(1 < train[pair] >= files[pair] for pair in several)
     return OwnTexts(texts, outside, within, len(unknown))
@@ -82,14 +87,15 @@ def _own(
     time: np.float32,
     files: Mapping[object, int],
     train: Mapping[object, int],
-    found: Sequence[TimedText],
-) -> Text | None:
+    found: Sequence[tuple[float, T]],
+    nothing: T,
+) -> T | None:
     """The text that certainly belongs to a row; None if this cannot be decided.
 
     `files` and `train` count the rows of each pair, and of each pair and time.
     """
     if not found:
-        return ("", "")
+        return nothing
     same_time = [text for at, text in found if np.float32(at) == time]
     for key, texts in (((pair, time), same_time), (pair, [text for _, text in found])):
         if (

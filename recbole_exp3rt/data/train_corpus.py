@@ -7,24 +7,37 @@ text of such a row must not be joined with a train row of the same user and item
 
 from __future__ import annotations
 
-import json
 import math
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
 
+from recbole_exp3rt.config.atomic_files import read_columns
 from recbole_exp3rt.config.reader import Reader
 from recbole_exp3rt.corpus import Corpus
-from recbole_exp3rt.data.texts import Pair, Row, TimedText, own_texts
+from recbole_exp3rt.data.review_file import (
+    JsonLines,
+    Names,
+    PairIndex,
+    Parquet,
+    Places,
+    find,
+    open_reviews,
+    review_file_of,
+)
+from recbole_exp3rt.data.review_file import read_sidecar as read_sidecar
+from recbole_exp3rt.data.review_table import NO_TEXT, ReviewTable
+from recbole_exp3rt.data.texts import Pair, Row, own_texts
 from recbole_exp3rt.errors import UsageError
-from recbole_exp3rt.records import Description, Review
-from recbole_exp3rt.text import without_surrogates
-
-IDS = ("user_id", "item_id")  # the field names that the converters write
+from recbole_exp3rt.records import Description
 
 
 def corpus_of(
@@ -37,14 +50,14 @@ def corpus_of(
     """Build the corpus of all rows of `dataset`, a RecBole data set after its `build()`.
 
     `description_fields` maps columns of the .item file to labels. `review_file` is the path of
-    the review file; None means `<name>.reviews.jsonl` in the data set's folder. Without `texts` it
+    the review file; None means the one in the data set's folder. Without `texts` it
     is not read: for systems that show titles and ratings alone.
 
     Warns, with numbers, if pairs occur more than once.
     Raises: UsageError if the review file or the ratings are missing.
     """
-    folder = Path(dataset.dataset_path)
-    sidecar = Path(review_file) if review_file else folder / f"{dataset.dataset_name}.reviews.jsonl"
+    folder, name = Path(dataset.dataset_path), dataset.dataset_name
+    sidecar = review_file_of(folder, name, review_file)
     if texts and not sidecar.is_file():
         raise UsageError(
             f"no reviews at {sidecar}: review texts are needed; convert the data with "
@@ -53,50 +66,81 @@ def corpus_of(
     rating_field = dataset.config["RATING_FIELD"]
     if rating_field is None or rating_field not in dataset.inter_feat:
         raise UsageError(
-            f"data set {dataset.dataset_name} has no ratings (RATING_FIELD={rating_field}): "
+            f"data set {name} has no ratings (RATING_FIELD={rating_field}): "
             "a system that reads train rows needs their ratings; use a data set with ratings"
         )
-    users = dataset.id2token(dataset.uid_field, column(dataset, dataset.uid_field).astype(int))
-    items = dataset.id2token(dataset.iid_field, column(dataset, dataset.iid_field).astype(int))
-    pairs = list(zip(map(str, users), map(str, items), strict=True))
-    zeros = np.zeros(len(pairs))
+    ids = (dataset.uid_field, dataset.iid_field)
+    of_user, of_item = (list(map(str, dataset.field2id_token[field])) for field in ids)
+    users, items = (column(dataset, field).astype(np.int64) for field in ids)
+    tokens, ends = (of_user, of_item), (users, items)
     times = column(dataset, dataset.time_field) if dataset.time_field else None
     votes = column(dataset, "helpful")
-    found = _texts(dataset, sidecar, pairs, times) if texts else [("", "")] * len(pairs)
-    rows = zip(
-        pairs,
-        column(dataset, rating_field).tolist(),
-        (zeros if times is None else times).tolist(),
-        (zeros if votes is None else votes).tolist(),
-        found,
-        strict=True,
-    )
-    reviews = [
-        Review(user, item, rating, text, title, time, int(helpful))
-        for (user, item), rating, time, helpful, (title, text) in rows
-    ]
-    item_file = folder / f"{dataset.dataset_name}.item"
+    zeros = np.zeros(len(users))
+    file, positions = None, np.full(len(zeros), NO_TEXT)
+    if texts:
+        fields = Reader(dataset.config).names("review_fields", "title and text to fields")
+        file = open_reviews(sidecar, Names(ids, dataset.time_field or "timestamp", **fields))
+        positions = _positions(dataset, file, tokens, ends, times)
+    columns = {
+        "rating": column(dataset, rating_field),
+        "time": zeros if times is None else times,
+        "helpful": zeros if votes is None else votes,
+        "position": positions,
+    }
     form = (dataset.config["field_separator"], dataset.config["encoding"])
-    descriptions = read_descriptions(item_file, description_fields, dataset.iid_field, *form)
-    return Corpus(reviews, descriptions)
+    descriptions = read_descriptions(folder / f"{name}.item", description_fields, ids[1], *form)
+    return ReviewTable(tokens, ends, columns, file).corpus(descriptions)
 
 
-def _texts(dataset: Any, sidecar: Path, pairs: list[Pair], times: Any) -> list[tuple[str, str]]:
-    """Title and text of each row out of the review file. Raises: UsageError if there is no text."""
-    ids = (dataset.uid_field, dataset.iid_field)
-    fields = Reader(dataset.config).names("review_fields", "title and text to fields")
-    written = read_sidecar(sidecar, set(pairs), dataset.time_field or "timestamp", ids, fields)
-    if not any(title or text for found in written.values() for _, (title, text) in found):
+def _positions(
+    dataset: Any, file: JsonLines | Parquet, tokens: Any, ends: Any, times: Any
+) -> NDArray[np.int64]:
+    """Where the text of each row is in the review file, or NO_TEXT: [n_rows].
+
+    Raises: UsageError if there is no text for any row.
+    """
+    users, items = ({token: k for k, token in enumerate(side)} for side in tokens)
+    index = PairIndex(users, items, ends)
+    places, of_row = find(file, index), index.of_rows(*ends)
+    if not any(title or text for title, text in file.texts(places.positions)):
         raise UsageError(
-            f"{sidecar} has no text for any of the {len(pairs)} train rows: review texts are "
+            f"{file.path} has no text for any of the {len(of_row)} train rows: review texts are "
             "needed; run the converter again or give review_file=PATH"
         )
-    known = np.full(len(pairs), math.nan) if times is None else times
-    keyed = [(user, item, time) for (user, item), time in zip(pairs, known, strict=True)]
-    own = own_texts(keyed, repeated_rows(dataset, times is not None), written)
-    if note := own.note(sidecar.name):
+    positions = np.full(len(index.codes), NO_TEXT)
+    positions[places.pairs] = places.positions
+    repeated = repeated_rows(dataset, times is not None)
+    several = np.bincount(places.pairs, minlength=len(positions)) > 1
+    again = index.of_ids([row[0] for row in repeated], [row[1] for row in repeated])
+    several[again[again >= 0]] = True
+    own = positions[of_row]
+    rows = np.flatnonzero(several[of_row])  # rows of a pair with several rows or texts
+    known = np.full(len(rows), math.nan) if times is None else times[rows]
+    keyed = [
+        (tokens[0][user], tokens[1][item], time)
+        for user, item, time in zip(ends[0][rows], ends[1][rows], known, strict=True)
+    ]
+    pairs = dict(zip(of_row[rows].tolist(), (row[:2] for row in keyed), strict=True))
+    chosen = own_texts(keyed, repeated, _alike(file, places, pairs), NO_TEXT)
+    own[rows] = chosen.texts
+    if note := chosen.note(file.path.name):
         warnings.warn(note, stacklevel=3)
-    return list(own.texts)
+    return own
+
+
+def _alike(
+    file: JsonLines | Parquet, places: Places, pairs: Mapping[int, Pair]
+) -> dict[Pair, list[tuple[float, int]]]:
+    """Time and position of each text of these pairs; equal texts have one position."""
+    own = np.flatnonzero(np.isin(places.pairs, np.array(list(pairs), dtype=np.int64)))
+    positions = places.positions[own].tolist()
+    first: dict[bytes, int] = {}
+    found: dict[Pair, list[tuple[float, int]]] = {}
+    for k, position, text in zip(own.tolist(), positions, file.texts(positions), strict=True):
+        content = blake2b(repr(text).encode(), digest_size=16).digest()
+        told = (float(places.times[k]), first.setdefault(content, position))
+        found.setdefault(pairs[int(places.pairs[k])], []).append(told)
+    return found
 
 
 def column(dataset: Any, field: str | None) -> Any:
@@ -115,81 +159,44 @@ def repeated_rows(dataset: Any, timed: bool) -> list[Row]:
     parts = [f".{part}" for part in config["benchmark_filename"] or ()] or [""]
     pair = [dataset.uid_field, dataset.iid_field]
     fields = [*pair, dataset.time_field] if timed else pair
-    tables = []
-    for file in (folder / f"{name}{part}.inter" for part in parts):
-        if file.is_file():
-            table = pd.read_csv(
-                file,
-                sep=config["field_separator"],
-                dtype=str,
-                encoding=config["encoding"],
-                usecols=lambda column: column.split(":")[0] in fields,
-            )
-            tables.append(table.rename(columns=lambda column: column.split(":")[0]))
+    files = [folder / f"{name}{part}.inter" for part in parts]
+    tables = [_tokens(file, fields, config) for file in files if file.is_file()]
     if not tables:
         return []
-    rows = pd.concat(tables).dropna(subset=pair)
-    rows = rows[rows.duplicated(pair, keep=False)]
-    times = pd.to_numeric(rows[dataset.time_field], errors="coerce") if timed else math.nan
-    return list(rows[pair].assign(time=times).itertuples(index=False, name=None))
+    table = pa.concat_tables(tables)
+    table = table.filter(pc.and_(*(pc.is_valid(table[field]) for field in pair)))
+    codes = [table[field].combine_chunks().dictionary_encode() for field in pair]
+    users, items = (column.indices.to_numpy(False).astype(np.int64) for column in codes)
+    own = users * (len(codes[1].dictionary) + 1) + items
+    found, counts = np.unique(own, return_counts=True)
+    rows = table.take(pa.array(np.flatnonzero(np.isin(own, found[counts > 1]))))
+    ids = [rows[field].to_pylist() for field in pair]
+    times = np.full(len(rows), math.nan)
+    if timed:
+        text = rows[dataset.time_field].to_pandas()
+        times = pd.to_numeric(text, errors="coerce").to_numpy(np.float64)
+    return list(zip(*ids, times.tolist(), strict=True))
 
 
-def read_sidecar(
-    path: Path,
-    wanted: set[Pair],
-    time_field: str = "timestamp",
-    ids: tuple[str, str] = IDS,
-    fields: Mapping[str, str] | None = None,
-) -> dict[Pair, list[TimedText]]:
-    """Read titles and texts of the wanted (user, item) pairs, each with its time.
-
-    Other pairs are not kept. The time of a line is in its field `time_field` or `timestamp`, NaN
-    if it has neither. `ids` names the fields of user and item; user_id and item_id are tried if a
-    line does not have both. `fields` maps `title` and `text` to the names of their fields.
-
-    Raises: UsageError with the line that cannot be read or has no user and item.
-    """
-    named = {"title": "title", "text": "text", **(fields or {})}
-    found: dict[Pair, list[TimedText]] = {}
-    for number, row in _json_lines(path):
-        names = next(
-            (n for n in (ids, IDS) if isinstance(row, dict) and row.keys() >= set(n)), None
+def _tokens(file: Path, fields: list[str], config: Any) -> pa.Table:
+    """Columns of an `.inter` file as strings, null where a value is missing."""
+    separator, encoding = config["field_separator"], config["encoding"]
+    with file.open(encoding=encoding) as lines:
+        names = lines.readline().rstrip("\n").split(separator)
+    own = [name for name in names if name.split(":")[0] in fields]
+    table = read_columns(file, separator, own, encoding)
+    if table is None:
+        frame = pd.read_csv(
+            file,
+            sep=separator,
+            dtype=str,
+            encoding=encoding,
+            usecols=lambda column: column.split(":")[0] in fields,
         )
-        if names is None:
-            raise UsageError(
-                f"{path} line {number}: no {ids[0]} and {ids[1]}; run the converter again, or set "
-                "USER_ID_FIELD and ITEM_ID_FIELD"
-            )
-        key = (str(row[names[0]]), str(row[names[1]]))
-        if key in wanted:
-            title, text = (
-                without_surrogates(str(row.get(named[name]) or "")) for name in ("title", "text")
-            )
-            time = _time(row.get(time_field, row.get("timestamp")))
-            found.setdefault(key, []).append((time, (title, text)))
-    return found
-
-
-def _time(value: Any) -> float:
-    """A time as a number; NaN if it is not one."""
-    try:
-        return float(value)
-    except (TypeError, ValueError, OverflowError):
-        return math.nan
-
-
-def _json_lines(path: Path) -> Iterator[tuple[int, Any]]:
-    """Line number, from 1, and value of each line that is not empty."""
-    with path.open("rb") as lines:
-        for number, line in enumerate(lines, 1):
-            if line.strip():
-                try:
-                    yield number, json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
-                except (ValueError, RecursionError) as error:
-                    form = "UTF-8" if isinstance(error, UnicodeDecodeError) else "JSON"
-                    raise UsageError(
-                        f"{path} line {number} is not {form}; run the converter again"
-                    ) from None
+        schema = pa.schema([(name, pa.string()) for name in frame.columns])
+        table = pa.Table.from_pandas(frame, schema=schema, preserve_index=False)
+    plain = [name.split(":")[0] for name in table.column_names]
+    return table.rename_columns(plain).select(fields)
 
 
 def read_descriptions(
@@ -198,7 +205,7 @@ def read_descriptions(
     item_field: str = "item_id",
     separator: str = "\t",
     encoding: str | None = None,
-) -> dict[str, Description]:
+) -> Mapping[str, Description]:
     """Read item descriptions from the `.item` file: item id -> labelled lines.
 
     `fields` maps columns to labels; the lines have its order. `separator` and `encoding` are
@@ -235,13 +242,28 @@ def read_descriptions(
             f"description_fields: {path} has no column {absent[0]}; it has {list(table.columns)}"
         )
     table = table.drop_duplicates(item_field)
-    columns = list(fields.items())
-    keys = table[item_field].tolist()
-    return {
-        key: Description(key, _lines(zip(columns, values, strict=True)))
-        for key, *values in zip(keys, *(table[name] for name, _ in columns), strict=True)
-    }
+    columns = [(label, table[name].to_numpy()) for name, label in fields.items()]
+    return _Descriptions(table[item_field].tolist(), columns)
 
 
-def _lines(values: Iterable[tuple[tuple[str, str], str]]) -> tuple[tuple[str, str], ...]:
-    return tuple((label, " ".join(value.split())) for (_, label), value in values if value.strip())
+class _Descriptions(Mapping[str, Description]):
+    """Item id -> description, made when it is asked for."""
+
+    def __init__(self, ids: list[str], columns: list[tuple[str, NDArray[Any]]]) -> None:
+        self._rows = {item: row for row, item in enumerate(ids)}
+        self._columns = columns  # label and values: [n_items]
+
+    def __getitem__(self, item: str) -> Description:
+        row = self._rows[item]
+        values = [(label, str(column[row])) for label, column in self._columns]
+        lines = ((label, " ".join(value.split())) for label, value in values if value.strip())
+        return Description(item, tuple(lines))
+
+    def __contains__(self, item: object) -> bool:
+        return item in self._rows
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._rows)
+
+    def __len__(self) -> int:
+        return len(self._rows)

@@ -18,9 +18,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from recbole_exp3rt.config.reader import Reader, read_scale
+from recbole_exp3rt.data.review_file import read_sidecar, review_file_of
 from recbole_exp3rt.data.slices import balanced_rows, sample_rows
 from recbole_exp3rt.data.split import FILTERS, Split
-from recbole_exp3rt.data.train_corpus import read_descriptions, read_sidecar
+from recbole_exp3rt.data.train_corpus import read_descriptions
 from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.records import Description, Review
 
@@ -119,12 +120,11 @@ def load_unseen(split: Split, natural: int | None, balanced: int | None, seed: i
     )
 
 
-def _rows(split: Split) -> tuple[list[Review], dict[str, Description]]:
+def _rows(split: Split) -> tuple[list[Review], Mapping[str, Description]]:
     """All rows of unseen users with their texts, the latest of each pair; and descriptions."""
     config, dataset = split.config, split.dataset
     folder, name = Path(dataset.dataset_path), dataset.dataset_name
-    prefix, sidecar = f"{name}.unseen", f"{name}.unseen.reviews.jsonl"
-    given = Reader(config).text_or_none("review_file")
+    prefix, given = f"{name}.unseen", None
     if not (folder / f"{prefix}.inter").is_file():
         filtered = config["user_inter_num_interval"] != FILTERS["user_inter_num_interval"]
         if not filtered or config["benchmark_filename"]:
@@ -132,13 +132,13 @@ def _rows(split: Split) -> tuple[list[Review], dict[str, Description]]:
                 f"data set {name} has no {prefix}.inter, the rows of users below the core; convert "
                 "it again, or let RecBole filter users (user_inter_num_interval)"
             )
-        prefix, sidecar = name, given or f"{name}.reviews.jsonl"
+        prefix, given = name, Reader(config).text_or_none("review_file")
     table = _read_inter(split, folder / f"{prefix}.inter")
     ids = (dataset.uid_field, dataset.iid_field)
     wanted = set(zip(table[ids[0]], table[ids[1]], strict=True))
     fields = Reader(config).names("review_fields", "title and text to fields")
     time = dataset.time_field or "timestamp"
-    file = folder / sidecar
+    file = review_file_of(folder, prefix, given)
     texts = read_sidecar(file, wanted, time, ids, fields) if file.is_file() else {}
     rows = []
     for user, item, rating, at in zip(

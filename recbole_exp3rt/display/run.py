@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from recbole_exp3rt.config.clock import Clock
 from recbole_exp3rt.config.settings import Settings
 from recbole_exp3rt.display.steps import say
 from recbole_exp3rt.display.tables import show_ranking, show_ratings
@@ -18,6 +19,7 @@ from recbole_exp3rt.model.rater import Rater, notes
 if TYPE_CHECKING:
     from recbole_exp3rt.data.split import Split
 
+LONG = 5.0  # CPU seconds of reading and splitting that are worth a line
 SHOW = {"rating": show_ratings, "rerank": show_ranking}
 
 
@@ -29,6 +31,13 @@ def show_data(console: Console, dataset: str, split: Split) -> None:
         f"{dataset}: {len(split.user_tokens) - 1:,} users, {len(split.item_tokens) - 1:,} items; "
         f"{sizes}; split {split.digest[:12]}",
     )
+
+
+def show_preparation(console: Console, clock: Clock) -> None:
+    """What it took to read and split the data set, where that was long: RecBole's part and ours."""
+    if sum(clock.seconds.values()) > LONG:
+        parts = ", ".join(f"{part} {own:.1f}" for part, own in clock.seconds.items())
+        say(console, f"  CPU seconds: {parts}")
 
 
 def show_models(

@@ -34,6 +34,7 @@ LEARNED = (
     "helpful_top",
     "neighbors",
     "profile_reviews",
+    "profile_rule",
     "profile_leave_one_out",
     "use_reasoning",
     "use_bias",
@@ -117,7 +118,8 @@ def _check_annotated(config: Config, settings: Settings, own: AnnotateSettings) 
             f"annotate_dir={own.folder} was annotated with other prompts; name another folder"
         )
     wanted = {**own.card_settings(), **{key: getattr(settings.stages, key) for key in LEARNED}}
-    if other := first_difference(wanted, card.get("settings") or {}):
+    made = {"profile_rule": "newest", **(card.get("settings") or {})}  # of before that setting
+    if other := first_difference(wanted, made):
         raise UsageError(
             f"annotate_dir={own.folder} was annotated with {other}; name another folder, or "
             "delete it"

@@ -99,6 +99,7 @@ class Failure:
 
 
 Answer = Completion | Failure
+WINDOW = 2_000  # requests that are prepared while no answer is awaited
 
 
 @runtime_checkable
@@ -129,6 +130,14 @@ class LLMError(RuntimeError):
 def readout_of(llm: LLM) -> str:
     """How the labels of a model are read: `exact`, `top` or `parsed`."""
     return str(getattr(llm, "readout", "exact"))
+
+
+def window_of(llm: LLM) -> int | None:
+    """How many requests are prepared before the model is asked; None: all of them."""
+    while inner := getattr(llm, "llm", None):
+        llm = inner
+    window: int | None = getattr(llm, "window", WINDOW)
+    return window
 
 
 def forces_prefill(identity: str) -> bool:

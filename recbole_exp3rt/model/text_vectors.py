@@ -17,6 +17,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from recbole_exp3rt.config.reader import Reader
+from recbole_exp3rt.data.review_file import review_file_of
 from recbole_exp3rt.data.train_corpus import corpus_of
 from recbole_exp3rt.encode.encoders import StoredEncoder, Vectors, identity_of, load_encoder
 from recbole_exp3rt.encode.texts import description_text, review_text
@@ -151,8 +152,8 @@ def _key(config: Any, dataset: Any) -> str:
     for name in (dataset.uid_field, dataset.iid_field):
         digest.update("\n".join(map(str, dataset.field2id_token[name])).encode("utf-8", "replace"))
     folder, name = Path(dataset.dataset_path), dataset.dataset_name
-    reviews = config["review_file"] or folder / f"{name}.reviews.jsonl"
-    for path in (Path(reviews), folder / f"{name}.item"):
+    reviews = review_file_of(folder, name, config["review_file"])
+    for path in (reviews, folder / f"{name}.item"):
         if path.is_file():
             about = path.stat()
             digest.update(f"{path} {about.st_size} {about.st_mtime_ns}\n".encode())

@@ -27,7 +27,13 @@ from recbole_exp3rt.display.cases import (
 )
 from recbole_exp3rt.display.notes import noting
 from recbole_exp3rt.display.progress import ConsoleProgress
-from recbole_exp3rt.display.run import show_data, show_models, show_paid, show_table
+from recbole_exp3rt.display.run import (
+    show_data,
+    show_models,
+    show_paid,
+    show_preparation,
+    show_table,
+)
 from recbole_exp3rt.display.steps import say
 from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.evaluator.origin import adapters, machine, name_of, origin, plain_values
@@ -151,6 +157,7 @@ class Experiment:
         """
         context = self.context
         show_data(self.console, self.config.dataset, context.split)
+        show_preparation(self.console, context.split.clock)
         show_models(self.console, context.models, context.rater, context.settings)
         if context.run.dry_run:
             self.planner.say_all()
@@ -242,6 +249,8 @@ class Experiment:
         """The result file, before anything else can fail."""
         context = self.context
         context.results.about["duration_seconds"] = round(time.monotonic() - self.start, 1)
+        seconds = {part: round(own, 2) for part, own in context.split.clock.seconds.items()}
+        context.results.about["preparation_cpu_seconds"] = seconds
         if context.rater:
             pipeline = context.rater.pipeline
             context.results.about |= {
@@ -280,7 +289,7 @@ class Experiment:
     ) -> Rater | None:
         if settings is None:
             return None
-        with noting(self.console, notes):
+        with noting(self.console, notes), split.clock.part("finding the texts"):
             corpus = corpus_of(learned.train, settings.description_fields, settings.review_file)
             refit = learned is not split
             held = held_out(split, settings, corpus, refit=refit, seed=int(self.config["seed"]))

@@ -17,10 +17,14 @@ from recbole_exp3rt.llm.cost.prices import Prices
 from recbole_exp3rt.llm.names import is_served
 from recbole_exp3rt.model.rater import Rater
 from recbole_exp3rt.quick_start.rates import Rates
+from recbole_exp3rt.records import Review
 from recbole_exp3rt.stages.choice import Choice
 from recbole_exp3rt.stages.pipeline import Models, Pipeline
 
 Pairs = Sequence[tuple[str, str]]
+COUNTED = 1_000  # prompts of a model whose tokens are counted; of more, the length is enough
+MANY = 100  # preferences to ask for each pair that are worth a word
+LIMIT = 10  # reviews of a profile, in that word
 # Tokens of usual answers: preferences of a review, a profile (paper: fewer than 150), reasoning
 # of about five sentences.
 USUAL = {"preferences": 80, "profiles": 150, "rating": 160}
@@ -53,10 +57,14 @@ class StepPlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """The plan of all steps; `bound` says why it may be more than what will be asked."""
+    """The plan of all steps; `bound` says why it may be more than what will be asked.
+
+    `reasons` say why it is much, and what would be less.
+    """
 
     steps: tuple[StepPlan, ...]
     bound: str = ""
+    reasons: tuple[str, ...] = ()
 
     @property
     def open_calls(self) -> int:
@@ -84,7 +92,8 @@ class Plan:
         else:
             time = f"time: {about(seconds)} on this machine"
         bound = f" ({self.bound})" if self.bound else ""
-        return [f"Plan{bound}:", *(f"  {step}" for step in self.steps), f"  {time}"]
+        lines = (*self.steps, *self.reasons, time)
+        return [f"Plan{bound}:", *(f"  {line}" for line in lines)]
 
 
 def about(seconds: float) -> str:
@@ -98,7 +107,10 @@ class StoredOnly:
     def __init__(self, llm: CachedLLM) -> None:
         self.llm = llm
         self._asked: set[str] = set()
-        self._missing: dict[str, Request] = {}
+        self._missing: set[str] = set()
+        self._characters = self._counted = 0  # of prompts that are missing; of those counted
+        self._tokens = 0  # of those counted
+        self.new_tokens = 0  # of usual answers of the rating step to what is missing
 
     @property
     def asked(self) -> int:
@@ -106,9 +118,26 @@ class StoredOnly:
         return len(self._asked)
 
     @property
-    def missing(self) -> list[Request]:
-        """The questions without an answer."""
-        return list(self._missing.values())
+    def missing(self) -> int:
+        """Number of questions without an answer."""
+        return len(self._missing)
+
+    @property
+    def prompt_tokens(self) -> float:
+        """Tokens of the prompts that are missing; after the first COUNTED, by their length."""
+        return self._tokens * self._characters / max(self._counted, 1)
+
+    def _note(self, key: str, request: Request) -> None:
+        """Note a question without an answer."""
+        if key in self._missing:
+            return
+        text = text_of(request.messages)
+        if len(self._missing) < COUNTED:
+            self._tokens += self.count_tokens(text)
+            self._counted += len(text)
+        self._missing.add(key)
+        self._characters += len(text)
+        self.new_tokens += min(USUAL["rating"], request.max_new_tokens)
 
     @property
     def identity(self) -> str:
@@ -129,13 +158,20 @@ class StoredOnly:
         keys = [request.key(self.identity) for request in requests]
         known = self.llm.store.get_many(list(dict.fromkeys(keys)))
         self._asked.update(keys)
-        self._missing |= {k: r for k, r in zip(keys, requests, strict=True) if k not in known}
+        for key, request in zip(keys, requests, strict=True):
+            if key not in known:
+                self._note(key, request)
         for position, key in enumerate(keys):
             yield position, known.get(key, Failure("not in the store"))
 
 
 class _Rehearsal(Pipeline):
     """A pipeline whose failures are questions that are still to be asked."""
+
+    @property
+    def unread(self) -> set[Review]:
+        """The reviews whose preferences are not there."""
+        return set(self._failed_reviews)
 
     @property
     def lacking(self) -> list[Choice]:
@@ -180,7 +216,7 @@ def plan_pairs(
         for reasoning, pairs in more.items():
             profiles, unrated = wider.rehearse(list(dict.fromkeys(pairs)), reasoning)
             ratings[reasoning] += unrated
-    to_ask = (len(stand_ins[0].missing), profiles, sum(ratings.values()))
+    to_ask = (stand_ins[0].missing, profiles, sum(ratings.values()))
     guess = _usual_prompts(own, pipeline)
     settings = own.settings
     new = {
@@ -190,12 +226,31 @@ def plan_pairs(
     }
     steps = []
     for step, model, count, name in zip(USUAL, stand_ins, to_ask, names, strict=True):
-        known = sum(model.count_tokens(text_of(r.messages)) for r in model.missing)
-        prompt = round(known + guess[step] * max(0, count - len(model.missing)))
+        prompt = round(model.prompt_tokens + guess[step] * max(0, count - model.missing))
         estimate = prices.estimate(count, prompt, new[step], name)
-        stored = model.asked - len(model.missing)
+        stored = model.asked - model.missing
         steps.append(StepPlan(step, model.identity, stored, estimate, is_served(name)))
-    return timed(Plan(tuple(steps)), rates)
+    pairs = list(dict.fromkeys(pair for some in asked.values() for pair in some))
+    return timed(Plan(tuple(steps), reasons=_reasons(pipeline, pairs)), rates)
+
+
+def _reasons(pipeline: _Rehearsal, pairs: Pairs) -> tuple[str, ...]:
+    """Why pairs need so many preferences, and what a limit would save; nothing if they are few."""
+    unread = pipeline.unread
+    if len(unread) < MANY * len(pairs) or pipeline.settings.profile_reviews:
+        return ()
+    choices = list(dict.fromkeys(c for pair in pairs for c in pipeline.choices(*pair)))
+    sizes = {"user": list[int](), "item": list[int]()}
+    for choice in choices:
+        sizes[choice.subject].append(len(choice.reviews))
+    told = [f"{len(own):,} {side}s have {sum(own):,} reviews" for side, own in sizes.items()]
+    limited = {review for choice in choices for review in choice.reviews[-LIMIT:]}
+    return (
+        f"why so many preferences: the {' and the '.join(told)}; the largest profile is made of "
+        f"{max(max(own, default=0) for own in sizes.values()):,}",
+        f"less: profile_reviews={LIMIT} would ask about {len(unread & limited):,} of the "
+        f"{len(unread):,} reviews (the newest of each; profile_rule: helpful or similar)",
+    )
 
 
 def plan_questions(
@@ -208,11 +263,9 @@ def plan_questions(
     asked = list({request.key(llm.identity): request for request in requests}.values())
     stand_in = StoredOnly(llm)
     list(stand_in.generate(asked))
-    missing = stand_in.missing
-    prompt = sum(llm.count_tokens(text_of(request.messages)) for request in missing)
-    new = sum(min(USUAL["rating"], request.max_new_tokens) for request in missing)
-    estimate = prices.estimate(len(missing), prompt, new, student)
-    return StepPlan(name, llm.identity, len(asked) - len(missing), estimate, is_served(student))
+    prompt, new = round(stand_in.prompt_tokens), stand_in.new_tokens
+    estimate = prices.estimate(stand_in.missing, prompt, new, student)
+    return StepPlan(name, llm.identity, len(asked) - stand_in.missing, estimate, is_served(student))
 
 
 def timed(plan: Plan, rates: Rates) -> Plan:

@@ -126,16 +126,15 @@ class Planner:
             )
         assert context.models is not None
         prices = Prices.load(context.models.settings.prices)
-        steps: list[StepPlan] = []
+        steps, reasons = list[StepPlan](), tuple[str, ...]()
         if context.rater and context.settings:
             settings = context.settings
             names = (settings.preference_model, settings.profile_model, settings.rating_model)
             share = settings.stages.rating_share
             by_reasoning = self._by_reasoning()
             beside = [(over.rater, _split(some, share)) for over, some in self._unseen("EXP3RT")]
-            steps += plan_pairs(
-                context.rater, names, by_reasoning, prices, self.rates, beside
-            ).steps
+            own = plan_pairs(context.rater, names, by_reasoning, prices, self.rates, beside)
+            steps, reasons = list(own.steps), own.reasons
         systems = [name for task in self.tasks for name in task.systems]
         for name in dict.fromkeys([*systems, *context.run.explainers]):
             if asks(name) and name != "EXP3RT":
@@ -153,7 +152,7 @@ class Planner:
                 title = self.rates.step_of(model.step.title)
                 student = str(getattr(model, "asked_model", None) or model.config["student"])
                 steps.append(plan_questions(title, model.llm, questions, prices, student))
-        return timed(Plan(tuple(steps), bound), self.rates)
+        return timed(Plan(tuple(steps), bound, reasons), self.rates)
 
     def _unseen(self, system: str) -> list[tuple[Any, list[tuple[str, str]]]]:
         """A system over the other reviews of unseen users, and the pairs it will be asked about."""

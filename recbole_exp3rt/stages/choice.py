@@ -2,6 +2,7 @@
 
 A user profile is made of all reviews of the user. An item profile is made of all reviews of the
 item, of the most helpful ones, or of those by the users most similar to the user of the pair.
+`profile_reviews` limits the reviews of any profile that is made of all, by `profile_rule`.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ if TYPE_CHECKING:  # numpy, which only the neighbors need
 
 ItemProfile = Literal["all", "helpful", "neighbor"]
 ITEM_PROFILES: tuple[ItemProfile, ...] = ("all", "helpful", "neighbor")
+ProfileRule = Literal["newest", "helpful", "similar"]
+PROFILE_RULES: tuple[ProfileRule, ...] = ("newest", "helpful", "similar")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +31,8 @@ class ChoiceSettings:
     item_profile: ItemProfile = "all"
     helpful_top: int = 5  # reviews of an item profile, with `helpful`
     neighbors: int = 3  # users behind an item profile, with `neighbor`
-    profile_reviews: int | None = None  # at most as many newest reviews; None: all
+    profile_reviews: int | None = None  # at most as many reviews; None: all
+    profile_rule: ProfileRule = "newest"  # which ones, where there are more
     profile_leave_one_out: bool = False  # without the review of the pair itself
 
 
@@ -87,10 +91,12 @@ class Chooser:
     def of_item(self, item: str, user: str | None = None) -> Choice:
         """The choice for the item's profile, in the pair with `user` or outside any pair.
 
-        Outside a pair there are no neighbors, so `neighbor` takes all reviews.
+        Outside a pair there are no neighbors: `neighbor` takes all reviews, `similar` the newest.
         """
         if user is not None and self.settings.item_profile == "neighbor":
-            return self._neighbors_choice(item, user)
+            return self._neighbors_choice(item, user, self.settings.neighbors)
+        if user is not None and self._takes_similar(item):
+            return self._neighbors_choice(item, user, self.settings.profile_reviews or 0)
         if user is not None and self._leaves_out(user, item):
             return self._item_choice(item, user)
         if ("item", item) not in self._shared:
@@ -100,8 +106,16 @@ class Chooser:
     def _leaves_out(self, user: str, item: str) -> bool:
         return self.settings.profile_leave_one_out and self.corpus.has(user, item)
 
+    def _takes_similar(self, item: str) -> bool:
+        """Whether the item has too many reviews, and those by similar users are taken."""
+        config = self.settings
+        if config.profile_rule != "similar" or not config.profile_reviews:
+            return False
+        many = len(self.corpus.item_reviews(item)) > config.profile_reviews
+        return many and config.item_profile == "all"
+
     def _user_choice(self, user: str, without: str | None) -> Choice:
-        reviews = self._newest(self.corpus.user_reviews(user, without=without))
+        reviews = self._limited(self.corpus.user_reviews(user, without=without))
         return Choice("user", user, tuple(r.item for r in reviews), tuple(reviews))
 
     def _item_choice(self, item: str, without: str | None) -> Choice:
@@ -109,12 +123,12 @@ class Chooser:
         if self.settings.item_profile == "helpful":
             reviews = most_helpful(reviews, self.settings.helpful_top)
         else:
-            reviews = self._newest(reviews)
+            reviews = self._limited(reviews)
         return Choice("item", item, tuple(r.user for r in reviews), tuple(reviews))
 
-    def _neighbors_choice(self, item: str, user: str) -> Choice:
+    def _neighbors_choice(self, item: str, user: str, number: int) -> Choice:
         by_user = self._reviews_with_text(item)
-        near = self._neighbors.nearest(user, item, by_user, self.settings.neighbors)
+        near = self._neighbors.nearest(user, item, by_user, number)
         reviews = sorted((r for other in near for r in by_user[other]), key=_age)
         return Choice("item", item, tuple(r.user for r in reviews), tuple(reviews))
 
@@ -127,9 +141,14 @@ class Chooser:
                     by_user.setdefault(review.user, []).append(review)
         return self._with_text[item]
 
-    def _newest(self, reviews: list[Review]) -> list[Review]:
+    def _limited(self, reviews: list[Review]) -> list[Review]:
+        """At most `profile_reviews` of the reviews: the most helpful or the newest ones."""
         number = self.settings.profile_reviews
-        return reviews[-number:] if number else reviews
+        if not number or len(reviews) <= number:
+            return reviews
+        if self.settings.profile_rule == "helpful":
+            return most_helpful(reviews, number)
+        return reviews[-number:]
 
 
 def most_helpful(reviews: Sequence[Review], n: int) -> list[Review]:

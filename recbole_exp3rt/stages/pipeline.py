@@ -127,11 +127,11 @@ class Pipeline:
         known, step = self._preferences, self._preference_step
         new = [review for review in dict.fromkeys(reviews) if review not in known]
         with_text = {review: review for review in new if review.is_written}
-        requests = step.requests(with_text, self.preference_request)
-        known.update({review: None for review in new if review not in requests})
+        known.update({review: None for review in new if review not in with_text})
         forced = forces_prefill(step.llm.identity)
-        outcome = step.run(
-            requests,
+        outcome = step.ask(
+            with_text,
+            self.preference_request,
             lambda review, answer: preference.parse(answer.text, review, forced=forced),
         )
         known.update(outcome.records)
@@ -189,8 +189,9 @@ class Pipeline:
                 failed[choice] = self._failed_reviews[missing[0]]
 
         forced = forces_prefill(step.llm.identity)
-        outcome = step.run(
-            step.requests(contents, lambda content: self.profile_request(*content)),
+        outcome = step.ask(
+            contents,
+            lambda content: self.profile_request(*content),
             lambda choice, answer: profile.parse(
                 answer.text, choice.subject, choice.key, forced=forced
             ),
@@ -369,6 +370,7 @@ class Pipeline:
             for pair in dict.fromkeys(pairs)
             if (pair, reasoning) not in known or (pair, reasoning) in self._incomplete_ratings
         ]
+        self.corpus.prepare(new)
         self.chooser.prepare(new)
         choices = {pair: self.choices(*pair) for pair in new}
         # all user profiles first, then all item profiles
@@ -382,10 +384,9 @@ class Pipeline:
                 step.count.add_unreadable(f"no profile of the {missing[0].subject}: {reason}")
             else:
                 contents[pair] = self._pair(*pair)
-        requests = step.requests(contents, lambda content: self.request(content, reasoning))
-        known.update({(pair, reasoning): None for pair in contents.keys() - requests.keys()})
-        outcome = step.run(
-            requests,
+        outcome = step.ask(
+            contents,
+            lambda content: self.request(content, reasoning),
             lambda pair, answer: rating.parse(answer, contents[pair], self.settings.scale),
         )
         known.update({(pair, reasoning): found for pair, found in outcome.records.items()})

@@ -76,7 +76,13 @@ class StageSettings(ChoiceSettings):
         if self.item_profile == "neighbor":
             lines.append(f"item profiles from the {self.neighbors} most similar users")
         if self.profile_reviews:
-            lines.append(f"profiles from the newest {self.profile_reviews} reviews")
+            which = {
+                "newest": f"the newest {self.profile_reviews} reviews",
+                "helpful": f"the {self.profile_reviews} most helpful reviews",
+                "similar": f"{self.profile_reviews} reviews: of an item those by the most similar "
+                "users, of a user the newest",
+            }
+            lines.append(f"profiles from {which[self.profile_rule]}")
         if self.max_review_tokens:
             lines.append(f"reviews cut to {self.max_review_tokens} tokens")
         return lines

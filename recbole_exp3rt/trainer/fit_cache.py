@@ -25,6 +25,7 @@ from recbole_exp3rt import __version__
 from recbole_exp3rt.config.configurator import Config
 from recbole_exp3rt.config.known import top_keys
 from recbole_exp3rt.config.registry import MODELS
+from recbole_exp3rt.data.review_file import review_file_of
 from recbole_exp3rt.data.split import PARTS, Split
 from recbole_exp3rt.encode.encoders import identity_of
 from recbole_exp3rt.errors import UsageError
@@ -160,7 +161,7 @@ def texts_of(config: Config) -> dict[str, Any]:
     folder, name = Path(config["data_path"]), config.dataset
     settings = ("description_fields", "review_fields", "item_word")
     files = {
-        "reviews": Path(config["review_file"] or folder / f"{name}.reviews.jsonl"),
+        "reviews": review_file_of(folder, name, config["review_file"]),
         "descriptions": folder / f"{name}.item",
     }
     return {

@@ -63,6 +63,23 @@ def test_a_dry_run_asks_and_trains_nothing_and_its_plan_is_what_a_run_asks(oracl
     assert set(planned(said).values()) == {0} and "nothing is to be asked" in said
 
 
+def test_a_plan_says_why_pairs_need_many_calls_and_what_would_be_less(oracle_run, monkeypatch):
+    from recbole_exp3rt.quick_start import plan
+
+    said, _ = oracle_run(dry_run=True, task="rating")
+    assert "why so many" not in said  # of the sample's pairs, few need much
+    monkeypatch.setattr(plan, "MANY", 20)
+    said, _ = oracle_run(dry_run=True, task="rating")
+    (why,) = (line for line in said.splitlines() if "why so many preferences" in line)
+    (less,) = (line for line in said.splitlines() if "less: profile_reviews=10 would" in line)
+    assert "the 10 users have" in why and "items have" in why
+    limited, whole = (int(word) for word in less.split() if word.isdigit())
+    # two reviews with the same words are one question
+    assert limited < planned(said)["preferences"] <= whole <= planned(said)["preferences"] + 3
+    said, _ = oracle_run(dry_run=True, task="rating", profile_reviews=10)
+    assert limited - 3 <= planned(said)["preferences"] <= limited and "why so many" not in said
+
+
 def test_a_plan_counts_the_candidates_of_every_user_and_knows_fitted_ones(oracle_run):
     said, _ = oracle_run(dry_run=True, task="rerank")
     assert planned(said)["rating"] == 2 * 20 and "are not known before it is fitted" in said

@@ -16,6 +16,7 @@ def texts(rows, everywhere, written):
         [("u", "i", time) for time in rows],
         [("u", "i", time) for time in everywhere],
         {("u", "i"): written} if written else {},
+        ("", ""),
     )
     return [text for _, text in found.texts], (found.outside, found.within, found.unknown)
 
@@ -56,9 +57,9 @@ def test_a_text_is_joined_by_its_time_or_not_at_all(
 def test_pairs_beside_a_repeated_one_keep_their_texts():
     rows = [("u", "i", 1.0), ("u", "j", 2.0)]
     written = {("u", "i"): [(nan, A)], ("u", "j"): [(nan, B)]}
-    found = own_texts(rows, [("u", "i", 1.0), ("u", "i", 5.0)], written)
+    found = own_texts(rows, [("u", "i", 1.0), ("u", "i", 5.0)], written, ("", ""))
     assert list(found.texts) == [("", ""), B]
     assert "1 train pairs occur again" in found.note("x.jsonl") and "1 pairs have no text" in (
         found.note("x.jsonl")
     )
-    assert own_texts(rows[1:], [], written).note("x.jsonl") == ""
+    assert own_texts(rows[1:], [], written, ("", "")).note("x.jsonl") == ""

@@ -38,6 +38,7 @@ class OpenAIBatch(OpenAIHTTP):
     """
 
     ways = ("top", "parsed")
+    window = None  # a batch may take a day, so all questions go at once
     least_share = 0.05  # of a budget: for less no batch is begun, which may take a day
 
     def __init__(
