@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections import ChainMap
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 from recbole_exp3rt.records import Description, Review
@@ -17,6 +17,7 @@ from recbole_exp3rt.scale import mean
 T = TypeVar("T")
 Pair = tuple[str, str]  # raw ids of a user and an item
 Prepare = Callable[[Sequence[Pair]], None]
+Rated = tuple[str, str, float]  # raw ids of a user and an item, and the rating
 
 
 class Corpus:
@@ -115,10 +116,21 @@ class Corpus:
         reviews = self.by_item.get(item, [])
         return reviews if without is None else [r for r in reviews if r.user != without]
 
+    def rated_by_user(self) -> Iterator[Rated]:
+        """The ratings of all users, user by user, each user's oldest first; no text is read."""
+        return _rated(self.by_user)
+
+    def rated_by_item(self) -> Iterator[Rated]:
+        """The ratings of all items, item by item, each item's oldest first; no text is read.
+
+        Those of users beside are left out.
+        """
+        return _rated(self.by_item)
+
     @property
     def pairs(self) -> list[tuple[str, str]]:
         """(user, item) of all reviews that items have: those of users beside are left out."""
-        return [(r.user, r.item) for reviews in self.by_item.values() for r in reviews]
+        return [(user, item) for user, item, _ in self.rated_by_item()]
 
     def has(self, user: str, item: str) -> bool:
         """Whether the corpus has a review of this pair, which makes it a train pair."""
@@ -140,6 +152,17 @@ class Corpus:
 def _joined(below: Mapping[str, T], above: Mapping[str, T]) -> Mapping[str, T]:
     """`{**below, **above}`, without making what either of them makes when it is asked for."""
     return ChainMap(above, below)  # type: ignore[arg-type]
+
+
+def _rated(reviews: Mapping[str, list[Review]]) -> Iterator[Rated]:
+    if isinstance(reviews, ChainMap):
+        above, below = reviews.maps  # of users, see `beside`
+        yield from (row for row in _rated(below) if row[0] not in above)
+        yield from _rated(above)
+    elif hasattr(reviews, "rated"):  # columns, which know ratings without texts
+        yield from reviews.rated()
+    else:
+        yield from ((r.user, r.item, r.rating) for rows in reviews.values() for r in rows)
 
 
 def _nothing(pairs: Sequence[Pair]) -> None:

@@ -325,7 +325,9 @@ def by_bias(corpus: Corpus) -> list[str]:
 
     b_i = sum(r - mu) / (n + DAMPING), mu the mean over all ratings (Koren's baseline).
     """
-    rows = {item: [review.rating for review in found] for item, found in corpus.by_item.items()}
+    rows: dict[str, list[float]] = {}
+    for _, item, rating in corpus.rated_by_item():
+        rows.setdefault(item, []).append(rating)
     every = [rating for ratings in rows.values() for rating in ratings]
     mean = sum(every) / len(every) if every else 0.0
 

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from recbole_exp3rt.corpus import Corpus
+from recbole_exp3rt.corpus import Corpus, Rated
 from recbole_exp3rt.data.texts import Pair, Text
 from recbole_exp3rt.records import Description, Review
 
@@ -118,6 +118,15 @@ class Reviews(Mapping[str, list[Review]]):
         if number is None:
             return self._order[:0]
         return self._order[self._ends[number - 1] if number else 0 : self._ends[number]]
+
+    def rated(self) -> Iterator[Rated]:
+        """(user, item, rating) of all rows, id by id; no text is read."""
+        table = self._table
+        for number in self._ids.tolist():
+            rows = self._order[self._ends[number - 1] if number else 0 : self._ends[number]]
+            ends = zip(table.users[rows].tolist(), table.items[rows].tolist(), strict=True)
+            for (user, item), rating in zip(ends, table.ratings[rows].tolist(), strict=True):
+                yield table.tokens[0][user], table.tokens[1][item], rating
 
     def __getitem__(self, key: str) -> list[Review]:
         if key not in self._known:

@@ -109,8 +109,8 @@ class Priors:
         if self.held_out is not None and len(self.held_out.pairs):
             errors = bias.rate(self.held_out.pairs) - self.held_out.ratings
         else:
-            rows = [r for reviews in self.pipeline.corpus.by_item.values() for r in reviews]
-            errors = bias.rate([(r.user, r.item) for r in rows]) - [r.rating for r in rows]
+            rows = list(self.pipeline.corpus.rated_by_item())
+            errors = bias.rate([row[:2] for row in rows]) - [rating for *_, rating in rows]
         if not len(errors):
             return (scale.highest - scale.lowest) / 2
         return float(np.sqrt(np.square(errors).mean()))

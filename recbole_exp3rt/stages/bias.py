@@ -94,15 +94,14 @@ class _Rows:
         """The reviews that items have. Users beside the corpus are in no item."""
         items = {item: number for number, item in enumerate(corpus.by_item)}
         users: dict[str, int] = {}
-        rows = [review for reviews in corpus.by_item.values() for review in reviews]
-        by_row = [users.setdefault(review.user, len(users)) for review in rows]
-        sizes = [len(reviews) for reviews in corpus.by_item.values()]
-        return cls(
-            (users, items),
-            np.array(by_row, dtype=np.int32),
-            np.repeat(np.arange(len(items), dtype=np.int32), sizes),
-            np.array([review.rating for review in rows], dtype=np.float64),
+        rows = np.fromiter(
+            (
+                (users.setdefault(user, len(users)), items[item], rating)
+                for user, item, rating in corpus.rated_by_item()
+            ),
+            dtype=[("user", np.int32), ("item", np.int32), ("rating", np.float64)],
         )
+        return cls((users, items), rows["user"], rows["item"], rows["rating"])
 
     @cached_property
     def folds(self) -> NDArray[np.int8]:

@@ -57,15 +57,15 @@ class Neighbors:
     @cached_property
     def _items(self) -> dict[str, int]:
         """Item -> number, in any order."""
-        items = (r.item for reviews in self.corpus.by_user.values() for r in reviews)
-        return {item: number for number, item in enumerate(dict.fromkeys(items))}
+        items = dict.fromkeys(item for _, item, _ in self.corpus.rated_by_user())
+        return {item: number for number, item in enumerate(items)}
 
     @cached_property
     def _table(self) -> RatingTable:
         """The ratings of all users."""
-        rows = [r for user in self._users for r in self.corpus.by_user[user]]
-        return RatingTable(
-            np.array([self._users[r.user] for r in rows], dtype=np.int32),
-            np.array([self._items[r.item] for r in rows], dtype=np.int32),
-            np.array([r.rating for r in rows], dtype=np.float64),
+        users, items = self._users, self._items
+        rows = np.fromiter(
+            ((users[u], items[i], rating) for u, i, rating in self.corpus.rated_by_user()),
+            dtype=[("user", np.int32), ("item", np.int32), ("rating", np.float64)],
         )
+        return RatingTable(rows["user"], rows["item"], rows["rating"])

@@ -17,11 +17,15 @@ from dataset_converters.sample import make_sample
 from recbole_exp3rt.config.configurator import Config
 from recbole_exp3rt.config.settings import Settings
 from recbole_exp3rt.corpus import Corpus
+from recbole_exp3rt.data.review_table import ReviewTable
 from recbole_exp3rt.data.split import load_split
 from recbole_exp3rt.data.train_corpus import corpus_of
 from recbole_exp3rt.llm import base
 from recbole_exp3rt.quick_start.quick_start import run
 from recbole_exp3rt.records import Review
+from recbole_exp3rt.scale import RatingScale
+from recbole_exp3rt.stages.bias import CorpusBias
+from recbole_exp3rt.stages.neighbors import Neighbors
 from recbole_exp3rt.stages.pipeline import Pipeline
 
 
@@ -145,3 +149,20 @@ def digest_of(answers, ratings) -> str:
 
 
 BEFORE = "6a3ffa9a660d2dea189ffb226a33d146128ad2b53a7451d8c61c46a73776e28f"
+
+
+def test_biases_and_neighbours_read_no_text(world, tmp_path, monkeypatch):
+    fresh = corpora(world, tmp_path, "lines")
+    listed = plain(corpora(world, tmp_path, "lines"))
+    monkeypatch.setattr(ReviewTable, "reviews", None)
+    monkeypatch.setattr(ReviewTable, "read", None)
+    assert list(fresh.rated_by_item()) == list(listed.rated_by_item())
+    assert sorted(fresh.rated_by_user()) == sorted(listed.rated_by_user())
+    scale = RatingScale.between(1, 10)
+    strangers = [("nobody", item) for item in list(listed.by_item)[:5]]
+    one, other = (CorpusBias(c, scale, 5.0).rate(strangers) for c in (fresh, listed))
+    assert one.tolist() == other.tolist()
+    user, item, _ = next(listed.rated_by_user())
+    raters = [r.user for r in listed.item_reviews(item)]
+    found = [Neighbors(c).nearest(user, item, raters, 5) for c in (fresh, listed)]
+    assert found[0] == found[1] and found[0]
