@@ -102,7 +102,8 @@ def without_tensorboard() -> Iterator[None]:
 def make_collector(config: Any) -> Any:
     """Make a Collector that calls `.cpu()` on tensors only.
 
-    RecBole's also calls it on numbers and counters, so ItemCoverage, GiniIndex … fail.
+    RecBole's also calls it on numbers and counters, so ItemCoverage, GiniIndex … fail. Its rating
+    metrics squeeze the last dimension, which makes a number of a part with one row; a column stays.
     """
     import torch
     from recbole.evaluator import Collector
@@ -116,6 +117,8 @@ def make_collector(config: Any) -> Any:
             for key, value in stored.items():
                 if isinstance(value, torch.Tensor):
                     stored[key] = value.cpu()
+                    if key in ("rec.score", "data.label") and value.ndim == 1:
+                        stored[key] = stored[key].unsqueeze(-1)
             collected = copy.deepcopy(self.data_struct)
             for key in ("rec.topk", "rec.meanrank", "rec.score", "rec.items", "data.label"):
                 if key in self.data_struct:

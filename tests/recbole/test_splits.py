@@ -89,3 +89,21 @@ def test_a_student_of_another_split_without_a_test_pair_is_told(data, tmp_path):
         run("EXP3RT", "sample", config_dict=given)
     with pytest.raises(UsageError, match="validation pairs of this split"):
         run("EXP3RT", "sample", config_dict={**given, "calibration": "affine"})
+
+
+def test_a_validation_part_of_one_row_is_enough(tmp_path):
+    head = "user_id:token\titem_id:token\trating:float\ttimestamp:float\n"
+    rows = [
+        f"u{u}\ti{i}\t{1 + (u + 2 * i) % 5}\t{u * 10 + i}\n" for u in range(6) for i in range(5)
+    ]
+    folder = tmp_path / "one"
+    folder.mkdir()
+    for name, part in (("train", rows[6:]), ("valid", rows[:1]), ("test", rows[1:6])):
+        (folder / f"one.{name}.inter").write_text(head + "".join(part))
+    (folder / "one.yaml").write_text(
+        "benchmark_filename: [train, valid, test]\nrating_scale: [1, 5]\n"
+        "load_col: {inter: [user_id, item_id, rating, timestamp]}\n"
+    )
+    given = {"data_path": str(tmp_path), **OWN, "task": "rating"}
+    results = run("MF", "one", config_dict=given, console=Console(quiet=True))
+    assert {row.name for row in results.rows} == {"constant", "Bias", "MF"}
