@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from dataset_converters.columns import ROLES, common
 from dataset_converters.values import DATE_ORDERS
@@ -15,6 +15,9 @@ from recbole_exp3rt.cli.common import exit_code
 from recbole_exp3rt.display.terminal import plain
 from recbole_exp3rt.errors import UsageError, nearest
 from recbole_exp3rt.text import without_surrogates
+
+if TYPE_CHECKING:
+    from dataset_converters.base import How
 
 SOURCES = ("imdb", "amazon-book", "exp3rt", "sample", "table")
 
@@ -51,10 +54,11 @@ def _options(words: Sequence[str], prog: str) -> argparse.Namespace:
 
 def _run(options: argparse.Namespace) -> str:
     from dataset_converters.amazon_book import AmazonSource
-    from dataset_converters.base import Source, convert
+    from dataset_converters.base import convert
     from dataset_converters.exp3rt import AlignedSource, convert_topk
     from dataset_converters.imdb import ImdbSource
     from dataset_converters.profiles import convert_profiles
+    from dataset_converters.reading import Source
     from dataset_converters.sample import make_sample
     from dataset_converters.table import convert_table, default_output
     from dataset_converters.write import data_set_files, load_properties
@@ -71,10 +75,10 @@ def _run(options: argparse.Namespace) -> str:
         )
     if options.source == "table":
         return convert_table(
-            options.table, options.items, _table_options(options), output, k_core, **how
+            options.table, options.items, _table_options(options), output, k_core, how=how
         )
     if options.source == "sample":
-        return make_sample(output, k_core, **how)
+        return make_sample(output, k_core, how=how)
     told = options.item_word, options.rating_scale
     if options.source == "exp3rt" and options.part == "profiles":
         if options.rating_scale:
@@ -85,31 +89,40 @@ def _run(options: argparse.Namespace) -> str:
         if options.part == "topk":
             return convert_topk(options.input_path, output, properties, k_core)
         aligned = AlignedSource(options.input_path, properties["description_fields"])
-        fixed = None if how["halves"] else aligned.split
-        return convert(aligned, output, properties, k_core, fixed, **how)
+        fixed = None if how.halves else aligned.split
+        return convert(aligned, output, properties, k_core, fixed, how=how)
     properties = load_properties(options.source, *told)
     source: Source = (
         ImdbSource(options.input_path, options.metadata)
         if options.source == "imdb"
         else AmazonSource(options.reviews, options.meta)
     )
-    return convert(source, output, properties, k_core, **how)
+    return convert(source, output, properties, k_core, how=how)
 
 
-def _how(options: argparse.Namespace) -> dict[str, Any]:
-    """Whether a data set is split in halves, and how many unseen users are kept."""
+def _how(options: argparse.Namespace) -> How:
+    """What the options say that every source has."""
+    from dataset_converters.base import How
+    from dataset_converters.engine import Limits
     from dataset_converters.halves import Halves
 
     levels = {"kept_from": options.kept_from, "halved_from": options.halved_from}
     given = [key for key, value in levels.items() if value is not None]
     if given and not options.split:
         raise UsageError(f"{given[0]} belongs to --split topk-halves; add it")
-    if options.split and getattr(options, "part", "") in ("topk", "profiles"):
-        raise UsageError(f"split={options.split}: part {options.part} has no ratings; leave it out")
-    return {
-        "halves": Halves(**levels) if options.split else None,
-        "unseen_users": options.unseen_users,
-    }
+    if getattr(options, "part", "") in ("topk", "profiles"):
+        for name in ("split", "rejects"):
+            if value := getattr(options, name):
+                raise UsageError(
+                    f"{name}={value}: part {options.part} has no ratings; leave it out"
+                )
+    return How(
+        halves=Halves(**levels) if options.split else None,
+        unseen_users=options.unseen_users,
+        rejects=options.rejects,
+        sidecar=options.sidecar,
+        limits=Limits(options.memory_limit, options.threads),
+    )
 
 
 def _table_options(options: argparse.Namespace) -> Any:
@@ -204,6 +217,24 @@ def _parser(prog: str) -> argparse.ArgumentParser:
             metavar="N",
             help="users below the k-core kept beside the data set, to be rated unseen "
             "(default 1000; 0 for none)",
+        )
+        source.add_argument(
+            "--rejects", type=Path, metavar="FILE", help="CSV of the dropped rows: file,line,reason"
+        )
+        source.add_argument(
+            "--sidecar",
+            choices=["auto", "jsonl", "parquet"],
+            default="auto",
+            help="form of the review file (auto: parquet above 200,000 rows)",
+        )
+        source.add_argument(
+            "--memory_limit",
+            default="1GB",
+            metavar="SIZE",
+            help="what the engine holds in memory, the rest on the disk (default 1GB)",
+        )
+        source.add_argument(
+            "--threads", type=_count, default=0, metavar="N", help="default 0: one a core"
         )
         source.add_argument(
             "--split",

@@ -9,12 +9,15 @@ JSON array. In every format, a time of 10^11 or more is in milliseconds, a small
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from dataset_converters.base import Dropped, review_of
+from dataset_converters.cleaning import Dropped, review_of
+from dataset_converters.forms import Form
 from dataset_converters.read import as_id, as_text, record, records
 from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.records import Review
@@ -35,14 +38,14 @@ class AmazonSource:
 
     def reviews(self) -> Iterator[Review | Dropped]:
         """Yield every row of the reviews file."""
-        for found in records(self.reviews_path):
-            row = found if isinstance(found, dict) else {}
-            if "reviewerID" in row:
-                yield _review_2014(row)
-            elif "user_id" in row:
-                yield _review_2023(row)
-            else:
-                yield Dropped("malformed")
+        return map(review, records(self.reviews_path))
+
+    def form(self) -> Form:
+        """The form of most lines, by the first of them; `review` knows all forms."""
+        first = islice((row for row in records(self.reviews_path) if isinstance(row, dict)), 100)
+        kinds = Counter("reviewerID" in row for row in first)
+        make = _form_2014 if kinds[True] > kinds[False] else _form_2023
+        return make([self.reviews_path])
 
     def items(self, wanted: AbstractSet[str]) -> Iterator[tuple[str, Mapping[str, str]] | Dropped]:
         """Yield id and description of the wanted items in the metadata file."""
@@ -53,6 +56,52 @@ class AmazonSource:
                 yield Dropped("no record with an item id")
             elif item in wanted:
                 yield item, _description(row)
+
+
+def review(found: object) -> Review | Dropped:
+    """One record of any of the forms."""
+    row = found if isinstance(found, dict) else {}
+    if "reviewerID" in row:
+        return _review_2014(row)
+    return _review_2023(row) if "user_id" in row else Dropped("malformed")
+
+
+def _form_2014(files: Sequence[Path]) -> Form:
+    names = ("reviewerID", "asin", "overall", "unixReviewTime", "helpful", "vote")
+    pair = r"regexp_full_match(r.helpful, '\[[0-9]{1,9}(,[0-9]{1,9})*\]')"
+    return Form(
+        files=files,
+        keys={name: f"$.{name}" for name in names},
+        columns={
+            "user": "id_of(r.reviewerID)",
+            "item": "id_of(r.asin)",
+            "rating": "number_of(r.overall)",
+            "time": "seconds(number_of(r.unixReviewTime))",
+            "helpful": f"CASE WHEN {pair} THEN regexp_extract(r.helpful, '[0-9]+')::BIGINT "
+            "WHEN r.helpful IS NULL THEN count_of(r.vote) END",
+        },
+        texts=("$.summary", "$.reviewText"),
+        review=review,
+    )
+
+
+def _form_2023(files: Sequence[Path]) -> Form:
+    names = ("user_id", "parent_asin", "asin", "rating", "timestamp", "helpful_vote", "reviewerID")
+    return Form(
+        files=files,
+        keys={name: f"$.{name}" for name in names},
+        columns={
+            "user": "id_of(r.user_id)",
+            "item": "id_of(CASE WHEN is_absent(r.parent_asin) OR r.parent_asin = '\"\"' "
+            "THEN r.asin ELSE r.parent_asin END)",
+            "rating": "number_of(r.rating)",
+            "time": "seconds(number_of(r.timestamp))",
+            "helpful": "count_of(r.helpful_vote)",
+        },
+        texts=("$.title", "$.text"),
+        review=review,
+        unless="r.reviewerID IS NOT NULL",
+    )
 
 
 def _first(row: Mapping[str, Any], *names: str) -> Any:

@@ -17,14 +17,8 @@ from typing import Any
 
 import pandas as pd
 
-from dataset_converters.base import (
-    Dropped,
-    drop_lines,
-    k_core_of,
-    part_lines,
-    table_2,
-    unusable_id,
-)
+from dataset_converters.base import drop_lines, k_core_of, part_lines, table_2
+from dataset_converters.cleaning import Dropped, unusable_id
 from dataset_converters.imdb import review_of
 from dataset_converters.read import as_id, as_text, lines, record, records
 from dataset_converters.write import write_dataset
@@ -121,9 +115,16 @@ def convert_topk(
     if rows.empty:
         raise UsageError(f"input_path={input_path}: no row is left; check k_core={k_core}")
     parts = {name: rows[rows["part"] == name] for name in ("train", "valid", "test")}
-    tables = {name: part[["user_id", "item_id"]] for name, part in parts.items()}
-    write_dataset(output_path, tables, None, None, properties)
-    return "\n".join([table_2(output_path.name, rows), *part_lines(parts), *drop_lines(dropped)])
+    tables = {f"{name}.inter": part[["user_id", "item_id"]] for name, part in parts.items()}
+    write_dataset(output_path, tables, None, properties)
+    users_there, items_there = rows["user_id"].nunique(), rows["item_id"].nunique()
+    return "\n".join(
+        [
+            table_2(output_path.name, users_there, items_there, len(rows)),
+            *part_lines(parts),
+            *drop_lines(dropped),
+        ]
+    )
 
 
 def _pairs(

@@ -20,8 +20,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from dataset_converters import base
-from dataset_converters.base import Dropped
+from dataset_converters import cleaning
+from dataset_converters.cleaning import Dropped
 from dataset_converters.read import Lines, as_id, as_number, as_text, lines, parsed
 from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.records import Review
@@ -227,7 +227,7 @@ def _is_unchanged(cell: str, line: str) -> bool:
 
 def review_of(row: Mapping[str, object], user: object, item: object) -> Review | Dropped:
     """Make a review of one row; `rating` and `date` are texts like '8' and '1 May 2019'."""
-    return base.review_of(
+    return cleaning.review_of(
         user=user,
         item=item,
         rating=row.get("rating"),

@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dataset_converters.base import Dropped
+from dataset_converters.cleaning import Dropped
 from dataset_converters.read import Lines, beginning, lines, records
 from recbole_exp3rt.errors import UsageError
 

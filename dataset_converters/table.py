@@ -18,8 +18,8 @@ from typing import Any
 
 import pandas as pd
 
-from dataset_converters import base
-from dataset_converters.base import Dropped, convert
+from dataset_converters.base import How, convert, drop_lines
+from dataset_converters.cleaning import Dropped, review_of
 from dataset_converters.columns import (
     ROLES,
     Columns,
@@ -123,7 +123,7 @@ class Reading:
         if isinstance(rating, Dropped):
             return rating
         helpful = values.get("helpful")
-        return base.review_of(
+        return review_of(
             user=id_of(values["user"]) if values["user"] is not None else "",
             item=id_of(values["item"]) if values["item"] is not None else "",
             rating=rating,
@@ -290,7 +290,7 @@ def convert_table(
     options: Options,
     output_path: Path | None = None,
     k_core: int = 5,
-    **how: Any,
+    how: How | None = None,
 ) -> str:
     """Write a table of reviews as a data set; return what was read, and the next command to type.
 
@@ -313,7 +313,7 @@ def convert_table(
     if reading.dates is None:
         properties["eval_args"] = {**properties["eval_args"], "order": "RO"}
         properties["load_col"] = {"inter": ["user_id", "item_id", "rating", "helpful"]}
-    report = convert(source, output_path, properties, k_core, **how)
+    report = convert(source, output_path, properties, k_core, how=how)
     told = options.item_word or preset.get("item_word")
     lines = [f"{reviews}: {source.table.form}", *reading.says()]
     lines.append(f"  item word: {word}" + ("" if told else " (guessed; --item_word WORD)"))
@@ -374,15 +374,13 @@ def reviews_of(
             lines = {label: text_of(row[name]) for name, label in labels.items()}
             descriptions.setdefault(review.item, lines)
     if not reviews:
-        raise UsageError(
-            "; ".join(["the data frame has no readable row", *base.drop_lines(dropped)])
-        )
+        raise UsageError("; ".join(["the data frame has no readable row", *drop_lines(dropped)]))
     said = [f"{role}={reading.columns.of[role]!r}" for role in ROLES if _guessed(reading, role)]
     said += [f"rating_scale={list(reading.scale)}"] if not options.rating_scale else []
     doubt = reading.dates.says if reading.dates and "guess" in reading.dates.says else ""
     notes = [f"guessed {', '.join(said)}; name them to be sure"] if said else []
     notes += [f"time: {_in_python(doubt)}"] if doubt else []
-    notes += [line.strip() for line in base.drop_lines(dropped)]
+    notes += [line.strip() for line in drop_lines(dropped)]
     return reviews, descriptions, reading.scale, notes
 
 

@@ -1,0 +1,119 @@
+"""Lines of JSON as columns, in SQL: what the engine reads by itself, and what goes to Python.
+
+A source declares a `Form`: which values of a record it needs, and one expression a column. An
+expression is NULL where a value is not of the usual kind; such a line goes to `Form.review`, the
+source's own reading of one record. So a form never decides why a row is dropped, and a form that
+knows less is slower, not different.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from dataset_converters.cleaning import LONGEST_ID, READS_AS_MISSING, Dropped
+from dataset_converters.engine import Engine
+from recbole_exp3rt.records import Review
+
+COLUMNS = ("user", "item", "rating", "time", "helpful")
+_UNREADABLE = ", ".join(f"""'"{text}"'""" for text in sorted(READS_AS_MISSING))
+# Printable ASCII without blanks around it; other ids are rare, and Python looks at them.
+_ID = r'"[!#-\[\]-~](?:[ !#-\[\]-~]*[!#-\[\]-~])?"'
+# Text that `plain_text` leaves as it is: no markup, no kind of white space but blanks, no escape
+# but of a quotation mark or a backslash.
+_WHITE = r"\x00-\x1f\x7f-\xa0\x{1680}\x{2000}-\x{200a}\x{2028}\x{2029}\x{202f}\x{205f}\x{3000}"
+_PLAIN = rf'"(?:[^"&<\\{_WHITE}]|\\["\\])*"'
+
+LOOSE = "(contains(line, ',}') OR contains(line, ',]'))"  # a comma that JSON does not allow
+# `v` is a value as JSON writes it, NULL where the record has none.
+MACROS = rf"""
+CREATE MACRO is_absent(v) AS v IS NULL OR v = 'null';
+CREATE MACRO id_of(v) AS CASE
+    WHEN regexp_full_match(v, '{_ID}') AND length(v) <= {LONGEST_ID + 2}
+        AND v NOT IN ({_UNREADABLE})
+    THEN substr(v, 2, length(v) - 2)
+    WHEN regexp_full_match(v, '[0-9]{{1,18}}') THEN v END;
+CREATE MACRO finite(n) AS CASE WHEN isfinite(n) THEN n END;
+CREATE MACRO number_of(v) AS CASE
+    WHEN regexp_full_match(v, '-?[0-9][0-9.eE+-]{{0,30}}') THEN finite(TRY_CAST(v AS DOUBLE)) END;
+CREATE MACRO seconds(n) AS CASE
+    WHEN abs(n) < 1e11 THEN n WHEN abs(n / 1000) < 1e11 THEN n / 1000 END;
+CREATE MACRO small(n) AS CASE WHEN n > 1000000000 THEN 0 ELSE n END;
+CREATE MACRO count_of(v) AS CASE
+    WHEN v IS NULL OR v = 'null' THEN 0
+    WHEN regexp_full_match(v, '[0-9]{{1,9}}') THEN v::BIGINT
+    WHEN regexp_full_match(v, '"[0-9][0-9,]{{0,10}}"')
+    THEN small(TRY_CAST(replace(substr(v, 2, length(v) - 2), ',', '') AS BIGINT)) END;
+CREATE MACRO is_plain(v) AS regexp_full_match(v, '{_PLAIN}')
+    AND NOT starts_with(v, '" ') AND NOT ends_with(v, ' "');
+"""
+
+
+@dataclass(frozen=True)
+class Form:
+    """How the lines of some files become reviews.
+
+    `keys` maps a name to the path of a value in a record (`$.user_id`); the value stands as
+    `r.name` in `columns`, which has an expression for each of COLUMNS. `texts` are the paths of
+    title and text. `unless`: where it holds, the line goes to `review`, as where a column is NULL.
+    """
+
+    files: Sequence[Path]
+    keys: Mapping[str, str]
+    columns: Mapping[str, str]
+    texts: tuple[str, str]
+    review: Callable[[object], Review | Dropped]
+    unless: str = "false"
+
+    def query(self) -> str:
+        """Rows of a `block`: place, user, item, rating, timestamp, helpful, odd.
+
+        `odd` is the line where it goes to Python, else NULL.
+        """
+        kinds = "list_filter(texts, lambda kind: kind NOT IN ('VARCHAR', 'NULL'))"
+        return (
+            f"SELECT place, {', '.join(map(_name, COLUMNS))}, CASE WHEN {_missing(COLUMNS)} "
+            f"OR loose OR texts IS NULL OR len({kinds}) > 0 THEN line END AS odd "
+            f"FROM ({self._values(COLUMNS, 'json_type')})"
+        )
+
+    def text_query(self) -> str:
+        """Rows of a `block`: place, user, item, title, text, clean, odd.
+
+        Title and text stand as JSON writes them; `clean`: both stay as they are.
+        """
+        title, text = (f"coalesce(nullif(texts[{n}], 'null'), '\"\"')" for n in (1, 2))
+        return (
+            'SELECT place, "user", item, title, "text", '
+            "is_plain(title) AND is_plain(\"text\") AND NOT contains(title, '  ') AS clean, "
+            f"CASE WHEN {_missing(('user', 'item'))} OR loose THEN line END AS odd "
+            f'FROM (SELECT *, {title} AS title, {text} AS "text" '
+            f"FROM ({self._values(('user', 'item'), 'json_extract')}))"
+        )
+
+    def _values(self, columns: Sequence[str], of_texts: str) -> str:
+        """A query of the named columns, and of title and text: their kinds, or their values."""
+        paths = ", ".join(f"'{path}'" for path in self.keys.values())
+        names = ", ".join(f'"{name}" := v[{n}]' for n, name in enumerate(self.keys, start=1))
+        both = ", ".join(f"'{path}'" for path in self.texts)
+        found = ", ".join(f"{self.columns[column]} AS {_name(column)}" for column in columns)
+        return (
+            f"SELECT place, line, texts, {found}, {LOOSE} OR {self.unless} AS loose FROM (SELECT "
+            f"place, line, texts, struct_pack({names}) AS r FROM (SELECT place, line, "
+            f"TRY(json_extract(line, [{paths}]))::VARCHAR[] AS v, "
+            f"TRY({of_texts}(line, [{both}]))::VARCHAR[] AS texts FROM block))"
+        )
+
+
+def _name(column: str) -> str:
+    return f'"{column}"'
+
+
+def _missing(columns: Sequence[str]) -> str:
+    return " OR ".join(f'"{column}" IS NULL' for column in columns)
+
+
+def prepare(engine: Engine) -> None:
+    """Let the engine know the functions that forms use."""
+    engine.sql(MACROS)
