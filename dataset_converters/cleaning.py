@@ -40,6 +40,7 @@ READS_AS_MISSING = frozenset(
 )
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")  # some readers of tables stop at them
 _BREAK = re.compile(r"<br\s*/?>", re.IGNORECASE)
+_LINES = re.compile(r"\n{3,}")
 _LONGEST_VALUE = 100_000  # RecBole's reader refuses a field beyond 131,072 characters
 LONGEST_ID = 1_000  # characters
 _MILLISECONDS = 1e11  # a larger time is in milliseconds; in seconds it would be after the year 5138
@@ -87,7 +88,7 @@ def review_of(
         item=names[1] or "",
         rating=stars,
         text=plain_text(texts[1] or ""),
-        title=" ".join(plain_text(texts[0] or "").split()),
+        title=plain_title(texts[0] or ""),
         timestamp=seconds,
         helpful=whole_number(helpful),
     )
@@ -113,6 +114,11 @@ def unusable_id(token: str) -> bool:
     )
 
 
+def plain_title(title: str) -> str:
+    """A title as `plain_text` on one line."""
+    return " ".join(plain_text(title).split())
+
+
 def one_line(value: str) -> str:
     """A metadata value on one line, without markup; empty if RecBole would read it as missing."""
     line = " ".join(_CONTROL.sub(" ", without_surrogates(plain_text(value))).split())[
@@ -123,5 +129,6 @@ def one_line(value: str) -> str:
 
 def plain_text(text: str) -> str:
     """Replace HTML breaks and entities, strip each line, keep at most one empty line in a row."""
-    lines = [line.strip() for line in html.unescape(_BREAK.sub("\n", text)).splitlines()]
-    return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip()
+    text = html.unescape(_BREAK.sub("\n", text) if "<" in text else text)
+    text = "\n".join([line.strip() for line in text.splitlines()]).strip()
+    return _LINES.sub("\n\n", text) if "\n\n\n" in text else text

@@ -45,6 +45,7 @@ CREATE MACRO count_of(v) AS CASE
     WHEN regexp_full_match(v, '[0-9]{{1,9}}') THEN v::BIGINT
     WHEN regexp_full_match(v, '"[0-9][0-9,]{{0,10}}"')
     THEN small(TRY_CAST(replace(substr(v, 2, length(v) - 2), ',', '') AS BIGINT)) END;
+CREATE MACRO is_text(v) AS v IS NULL OR v = 'null' OR starts_with(v, '"');
 CREATE MACRO is_plain(v) AS regexp_full_match(v, '{_PLAIN}')
     AND NOT starts_with(v, '" ') AND NOT ends_with(v, ' "');
 """
@@ -67,42 +68,45 @@ class Form:
     unless: str = "false"
 
     def query(self) -> str:
-        """Rows of a `block`: place, user, item, rating, timestamp, helpful, odd.
+        """Rows of a `block`: place, user, item, rating, time, helpful, odd.
 
         `odd` is the line where it goes to Python, else NULL.
         """
-        kinds = "list_filter(texts, lambda kind: kind NOT IN ('VARCHAR', 'NULL'))"
         return (
             f"SELECT place, {', '.join(map(_name, COLUMNS))}, CASE WHEN {_missing(COLUMNS)} "
-            f"OR loose OR texts IS NULL OR len({kinds}) > 0 THEN line END AS odd "
-            f"FROM ({self._values(COLUMNS, 'json_type')})"
+            'OR loose OR NOT is_text(title) OR NOT is_text("text") THEN line END AS odd '
+            f"FROM ({self._values(COLUMNS)})"
         )
 
     def text_query(self) -> str:
-        """Rows of a `block`: place, user, item, title, text, clean, odd.
+        """Rows of a `block`: place, user_id, item_id, title, text, named, clean, odd.
 
-        Title and text stand as JSON writes them; `clean`: both stay as they are.
+        `named`: the title stays as it is; `clean`: the text, too.
         """
-        title, text = (f"coalesce(nullif(texts[{n}], 'null'), '\"\"')" for n in (1, 2))
         return (
-            'SELECT place, "user", item, title, "text", '
-            "is_plain(title) AND is_plain(\"text\") AND NOT contains(title, '  ') AS clean, "
-            f"CASE WHEN {_missing(('user', 'item'))} OR loose THEN line END AS odd "
-            f'FROM (SELECT *, {title} AS title, {text} AS "text" '
-            f"FROM ({self._values(('user', 'item'), 'json_extract')}))"
+            'SELECT place, "user" AS user_id, item AS item_id, '
+            "json_extract_string(title, '$') AS title, "
+            'json_extract_string("text", \'$\') AS "text", '
+            "is_plain(title) AND NOT contains(title, '  ') AS named, "
+            'is_plain("text") AND named AS clean, '
+            f"CASE WHEN {_missing(('user', 'item'))} OR loose THEN line END AS odd FROM (SELECT "
+            "place, line, \"user\", item, loose, coalesce(nullif(title, 'null'), '\"\"') AS title, "
+            'coalesce(nullif("text", \'null\'), \'""\') AS "text" '
+            f"FROM ({self._values(('user', 'item'))}))"
         )
 
-    def _values(self, columns: Sequence[str], of_texts: str) -> str:
-        """A query of the named columns, and of title and text: their kinds, or their values."""
-        paths = ", ".join(f"'{path}'" for path in self.keys.values())
-        names = ", ".join(f'"{name}" := v[{n}]' for n, name in enumerate(self.keys, start=1))
-        both = ", ".join(f"'{path}'" for path in self.texts)
+    def _values(self, columns: Sequence[str]) -> str:
+        """A query of the named columns, of title and text as JSON, and of `loose`."""
+        keys = {**self.keys, "title of it": self.texts[0], "text of it": self.texts[1]}
+        paths = ", ".join(f"'{path}'" for path in keys.values())
+        names = ", ".join(f'"{name}" := v[{n}]' for n, name in enumerate(keys, start=1))
         found = ", ".join(f"{self.columns[column]} AS {_name(column)}" for column in columns)
         return (
-            f"SELECT place, line, texts, {found}, {LOOSE} OR {self.unless} AS loose FROM (SELECT "
-            f"place, line, texts, struct_pack({names}) AS r FROM (SELECT place, line, "
-            f"TRY(json_extract(line, [{paths}]))::VARCHAR[] AS v, "
-            f"TRY({of_texts}(line, [{both}]))::VARCHAR[] AS texts FROM block))"
+            f'SELECT place, line, r."title of it" AS title, r."text of it" AS "text", {found}, '
+            f"NOT valid OR {LOOSE} OR {self.unless} AS loose FROM (SELECT place, line, valid, "
+            f"struct_pack({names}) AS r FROM (SELECT place, line, valid, json_extract(CASE WHEN "
+            f"valid THEN line ELSE 'null' END, [{paths}])::VARCHAR[] AS v FROM (SELECT place, "
+            "line, json_valid(line) AS valid FROM block)))"
         )
 
 

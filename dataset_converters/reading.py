@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from dataset_converters import forms
 from dataset_converters.blocks import Block, Places, Progress, blocks
-from dataset_converters.cleaning import Dropped, plain_text, usable
+from dataset_converters.cleaning import Dropped, plain_text, plain_title, usable
 from dataset_converters.engine import Engine
 from dataset_converters.read import parsed
 from recbole_exp3rt.records import Review
@@ -165,16 +165,11 @@ class LineReader:
 
     def _texts(self, block: Block, query: str) -> pa.Table:
         """TEXTS of a block: titles and texts that the engine calls clean, others through Python."""
-        rows = self.engine.table(
-            'SELECT place, "user" AS user_id, item AS item_id, '
-            "json_extract_string(title, '$') AS title, json_extract_string(\"text\", '$') AS text, "
-            f"coalesce(clean, false) AS clean, odd FROM ({query})",
-            block=block.table(),
-        )
+        rows = self.engine.table(query, block=block.table())
         columns = {name: rows[name].combine_chunks() for name in TEXTS.names}
         changed = pc.or_(pc.invert(rows["clean"]), pc.is_valid(rows["odd"])).combine_chunks()
         if pc.any(changed).as_py():
-            some = rows.filter(changed).select([*TEXTS.names, "odd"])
+            some = rows.filter(changed).select([*TEXTS.names, "named", "odd"])
             new = [self._row(*row) for row in zip(*some.to_pydict().values(), strict=True)]
             for name, values in zip(TEXTS.names[1:], zip(*new, strict=True), strict=True):
                 columns[name] = pc.replace_with_mask(
@@ -183,10 +178,10 @@ class LineReader:
         return pa.table(columns, schema=TEXTS)
 
     def _row(
-        self, place: int, user: str, item: str, title: str, text: str, odd: str | None
+        self, place: int, user: str, item: str, title: str, text: str, named: bool, odd: str | None
     ) -> tuple[str, str, str, str]:
         if odd is None:
-            return user, item, " ".join(plain_text(title).split()), plain_text(text)
+            return user, item, title if named else plain_title(title), plain_text(text)
         review = self.form.review(parsed(odd))
         review = usable(review)[0] if isinstance(review, Review) else review
         assert isinstance(review, Review)  # it was one when the rows were collected

@@ -32,10 +32,10 @@ _PARQUET = pa.schema(
         "text": pa.string(),
     }
 )
-_LINE = """SELECT CASE WHEN regexp_matches(title || "text", '[\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f]')
-THEN NULL ELSE '{"user_id": ' || to_json(user_id) || ', "item_id": ' || to_json(item_id)
-|| ', "title": ' || to_json(title) || ', "text": ' || to_json("text") || '}\n'
-END AS line FROM rows_read"""
+_LINE = """SELECT CASE WHEN contains(line, '\\u00') THEN NULL ELSE line END AS line FROM (
+SELECT '{"user_id": ' || to_json(user_id) || ', "item_id": ' || to_json(item_id)
+|| ', "title": ' || to_json(title) || ', "text": ' || to_json("text") || '}\n' AS line
+FROM rows_read)"""
 
 
 def form_of(rows: int, told: str = "auto") -> str:
