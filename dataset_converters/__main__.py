@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from dataset_converters.columns import ROLES, common
+from dataset_converters.options import ROWS, add_rows, subset_of, told_of
 from dataset_converters.values import DATE_ORDERS
 from recbole_exp3rt.cli.common import exit_code
 from recbole_exp3rt.display.terminal import plain
@@ -68,7 +69,7 @@ def _run(options: argparse.Namespace) -> str:
     if options.source == "table":
         output = output or default_output(options.table)
     there = data_set_files(output)
-    if there and not options.overwrite:
+    if there and not options.overwrite and not options.dry_run:
         raise UsageError(
             f"{output} already holds {there[0]}; add --overwrite to replace it, or name another "
             "folder with --output_path"
@@ -108,11 +109,11 @@ def _how(options: argparse.Namespace) -> How:
 
     levels = {"kept_from": options.kept_from, "halved_from": options.halved_from}
     given = [key for key, value in levels.items() if value is not None]
-    if given and not options.split:
+    if given and not options.split and not (options.subset and given == ["kept_from"]):
         raise UsageError(f"{given[0]} belongs to --split topk-halves; add it")
-    if getattr(options, "part", "") in ("topk", "profiles"):
-        for name in ("split", "rejects"):
-            if value := getattr(options, name):
+    if getattr(options, "part", "") in ("topk", "profiles", "released", "all"):
+        for name in ("split", "rejects", *ROWS):
+            if (value := getattr(options, name)) is not None:
                 raise UsageError(
                     f"{name}={value}: part {options.part} has no ratings; leave it out"
                 )
@@ -122,6 +123,9 @@ def _how(options: argparse.Namespace) -> How:
         rejects=options.rejects,
         sidecar=options.sidecar,
         limits=Limits(options.memory_limit, options.threads),
+        subset=subset_of(options),
+        dry_run=options.dry_run,
+        told=(options.source, told_of(options)),
     )
 
 
@@ -218,6 +222,7 @@ def _parser(prog: str) -> argparse.ArgumentParser:
             help="users below the k-core kept beside the data set, to be rated unseen "
             "(default 1000; 0 for none)",
         )
+        add_rows(source)
         source.add_argument(
             "--rejects", type=Path, metavar="FILE", help="CSV of the dropped rows: file,line,reason"
         )

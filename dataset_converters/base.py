@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
@@ -30,10 +31,12 @@ from dataset_converters.cleaning import (
 from dataset_converters.engine import DUPLICATE, Engine, Limits, core_of
 from dataset_converters.halves import Halves
 from dataset_converters.items import item_frames, read_items
+from dataset_converters.manifest import Manifest
 from dataset_converters.reading import Source, reader_of
 from dataset_converters.rejects import Rejects
 from dataset_converters.scale import Scale
 from dataset_converters.sidecar import Sidecar, form_of
+from dataset_converters.subsets import Subset
 from dataset_converters.unseen import USERS, draw_unseen, unseen_line
 from dataset_converters.watch import Watch
 from dataset_converters.write import Table, data_set_name, write_dataset
@@ -54,7 +57,9 @@ class How:
 
     `halves` makes the paper's top-k split. At most `unseen_users` users below the core are kept in
     files beside the data set, see `unseen.py`. `rejects` is a file for the rows that are dropped,
-    `sidecar` the form of the review file: jsonl, parquet, or auto by the number of rows.
+    `sidecar` the form of the review file: jsonl, parquet, or auto by the number of rows. `subset`
+    says which rows are wanted. `dry_run` counts and writes nothing. `told` are the source's name
+    and the options for `dataset.json`.
     """
 
     halves: Halves | None = None
@@ -62,6 +67,9 @@ class How:
     rejects: Path | None = None
     sidecar: str = "auto"
     limits: Limits = field(default_factory=Limits)
+    subset: Subset = field(default_factory=Subset)
+    dry_run: bool = False
+    told: tuple[str, Mapping[str, Any]] = ("", MappingProxyType({}))
 
 
 def convert(
@@ -128,6 +136,7 @@ class _Conversion:
         self.noted.update(self.reader.collect())
         self.watch.stage("duplicates and k-core")
         self._keep_ratings()
+        self.how.subset.by_date(engine)
         dropped = engine.reasons()
         if not engine.number("SELECT count(*) FROM found"):
             counts = "; ".join(drop_lines(dropped)) or "the input is empty"
@@ -138,7 +147,9 @@ class _Conversion:
         if not engine.number("SELECT count(*) FROM core"):
             raise UsageError(f"k_core={k_core} leaves no row of {name}; use a smaller one")
         rejects = self._rejects(k_core)
-        draw_unseen(engine, 0 if self.how.halves else self.how.unseen_users)
+        dropped.update(self.how.subset.of_core(engine, self.scale, self.how.halves))
+        high_only = self.how.halves or self.how.subset.subset
+        draw_unseen(engine, 0 if high_only else self.how.unseen_users)
         unseen = [unseen_line(engine)] if engine.number("SELECT count(*) FROM unseen") else []
         tables, parts = self._parts(split)
         (counts,) = engine.sql("SELECT count(DISTINCT u), count(DISTINCT i), count(*) FROM core")
@@ -155,9 +166,22 @@ class _Conversion:
             texts[".unseen"] = "unseen"
         form = form_of(counts[2], self.how.sidecar)
         sidecar = Sidecar(self.reader, engine, texts, form)
+        lines += drop_lines(self.noted, "noted")
+        if self.how.dry_run:
+            return "\n".join([*lines, "  dry run: nothing was written"])
         self.watch.stage("writing, with texts")
-        write_dataset(self.output_path, tables, sidecar, self.properties, rejects)
-        return "\n".join([*lines, *drop_lines(self.noted, "noted")])
+        manifest = self._manifest(counts, dropped)
+        write_dataset(self.output_path, tables, sidecar, self.properties, rejects, manifest)
+        return "\n".join(lines)
+
+    def _manifest(self, counts: tuple[int, int, int], dropped: Mapping[str, int]) -> Manifest:
+        """What `dataset.json` says."""
+        said: dict[str, Any] = dict(zip(("users", "items", "interactions"), counts, strict=True))
+        said |= {"unseen": self.engine.number("SELECT count(*) FROM unseen")}
+        said |= {"dropped": {reason: n for reason, n in dropped.items() if n}}
+        said |= {"noted": {reason: n for reason, n in self.noted.items() if n}}
+        inputs = getattr(self.source, "inputs", None) or self.reader.files
+        return Manifest(*self.how.told, inputs, said)
 
     def _keep_ratings(self) -> None:
         """Reject the rows of `found` whose ratings are outside the scale."""

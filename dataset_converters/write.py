@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 import pandas as pd
 import yaml
 
+from dataset_converters.manifest import Manifest
 from dataset_converters.rejects import Rejects
 from dataset_converters.scale import with_scale
 from dataset_converters.sidecar import Sidecar
@@ -69,8 +70,11 @@ def write_dataset(
     reviews: Sidecar | None,
     properties: Mapping[str, Any],
     rejects: Rejects | None = None,
+    manifest: Manifest | None = None,
 ) -> None:
     """Write `<name>.<ending>` for each ending in `tables`, the review files and `<name>.yaml`.
+
+    `dataset.json` tells about them what `manifest` holds.
 
     The files are first written into a temporary folder beside `output_path`, so after an error
     `output_path` is unchanged. `rejects` are written at the same time.
@@ -91,6 +95,7 @@ def write_dataset(
             + yaml.safe_dump(dict(properties), sort_keys=False, allow_unicode=True),
             encoding="utf-8",
         )
+        (manifest or Manifest()).write(partial, name)
         if rejects is not None:
             rejects.write()
         _put_in_place(partial, output_path, name)
