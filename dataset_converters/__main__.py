@@ -58,6 +58,8 @@ def _run(options: argparse.Namespace) -> str:
     from dataset_converters.base import convert
     from dataset_converters.exp3rt import AlignedSource, convert_topk
     from dataset_converters.imdb import ImdbSource
+    from dataset_converters.imdb_json import ImdbJsonSource, is_json
+    from dataset_converters.imdb_tables import ImdbTables
     from dataset_converters.profiles import convert_profiles
     from dataset_converters.reading import Source
     from dataset_converters.sample import make_sample
@@ -93,12 +95,15 @@ def _run(options: argparse.Namespace) -> str:
         fixed = None if how.halves else aligned.split
         return convert(aligned, output, properties, k_core, fixed, how=how)
     properties = load_properties(options.source, *told)
-    source: Source = (
-        ImdbSource(options.input_path, options.metadata)
-        if options.source == "imdb"
-        else AmazonSource(options.reviews, options.meta)
-    )
-    return convert(source, output, properties, k_core, how=how)
+    source: Source
+    if options.source == "imdb":
+        tables = ImdbTables(options.imdb_tsv) if options.imdb_tsv else None
+        kind = ImdbJsonSource if is_json(options.input_path) else ImdbSource
+        source = kind(options.input_path, options.metadata, tables)
+    else:
+        source = AmazonSource(options.reviews, options.meta)
+    report = convert(source, output, properties, k_core, how=how)
+    return "\n".join([report, *getattr(source, "said", ())])
 
 
 def _how(options: argparse.Namespace) -> How:
@@ -183,9 +188,25 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     parser = _Parser(prog=prog, description="Raw reviews in, RecBole atomic files out.")
     sources = parser.add_subparsers(dest="source", required=True, metavar="SOURCE")
 
-    imdb = sources.add_parser("imdb", help="IMDb Movie Reviews Dataset, one CSV file a movie")
-    imdb.add_argument("--input_path", type=Path, required=True, help="folder of the CSV files")
-    imdb.add_argument("--metadata", type=Path, help="JSONL file (default: movie_metadata.jsonl)")
+    imdb = sources.add_parser("imdb", help="IMDb reviews: one CSV file a movie, or JSON files")
+    imdb.add_argument(
+        "--input_path",
+        type=Path,
+        required=True,
+        help="folder of CSV or JSON files, or one JSON file",
+    )
+    imdb.add_argument(
+        "--metadata",
+        type=Path,
+        metavar="FILE",
+        help="JSON about the movies (default beside CSV files: movie_metadata.jsonl)",
+    )
+    imdb.add_argument(
+        "--imdb_tsv",
+        type=Path,
+        metavar="DIR",
+        help="IMDb's non-commercial tables (title.basics.tsv.gz …), by tconst or title and year",
+    )
 
     amazon = sources.add_parser("amazon-book", help="Amazon reviews of 2014, 2018 or 2023")
     amazon.add_argument(

@@ -22,13 +22,14 @@ from typing import Any
 
 from dataset_converters import cleaning
 from dataset_converters.cleaning import Dropped
+from dataset_converters.imdb_tables import Asked, ImdbTables, number_of, with_tables
 from dataset_converters.read import Lines, as_id, as_number, as_text, lines, parsed
 from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.records import Review
 
 COLUMNS = ("username", "rating", "helpful", "date", "title", "review")
 METADATA = "movie_metadata.jsonl"
-_MONTHS = [
+MONTHS = [
     "January",
     "February",
     "March",
@@ -54,14 +55,29 @@ _TITLE_YEAR = re.compile(r"(?P<title>.*\S)\s+(?P<year>\d{4})")
 class ImdbSource:
     """A source: the CSV files in `input_path`, or in the first folder in it that has some."""
 
-    def __init__(self, input_path: Path, metadata: Path | None = None) -> None:
+    def __init__(
+        self, input_path: Path, metadata: Path | None = None, tables: ImdbTables | None = None
+    ) -> None:
         """Find the files and read `metadata`; None: a file of the usual name beside them.
 
+        `tables` fill in what the metadata does not say.
         Raises: UsageError if there is no CSV file, or if `metadata` is not a readable file.
         """
         self.files = _csv_files(input_path)
         beside = [f for f in (input_path / METADATA, input_path.parent / METADATA) if f.exists()]
-        self.movies = _read_metadata(metadata or (beside[0] if beside else None))
+        self.metadata, self.tables = metadata or (beside[0] if beside else None), tables
+        self.movies = _read_metadata(self.metadata)
+
+    @property
+    def inputs(self) -> list[Path]:
+        """All files that are read."""
+        tables = self.tables.files.values() if self.tables else ()
+        return [*self.files, *([self.metadata] if self.metadata else []), *tables]
+
+    @property
+    def said(self) -> list[str]:
+        """What was found in IMDb's tables."""
+        return self.tables.said if self.tables else []
 
     def item_id(self, file: Path) -> str:
         """The `tconst` of a movie's metadata; else its file name without the ending."""
@@ -75,10 +91,15 @@ class ImdbSource:
 
     def items(self, wanted: AbstractSet[str]) -> Iterator[tuple[str, Mapping[str, str]]]:
         """Yield id and description of the wanted movies."""
+        known: dict[str, dict[str, str]] = {}
+        asked: dict[str, Asked] = {}
         for path in self.files:
-            item = self.item_id(path)
-            if item in wanted:
-                yield item, _description(_nfc(path.stem), self.movies.get(_nfc(path.stem), {}))
+            item, stem = self.item_id(path), _nfc(path.stem)
+            if item in wanted and item not in known:
+                movie = self.movies.get(stem, {})
+                known[item] = _description(stem, movie)
+                asked[item] = Asked(number_of(movie.get("tconst")), *_title_and_year(stem, movie))
+        yield from with_tables(known, asked, self.tables)
 
 
 def _csv_files(input_path: Path) -> list[Path]:
@@ -214,7 +235,7 @@ def _signs(line: str, header: Sequence[str]) -> int:
         [
             rating == rating.strip() and (as_number(rating) is not None or rating == "Null"),
             _COUNT.fullmatch(row.get("helpful", "")) is not None,
-            _timestamp(row.get("date", "")) is not None,
+            timestamp_of(row.get("date", "")) is not None,
         ]
     )
 
@@ -231,19 +252,19 @@ def review_of(row: Mapping[str, object], user: object, item: object) -> Review |
         user=user,
         item=item,
         rating=row.get("rating"),
-        time=_timestamp(row.get("date")),
+        time=timestamp_of(row.get("date")),
         title=row.get("title"),
         text=row.get("review"),
         helpful=row.get("helpful", 0),
     )
 
 
-def _timestamp(date: object) -> float | None:
+def timestamp_of(date: object) -> float | None:
     """Seconds since 1970, UTC, of a date like '30 January 2019'; None for other values."""
     match = _DATE.fullmatch(date.strip()) if isinstance(date, str) else None
-    if match is None or match["month"] not in _MONTHS:
+    if match is None or match["month"] not in MONTHS:
         return None
-    month = _MONTHS.index(match["month"]) + 1
+    month = MONTHS.index(match["month"]) + 1
     try:
         moment = datetime(int(match["year"]), month, int(match["day"]), tzinfo=timezone.utc)
     except ValueError:
@@ -253,10 +274,8 @@ def _timestamp(date: object) -> float | None:
 
 def _description(stem: str, movie: Mapping[str, Any]) -> dict[str, str]:
     """The description columns of a movie. Title and year can come from the file name."""
-    match = _TITLE_YEAR.fullmatch(stem)
     texts = {key: as_text(value) or "" for key, value in movie.items()}
-    title = texts.get("title") or (match["title"] if match else stem).replace("_", ":")
-    year = texts.get("year") or (match["year"] if match else "")
+    title, year = _title_and_year(stem, movie)
     return {
         "title": f"{title} ({year})" if year else title,
         "genres": texts.get("genres", ""),
@@ -264,6 +283,14 @@ def _description(stem: str, movie: Mapping[str, Any]) -> dict[str, str]:
         "cast": texts.get("cast", ""),
         "description": texts.get("plot", ""),
     }
+
+
+def _title_and_year(stem: str, movie: Mapping[str, Any]) -> tuple[str, str]:
+    """Those of the metadata, else those in the file name."""
+    match = _TITLE_YEAR.fullmatch(stem)
+    named = (match["title"] if match else stem).replace("_", ":")
+    year = as_text(movie.get("year")) or (match["year"] if match else "")
+    return as_text(movie.get("title")) or named, year
 
 
 def _nfc(name: str) -> str:
