@@ -54,9 +54,12 @@ def records(path: Path) -> Iterator[object]:
         yield found
 
 
-def numbered_records(path: Path) -> Iterator[tuple[int, object]]:
-    """Yield the rows of `records` with the numbers of their lines or elements, from 1."""
-    for number, row in _in_bytes(path, arrays=True):
+def numbered_records(path: Path, longest: int = LONGEST_LINE) -> Iterator[tuple[int, object]]:
+    """Yield the rows of `records` with the numbers of their lines or elements, from 1.
+
+    A row may have `longest` bytes.
+    """
+    for number, row in _in_bytes(path, arrays=True, longest=longest):
         if not row.isspace():
             yield number, parsed(row.decode("utf-8", errors="replace"))
 
@@ -110,26 +113,28 @@ def is_array(file: Unpacked) -> bool:
     return _IS_ARRAY.match(file.peek(_CHUNK)) is not None
 
 
-def _in_bytes(path: Path, arrays: bool) -> Iterator[tuple[int, bytes]]:
+def _in_bytes(
+    path: Path, arrays: bool, longest: int = LONGEST_LINE
+) -> Iterator[tuple[int, bytes]]:
     with opened(path) as file:
         if arrays and is_array(file):
-            yield from enumerate(elements(file, path), start=1)
+            yield from enumerate(elements(file, path, longest), start=1)
             return
         number = 0
-        while line := file.readline(LONGEST_LINE + 1):
+        while line := file.readline(longest + 1):
             number += 1
-            if len(line) > LONGEST_LINE:
-                raise too_long(path, f"line {number}")
+            if len(line) > longest:
+                raise too_long(path, f"line {number}", longest)
             yield number, line
 
 
-def elements(file: Unpacked, path: Path) -> Iterator[bytes]:
+def elements(file: Unpacked, path: Path, longest: int = LONGEST_LINE) -> Iterator[bytes]:
     """Yield the elements of the JSON array that `file` is, then the lines after its end.
 
     A string ends at the end of its line, even if its quotation mark is not closed. So a damaged
     element does not damage the others if each element begins on a line of its own.
 
-    Raises: UsageError for an element or a line longer than LONGEST_LINE.
+    Raises: UsageError for an element longer than `longest`, or a line longer than LONGEST_LINE.
     """
     piece = bytearray()
     depth, number, quoted, broken = 0, 0, False, False
@@ -166,8 +171,8 @@ def elements(file: Unpacked, path: Path) -> Iterator[bytes]:
                     yield from _lines_after(chunk[begin:], file, path)
                     return
         piece += chunk[begin:]
-        if len(piece) > LONGEST_LINE:
-            raise too_long(path, f"element {number + 1} of its JSON array")
+        if len(piece) > longest:
+            raise too_long(path, f"element {number + 1} of its JSON array", longest)
     if piece and not piece.isspace():
         yield bytes(piece)
 
@@ -196,10 +201,10 @@ def _is_next(piece: bytearray, rest: bytes, depth: int, broken: bool) -> bool:
     return depth == 2 and before.rstrip().endswith(b",") and before.strip() != b","
 
 
-def too_long(path: Path, what: str) -> UsageError:
+def too_long(path: Path, what: str, longest: int = LONGEST_LINE) -> UsageError:
     """The error for a line or an element that is too long."""
     return UsageError(
-        f"{path}: {what} is longer than {LONGEST_LINE:,} bytes, too long for a row; check the file"
+        f"{path}: {what} is longer than {longest:,} bytes, too long for a row; check the file"
     )
 
 

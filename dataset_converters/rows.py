@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dataset_converters.cleaning import Dropped
+from dataset_converters.nested import Shape, shape_of
 from dataset_converters.read import Lines, beginning, lines, records
 from recbole_exp3rt.errors import UsageError
 
@@ -44,11 +45,16 @@ class Table:
         head = beginning(path)
         start = head.removeprefix(b"\xef\xbb\xbf").lstrip()[:4]
         self.separator = ""
+        self.shape: Shape | None = None  # of JSON with reviews inside records
         if start == b"PAR1":
             self.form, self._read = "parquet", self._parquet
             self.columns = self._names() or list(self._opened().schema_arrow.names)
         elif start[:1] in (b"{", b"["):
+            self.shape = shape_of(path)
             self.form, self._read = "JSON", self._json
+            if self.shape:
+                inside = f" in {self.shape.inside}" if self.shape.inside else ""
+                self.form = f"JSON, the reviews of each {self.shape.side}{inside}"
             self.columns = self._names()
         else:
             if head[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in head[:1000]:
@@ -70,7 +76,7 @@ class Table:
         return list(dict.fromkeys(name for row in found for name in row))
 
     def _json(self) -> Iterator[Record | Dropped]:
-        for row in records(self.path):
+        for row in self.shape.rows(self.path) if self.shape else records(self.path):
             yield dict(_flat(row)) if isinstance(row, dict) else _MALFORMED
 
     def _opened(self) -> pq.ParquetFile:
