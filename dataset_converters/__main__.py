@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -56,11 +57,10 @@ def _options(words: Sequence[str], prog: str) -> argparse.Namespace:
 def _run(options: argparse.Namespace) -> str:
     from dataset_converters.amazon_book import AmazonSource
     from dataset_converters.base import convert
-    from dataset_converters.exp3rt import AlignedSource, convert_topk
+    from dataset_converters.exp3rt import AlignedSource
     from dataset_converters.imdb import ImdbSource
     from dataset_converters.imdb_json import ImdbJsonSource, is_json
     from dataset_converters.imdb_tables import ImdbTables
-    from dataset_converters.profiles import convert_profiles
     from dataset_converters.reading import Source
     from dataset_converters.sample import make_sample
     from dataset_converters.table import convert_table, default_output
@@ -83,14 +83,10 @@ def _run(options: argparse.Namespace) -> str:
     if options.source == "sample":
         return make_sample(output, k_core, how=how)
     told = options.item_word, options.rating_scale
-    if options.source == "exp3rt" and options.part == "profiles":
-        if options.rating_scale:
-            raise UsageError("rating_scale: profiles have no ratings; leave it out")
-        return convert_profiles(options.input_path, output, options.item_word or "movie")
+    if options.source == "exp3rt" and options.part != "aligned":
+        return _in_vain(_released, options) if options.dry_run else _released(options, output)
     if options.source == "exp3rt":
-        properties = load_properties(f"exp3rt-{options.part}", *told)
-        if options.part == "topk":
-            return convert_topk(options.input_path, output, properties, k_core)
+        properties = load_properties("exp3rt-aligned", *told)
         aligned = AlignedSource(options.input_path, properties["description_fields"])
         fixed = None if how.halves else aligned.split
         return convert(aligned, output, properties, k_core, fixed, how=how)
@@ -104,6 +100,36 @@ def _run(options: argparse.Namespace) -> str:
         source = AmazonSource(options.reviews, options.meta)
     report = convert(source, output, properties, k_core, how=how)
     return "\n".join([report, *getattr(source, "said", ())])
+
+
+def _released(options: argparse.Namespace, output: Path) -> str:
+    """A part of the authors' release that holds no reviews, or all of it."""
+    from dataset_converters.exp3rt import convert_topk
+    from dataset_converters.profiles import convert_profiles
+    from dataset_converters.release import Told, convert_release, convert_released
+    from dataset_converters.write import load_properties
+
+    source, word, about = options.input_path, options.item_word, told_of(options)
+    if options.rating_scale and options.part in ("profiles", "released"):
+        raise UsageError(f"rating_scale: {options.part} keep theirs; leave it out")
+    if options.part == "profiles":
+        return convert_profiles(source, output, word or "movie")
+    if options.part == "released":
+        return convert_released(source, output, about)
+    if options.part == "topk":
+        properties = load_properties("exp3rt-topk", word, options.rating_scale)
+        return convert_topk(source, output, properties, options.k_core, about)
+    if options.k_core:
+        raise UsageError("k_core belongs to one part; leave it out, or name one with --part")
+    told = Told(word, options.rating_scale, about)
+    return convert_release(source, output, told, options.overwrite)
+
+
+def _in_vain(work: Callable[[argparse.Namespace, Path], str], options: argparse.Namespace) -> str:
+    """Do the work in a folder that is removed."""
+    with tempfile.TemporaryDirectory() as folder:
+        report = work(options, Path(folder) / options.output_path.resolve().name)
+    return f"{report}\n  dry run: nothing was written"
 
 
 def _how(options: argparse.Namespace) -> How:
@@ -215,8 +241,13 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     amazon.add_argument("--meta", type=Path, help="metadata, in the same forms")
 
     exp3rt = sources.add_parser("exp3rt", help="the data that the paper's authors released")
-    exp3rt.add_argument("--input_path", type=Path, required=True)
-    exp3rt.add_argument("--part", choices=["topk", "aligned", "profiles"], required=True)
+    exp3rt.add_argument("--input_path", type=Path, required=True, help="folder of the release")
+    exp3rt.add_argument(
+        "--part",
+        choices=["all", "topk", "aligned", "profiles", "released"],
+        default="all",
+        help="default: all that is there, each part in a folder of its own",
+    )
 
     sample = sources.add_parser("sample", help="the synthetic sample")
     table = _add_table(sources)

@@ -222,7 +222,7 @@ def json_files(input_path: Path) -> list[Path]:
     if input_path.is_dir():
         files = sorted(path for path in input_path.iterdir() if _is_json(path))
     else:
-        files = sorted(path for name in glob.glob(str(input_path)) if (path := Path(name)).is_file())
+        files = sorted(filter(Path.is_file, map(Path, glob.glob(str(input_path)))))
     if not files:
         raise UsageError(
             f"input_path={input_path} has no .csv and no .json file; name the folder of the "
@@ -248,4 +248,3 @@ def is_json(input_path: Path) -> bool:
         csv = any(True for folder in folders for _ in folder.glob("*.csv"))
         return not csv and any(_is_json(path) for path in input_path.iterdir())
     return any(sign in input_path.name for sign in "*?[")
-

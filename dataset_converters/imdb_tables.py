@@ -22,7 +22,13 @@ from dataset_converters.read import beginning
 from recbole_exp3rt.errors import UsageError
 
 CAST = 3  # names, as in the descriptions that the paper's authors released
-NAMES = ("title.basics", "title.ratings", "title.akas", "title.crew", "title.principals")
+NAMES: tuple[str, ...] = (
+    "title.basics",
+    "title.ratings",
+    "title.akas",
+    "title.crew",
+    "title.principals",
+)
 NAMES += ("name.basics",)
 _TYPES = ("movie", "tvMovie", "tvSeries", "tvMiniSeries", "tvSpecial", "video", "short", "tvShort")
 _NUMBER = re.compile(r"(?:.*\D)?(tt\d{7,})(?:\D.*)?|(\d{6,8})", re.ASCII)

@@ -1,8 +1,8 @@
 """Reviews inside records: a user with a list of reviews, or an item with one.
 
-`{"user_id": "u1", "reviews": [{"item_id": "i1", "rating": 4, …}, …]}` becomes one row a review, with
-the fields of the user beside its own. So does a mapping `{"u1": [{…}, …]}`, and either of them once
-more inside a list or a mapping. Files are JSON lines, one array, or objects over several lines.
+`{"user_id": "u1", "reviews": [{"item_id": "i1", "rating": 4, …}, …]}` becomes one row a review,
+with the fields of the user beside its own. So does a mapping `{"u1": [{…}, …]}`, and either of them
+once more inside a list or a mapping. Files are JSON lines, an array, or objects over several lines.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from dataset_converters.columns import common, first_of, plain_name
-from dataset_converters.read import beginning, numbered_records, opened
+from dataset_converters.read import beginning, numbered_records, opened, parsed
 from recbole_exp3rt.errors import UsageError
 
 Record = dict[str, Any]
@@ -26,10 +26,10 @@ LONGEST = 64 * 2**20  # bytes of one user or item with all its reviews
 _WHOLE = 256 * 2**20  # bytes of a file of objects over several lines
 _FIRST = 20  # records that tell the shape
 _DEEPEST = 3  # levels of lists and mappings
-_LISTS = ("reviews", "user_reviews", "review_list", "ratings", "interactions", "data", "items")
+_LISTS: tuple[str, ...] = ("reviews", "user_reviews", "review_list", "ratings", "interactions")
+_LISTS += ("data", "items")
 _LISTS += ("users", "movies", "books", "products", "results", "rows", "records")
 _MAYBE = re.compile(rb'["\']\s*:\s*(?:\[\s*\{|\{\s*["\'])')
-_OPEN = re.compile(rb'\s*\{\s*(?:\n|"(?:[^"\\\n]|\\.)*"\s*:\s*(?:[\[{]|"(?:[^"\\\n]|\\.)*"\s*,)?\s*\n)')
 
 
 @dataclass(frozen=True)
@@ -57,13 +57,22 @@ def shape_of(path: Path) -> Shape | None:
     head = beginning(path)
     if not _MAYBE.search(head):
         return None
-    spread = _OPEN.match(head) is not None
+    spread = _is_spread(head)
     first = [d for d in islice(_documents(path, spread), _FIRST) if isinstance(d, dict)]
     parts = [part for part in map(_part, first) if part]
     if len(parts) * 2 < len(first) or not parts:
         return Shape("user", "", True) if spread and first else None
     name = Counter(name for name, _ in parts).most_common(1)[0][0]
     return Shape(_side(first), name, spread)
+
+
+def _is_spread(head: bytes) -> bool:
+    """Whether the first record does not end with its first line."""
+    first, end, _ = head.lstrip().partition(b"\n")
+    line = first.decode("utf-8", errors="replace").strip()
+    if not end or not line.startswith("{") or line[-1] not in "{[,:":
+        return False
+    return not isinstance(parsed(line.rstrip(",")), dict)
 
 
 def _documents(path: Path, spread: bool) -> Iterator[object]:

@@ -23,9 +23,7 @@ def add_rows(parser: argparse.ArgumentParser) -> None:
     rows.add_argument(
         "--sample_users", type=whole, metavar="N", help="at most N users of the k-core, drawn"
     )
-    rows.add_argument(
-        "--seed", type=whole, metavar="N", help="of that draw (default 2024)"
-    )
+    rows.add_argument("--seed", type=whole, metavar="N", help="of that draw (default 2024)")
     rows.add_argument(
         "--subset",
         choices=["balanced"],

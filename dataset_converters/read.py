@@ -113,9 +113,7 @@ def is_array(file: Unpacked) -> bool:
     return _IS_ARRAY.match(file.peek(_CHUNK)) is not None
 
 
-def _in_bytes(
-    path: Path, arrays: bool, longest: int = LONGEST_LINE
-) -> Iterator[tuple[int, bytes]]:
+def _in_bytes(path: Path, arrays: bool, longest: int = LONGEST_LINE) -> Iterator[tuple[int, bytes]]:
     with opened(path) as file:
         if arrays and is_array(file):
             yield from enumerate(elements(file, path, longest), start=1)

@@ -138,6 +138,4 @@ def _day(text: str, option: str) -> tuple[datetime, datetime]:
         after = (year, month + 1) if month and month < 12 else (year + 1, 1)
         return start, datetime(*after, 1, tzinfo=timezone.utc)
     except (ValueError, OverflowError):
-        raise UsageError(
-            f"{option}={text} is no date; write YYYY-MM-DD, YYYY-MM or YYYY"
-        ) from None
+        raise UsageError(f"{option}={text} is no date; write YYYY-MM-DD, YYYY-MM or YYYY") from None

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import pandas as pd
 import yaml
 
-from dataset_converters.manifest import Manifest
+from dataset_converters.manifest import NAME, Manifest
 from dataset_converters.rejects import Rejects
 from dataset_converters.scale import with_scale
 from dataset_converters.sidecar import Sidecar
@@ -60,7 +60,7 @@ def data_set_name(output_path: Path) -> str:
 def data_set_files(output_path: Path) -> list[str]:
     """The files of a data set that `output_path` holds already, by name."""
     name = output_path.resolve().name
-    named = [f"{name}.{ending}" for ending in (*WRITTEN, "yaml")]
+    named = [*(f"{name}.{ending}" for ending in (*WRITTEN, "yaml")), NAME]
     return [file for file in named if (output_path / file).exists()]
 
 
