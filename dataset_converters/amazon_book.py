@@ -12,14 +12,13 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 from dataset_converters.cleaning import Dropped, review_of
 from dataset_converters.forms import Form
-from dataset_converters.read import as_id, as_text, record, records
-from recbole_exp3rt.errors import UsageError
+from dataset_converters.read import as_id, as_text, files_of, record, records
 from recbole_exp3rt.records import Review
 
 _ROLE = re.compile(r"(?<!\s)\s*\((?:Author|Artist|Composer|Narrator|Editor)[^)]*\)")
@@ -27,29 +26,36 @@ _BYLINE = re.compile(r"^(?:by\s+|Visit Amazon's\s+)|(?<!\s)\s+Page$")
 
 
 class AmazonSource:
-    """A source: the reviews of one file, with the metadata of another."""
+    """A source: the reviews of some files, with the metadata of others."""
 
-    def __init__(self, reviews: Path, meta: Path | None = None) -> None:
-        """Use the files `reviews` and `meta`. Raises: UsageError if one does not exist."""
-        self.reviews_path, self.meta_path = reviews, meta
-        for option, path in (("reviews", reviews), ("meta", meta)):
-            if path is not None and not path.is_file():
-                raise UsageError(f"{option}={path} is not a file; name a .json, .jsonl or .gz file")
+    def __init__(
+        self, reviews: Path | Sequence[Path], meta: Path | Sequence[Path] | None = None
+    ) -> None:
+        """Use the files `reviews` and `meta`, which may be patterns such as `*.jsonl.gz`.
+
+        Raises: UsageError if one does not exist.
+        """
+        meta = [] if meta is None else meta
+        self.files = files_of([reviews] if isinstance(reviews, Path) else reviews, "reviews")
+        self.meta_files = files_of([meta] if isinstance(meta, Path) else meta, "meta")
 
     def reviews(self) -> Iterator[Review | Dropped]:
         """Yield every row of the reviews file."""
-        return map(review, records(self.reviews_path))
+        return map(review, self._records())
+
+    def _records(self) -> Iterator[object]:
+        return chain.from_iterable(map(records, self.files))
 
     def form(self) -> Form:
         """The form of most lines, by the first of them; `review` knows all forms."""
-        first = islice((row for row in records(self.reviews_path) if isinstance(row, dict)), 100)
+        first = islice((row for row in self._records() if isinstance(row, dict)), 100)
         kinds = Counter("reviewerID" in row for row in first)
         make = _form_2014 if kinds[True] > kinds[False] else _form_2023
-        return make([self.reviews_path])
+        return make(self.files)
 
     def items(self, wanted: AbstractSet[str]) -> Iterator[tuple[str, Mapping[str, str]] | Dropped]:
         """Yield id and description of the wanted items in the metadata file."""
-        for found in records(self.meta_path) if self.meta_path else ():
+        for found in chain.from_iterable(map(records, self.meta_files)):
             row = found if isinstance(found, dict) else {}
             item = (as_id(_first(row, "parent_asin", "asin")) or "").strip()
             if not item:

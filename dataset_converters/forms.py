@@ -89,7 +89,8 @@ class Form:
             'json_extract_string("text", \'$\') AS "text", '
             "is_plain(title) AND NOT contains(title, '  ') AS named, "
             'is_plain("text") AND named AS clean, '
-            f"CASE WHEN {_missing(('user', 'item'))} OR loose THEN line END AS odd FROM (SELECT "
+            f"CASE WHEN {_missing(('user', 'item'))} OR loose OR NOT is_text(title) "
+            'OR NOT is_text("text") THEN line END AS odd FROM (SELECT '
             "place, line, \"user\", item, loose, coalesce(nullif(title, 'null'), '\"\"') AS title, "
             'coalesce(nullif("text", \'null\'), \'""\') AS "text" '
             f"FROM ({self._values(('user', 'item'))}))"
