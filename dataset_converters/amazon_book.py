@@ -17,11 +17,15 @@ from pathlib import Path
 from typing import Any
 
 from dataset_converters.cleaning import Dropped, review_of
-from dataset_converters.forms import Form
+from dataset_converters.forms import Form, ItemForm
 from dataset_converters.read import as_id, as_text, files_of, record, records
 from recbole_exp3rt.records import Review
 
 _ROLE = re.compile(r"(?<!\s)\s*\((?:Author|Artist|Composer|Narrator|Editor)[^)]*\)")
+_ITEM = (
+    "id_of(CASE WHEN is_absent(r.parent_asin) OR r.parent_asin = '\"\"' "
+    "THEN r.asin ELSE r.parent_asin END)"
+)
 _BYLINE = re.compile(r"^(?:by\s+|Visit Amazon's\s+)|(?<!\s)\s+Page$")
 
 
@@ -56,12 +60,21 @@ class AmazonSource:
     def items(self, wanted: AbstractSet[str]) -> Iterator[tuple[str, Mapping[str, str]] | Dropped]:
         """Yield id and description of the wanted items in the metadata file."""
         for found in chain.from_iterable(map(records, self.meta_files)):
-            row = found if isinstance(found, dict) else {}
-            item = (as_id(_first(row, "parent_asin", "asin")) or "").strip()
-            if not item:
-                yield Dropped("no record with an item id")
-            elif item in wanted:
-                yield item, _description(row)
+            described = describe(found)
+            if isinstance(described, Dropped) or described[0] in wanted:
+                yield described
+
+    def item_form(self) -> ItemForm:
+        """Which lines of the metadata are about an item."""
+        keys = {name: f"$.{name}" for name in ("parent_asin", "asin")}
+        return ItemForm(self.meta_files, keys, _ITEM, describe)
+
+
+def describe(found: object) -> tuple[str, Mapping[str, str]] | Dropped:
+    """The item's id and the description columns of a record of metadata."""
+    row = found if isinstance(found, dict) else {}
+    item = (as_id(_first(row, "parent_asin", "asin")) or "").strip()
+    return (item, _description(row)) if item else Dropped("no record with an item id")
 
 
 def review(found: object) -> Review | Dropped:
@@ -98,8 +111,7 @@ def _form_2023(files: Sequence[Path]) -> Form:
         keys={name: f"$.{name}" for name in names},
         columns={
             "user": "id_of(r.user_id)",
-            "item": "id_of(CASE WHEN is_absent(r.parent_asin) OR r.parent_asin = '\"\"' "
-            "THEN r.asin ELSE r.parent_asin END)",
+            "item": _ITEM,
             "rating": "number_of(r.rating)",
             "time": "seconds(number_of(r.timestamp))",
             "helpful": "count_of(r.helpful_vote)",

@@ -110,6 +110,22 @@ def test_the_engine_and_python_read_every_line_alike(tmp_path, seed):
     ]
 
 
+def test_the_engine_and_python_find_the_same_metadata(tmp_path):
+    chance = random.Random(5)
+    ids = ["i1", "i2", 3, "", None, " i4 ", "é5", ["i1"], "i6"]
+    rows = [{"parent_asin": chance.choice(ids), "asin": chance.choice(ids), "title": f"T{n}"}
+            for n in range(300)]  # fmt: skip
+    lines = [as_json(row) if chance.random() < 0.8 else mutated(chance, row) for row in rows]
+    (tmp_path / "m.jsonl").write_bytes(b"\n".join([*lines, b"{'asin': 'i1', 'title': 'old'}"]))
+    (tmp_path / "r.jsonl").write_text("")
+    source = AmazonSource(tmp_path / "r.jsonl", tmp_path / "m.jsonl")
+    for wanted in ({"i1", "3", "i4"}, {"é5"}, set()):
+        engine = Engine(tmp_path)
+        found = list(reading.items_of(source, engine, wanted, blocks.Progress()))
+        assert found == list(source.items(wanted))
+        assert found or not wanted
+
+
 @pytest.mark.parametrize("ending", ["", ".gz", ".zst"])
 def test_blocks_hold_every_line_once_whatever_their_size(tmp_path, monkeypatch, ending):
     lines = [f"{n} é{'x' * (n % 50)}" for n in range(500)]
