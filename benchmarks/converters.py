@@ -27,11 +27,25 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 WAYS = ("ours", "ours-jsonl", "old", "pandas", "polars", "duckdb")
 K = 5
+DIFFERENT = 500_000
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
 
 
 def generate(path: Path, rows: int, seed: int = 1) -> None:
-    """Write rows of the form of 2023: 14 of 15 of a dense part, some broken, some sent twice."""
+    """Write rows of the form of 2023, of 500,000 on the first ones again with other ids."""
+    _generate(path, min(rows, DIFFERENT), seed)
+    first = path.read_bytes()
+    with path.open("ab") as file:
+        for number in range(1, rows // DIFFERENT):
+            again = first
+            for name in (b"user_id", b"parent_asin"):
+                start = b'"' + name + b'": "'
+                again = again.replace(start, start + b"%d-" % number)
+            file.write(again)
+
+
+def _generate(path: Path, rows: int, seed: int) -> None:
+    """Write different rows, 1 in 500 of them sent twice, cut off or without a rating."""
     chance = random.Random(seed)
     letters = "etaoinshrdlucmfwypvbgk"
     words = ["".join(chance.choices(letters, k=chance.randint(1, 9))) for _ in range(5_000)]

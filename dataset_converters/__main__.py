@@ -236,9 +236,16 @@ def _parser(prog: str) -> argparse.ArgumentParser:
 
     amazon = sources.add_parser("amazon-book", help="Amazon reviews of 2014, 2018 or 2023")
     amazon.add_argument(
-        "--reviews", type=Path, required=True, help="JSON lines or array, plain or .gz"
+        "--reviews",
+        type=Path,
+        nargs="+",
+        required=True,
+        metavar="FILE",
+        help="JSON lines or arrays, plain, gzip or zstd; a pattern such as 'books/*.gz'",
     )
-    amazon.add_argument("--meta", type=Path, help="metadata, in the same forms")
+    amazon.add_argument(
+        "--meta", type=Path, nargs="+", metavar="FILE", help="metadata, in the same forms"
+    )
 
     exp3rt = sources.add_parser("exp3rt", help="the data that the paper's authors released")
     exp3rt.add_argument("--input_path", type=Path, required=True, help="folder of the release")

@@ -157,7 +157,7 @@ class _Conversion:
 
         self.watch.stage("reading the metadata of items")
         columns = list(self.properties["description_fields"])
-        self.noted.update(read_items(engine, self.source, columns))
+        self.noted.update(read_items(engine, self.source, columns, self.watch))
         tables["item"] = item_frames(engine, columns, "core")
         texts = {"": "core"}
         if unseen:

@@ -97,8 +97,8 @@ def _of_file(file: Unpacked, path: Path, number: int) -> Iterator[Block]:
         return
     before = 0
     for data in _whole_lines(file, path):
-        block, lines = _split(data, number, before, path)
-        before += lines
+        block, read = _split(data, number, before, path)
+        before += read
         yield block
 
 

@@ -21,7 +21,7 @@ from dataset_converters.base import drop_lines, k_core_of, part_lines, table_2
 from dataset_converters.cleaning import Dropped, unusable_id
 from dataset_converters.imdb import review_of
 from dataset_converters.manifest import Manifest
-from dataset_converters.read import as_id, as_text, lines, record, records
+from dataset_converters.read import as_id, as_text, lines, numbered_records, record, records
 from dataset_converters.write import write_dataset
 from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.records import Review
@@ -36,18 +36,23 @@ class AlignedSource:
         """`labels` maps columns to the labels of description lines, such as `Genres: Drama`."""
         self.interactions = _file(input_path / "interactions.jsonl")
         self.descriptions = _file(input_path / "item_descriptions.jsonl")
-        self.inputs = [self.interactions, self.descriptions]
+        self.files = [self.interactions]
+        self.inputs = [*self.files, self.descriptions]
         self.columns = {label: column for column, label in labels.items()}
         self.test_pairs: set[tuple[str, str]] = set()
 
     def reviews(self) -> Iterator[Review | Dropped]:
         """Yield every row of interactions.jsonl."""
-        for found in records(self.interactions):
+        return (review for _, review in self.placed())
+
+    def placed(self) -> Iterator[tuple[int, Review | Dropped]]:
+        """Yield every row with its place."""
+        for number, found in numbered_records(self.interactions):
             row = found if isinstance(found, dict) else {}
             review = review_of(row, row.get("user_id"), row.get("item_id")) if row else None
             if isinstance(review, Review) and row.get("exp3rt_test_score") is not None:
                 self.test_pairs.add((review.user.strip(), review.item.strip()))
-            yield review or Dropped("malformed")
+            yield number, review or Dropped("malformed")
 
     def items(self, wanted: AbstractSet[str]) -> Iterator[tuple[str, Mapping[str, str]] | Dropped]:
         """Yield id and description of the wanted items in item_descriptions.jsonl."""

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from dataset_converters import cleaning
+from dataset_converters.blocks import place
 from dataset_converters.cleaning import Dropped
 from dataset_converters.imdb_tables import Asked, ImdbTables, number_of, with_tables
 from dataset_converters.read import Lines, as_id, as_number, as_text, lines, parsed
@@ -86,8 +87,13 @@ class ImdbSource:
 
     def reviews(self) -> Iterator[Review | Dropped]:
         """Yield every row of every CSV file."""
-        for path in self.files:
-            yield from _read_movie(lines(path), self.item_id(path))
+        return (review for _, review in self.placed())
+
+    def placed(self) -> Iterator[tuple[int, Review | Dropped]]:
+        """Yield every row with the place of its first line."""
+        for number, path in enumerate(self.files):
+            for line, review in _read_movie(lines(path), self.item_id(path)):
+                yield place(number, line), review
 
     def items(self, wanted: AbstractSet[str]) -> Iterator[tuple[str, Mapping[str, str]]]:
         """Yield id and description of the wanted movies."""
@@ -136,12 +142,13 @@ def _read_metadata(path: Path | None) -> dict[str, dict[str, Any]]:
     return movies
 
 
-def _read_movie(text: Iterable[str], item: str) -> Iterator[Review | Dropped]:
-    """Yield the rows of one CSV file."""
+def _read_movie(text: Iterable[str], item: str) -> Iterator[tuple[int, Review | Dropped]]:
+    """Yield the rows of one CSV file, and the numbers of their first lines."""
     header: list[str] | None = None
     lines = Lines(text)
     while True:
         lines.taken = []
+        begin = lines.number + 1
         try:
             cells = next(csv.reader(lines), None)
         except csv.Error:
@@ -154,18 +161,19 @@ def _read_movie(text: Iterable[str], item: str) -> Iterator[Review | Dropped]:
             if set(COLUMNS) <= set(cells or ()):
                 header = cells
             else:
-                yield Dropped("malformed")
+                yield begin, Dropped("malformed")
         elif next_row := _next_row(lines.taken, header):
             lines.give_back(next_row)
-            yield Dropped(_UNCLOSED)
+            yield begin, Dropped(_UNCLOSED)
         elif (cells is None or _begins(lines.taken[0], header)) and _goes_on(lines, header):
-            yield Dropped(_UNCLOSED)
+            yield begin, Dropped(_UNCLOSED)
         elif cells is None or len(cells) != len(header):
-            yield Dropped("malformed")
+            yield begin, Dropped("malformed")
         else:
             row = dict(zip(header, cells, strict=True))
             intact = _is_unchanged(row["username"], "".join(lines.taken))
-            yield review_of(row, row["username"], item) if intact else Dropped("malformed")
+            review = review_of(row, row["username"], item) if intact else Dropped("malformed")
+            yield begin, review
 
 
 def _next_row(taken: Sequence[str], header: Sequence[str]) -> int | None:

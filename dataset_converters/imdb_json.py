@@ -8,11 +8,11 @@ is a file of objects with `movie_id` or `tconst`, or with `title` and `year`, an
 
 from __future__ import annotations
 
-import glob
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
+from glob import glob
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -222,7 +222,7 @@ def json_files(input_path: Path) -> list[Path]:
     if input_path.is_dir():
         files = sorted(path for path in input_path.iterdir() if _is_json(path))
     else:
-        files = sorted(filter(Path.is_file, map(Path, glob.glob(str(input_path)))))
+        files = sorted(filter(Path.is_file, map(Path, glob(str(input_path)))))
     if not files:
         raise UsageError(
             f"input_path={input_path} has no .csv and no .json file; name the folder of the "

@@ -8,15 +8,18 @@ from collections.abc import Iterator, Sequence
 import pandas as pd
 import pyarrow as pa
 
+from dataset_converters.blocks import Progress
 from dataset_converters.cleaning import HALF_CHARACTER, Dropped, one_line
 from dataset_converters.engine import Engine
-from dataset_converters.reading import Source
+from dataset_converters.reading import Source, items_of
 from recbole_exp3rt.text import without_surrogates
 
 _BATCH = 10_000  # items that Python holds
 
 
-def read_items(engine: Engine, source: Source, columns: Sequence[str]) -> Counter[str]:
+def read_items(
+    engine: Engine, source: Source, columns: Sequence[str], progress: Progress
+) -> Counter[str]:
     """Make the table `described` of the items of `core` and `unseen`; return notes.
 
     An item's first row counts. `cells` are its values, on one line each.
@@ -29,7 +32,7 @@ def read_items(engine: Engine, source: Source, columns: Sequence[str]) -> Counte
     notes: Counter[str] = Counter()
     seen: set[str] = set()
     rows: list[tuple[str, list[str]]] = []
-    for found in source.items(wanted):
+    for found in items_of(source, engine, wanted, progress):
         if isinstance(found, Dropped):
             notes[f"metadata row left out: {found.reason}"] += 1
         elif found[0] not in seen:

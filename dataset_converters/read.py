@@ -15,8 +15,9 @@ import math
 import re
 import zlib
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from glob import glob
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -68,6 +69,21 @@ def beginning(path: Path) -> bytes:
     """Return the first bytes of a file, unpacked. Raises: UsageError if it cannot be read."""
     with opened(path) as file:
         return file.peek(_CHUNK)
+
+
+def files_of(patterns: Sequence[Path], option: str) -> list[Path]:
+    """The files of paths and of patterns such as `books/*.jsonl.gz`, each once, in their order.
+
+    Raises: UsageError for a path that is no file, or a pattern without one.
+    """
+    found: dict[Path, None] = {}
+    for pattern in patterns:
+        files = [pattern] if pattern.is_file() else sorted(map(Path, glob(str(pattern))))
+        files = [file for file in files if file.is_file()]
+        if not files:
+            raise UsageError(f"{option}={pattern} is not a file; name a .json, .jsonl or .gz file")
+        found |= dict.fromkeys(files)
+    return list(found)
 
 
 class Unpacked(io.BufferedReader):
@@ -268,11 +284,15 @@ def whole_number(value: object) -> int:
 
 
 class Lines:
-    """Lines that can be read again. `taken` are the lines read since it was emptied."""
+    """Lines that can be read again.
+
+    `taken` are the lines read since it was emptied, `number` counts all that are read.
+    """
 
     def __init__(self, text: Iterable[str]) -> None:
         """Read the lines of `text`."""
         self.text, self.waiting, self.taken = iter(text), deque[str](), list[str]()
+        self.number = 0
 
     def __iter__(self) -> Lines:
         """The iterator itself."""
@@ -281,11 +301,13 @@ class Lines:
     def __next__(self) -> str:
         """The next line, which is added to `taken`."""
         self.taken.append(self.waiting.popleft() if self.waiting else next(self.text))
+        self.number += 1
         return self.taken[-1]
 
     def give_back(self, since: int) -> None:
         """Read the lines from `taken[since]` on again."""
         self.waiting.extendleft(reversed(self.taken[since:]))
+        self.number -= len(self.taken[since:])
 
     def again(self, since: int) -> Lines:
         """Go back to where `taken` was emptied, then read `since` lines; return the iterator."""

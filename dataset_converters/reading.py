@@ -66,6 +66,15 @@ class FormSource(Source, Protocol):
         ...
 
 
+@runtime_checkable
+class ItemFormSource(Source, Protocol):
+    """A source whose metadata are JSON lines of which the engine finds those that are wanted."""
+
+    def item_form(self) -> forms.ItemForm:
+        """Which lines are about an item, and how they are read."""
+        ...
+
+
 class Reader(Protocol):
     """A source that is read into an engine."""
 
@@ -223,3 +232,23 @@ def _odd(rows: pa.Table) -> Iterator[tuple[int, str]]:
 def _table(rows: list[tuple[Any, ...]]) -> pa.Table:
     columns = zip(*rows, strict=True) if rows else ([] for _ in TEXTS.names)
     return pa.table(dict(zip(TEXTS.names, map(list, columns), strict=True)), schema=TEXTS)
+
+
+def items_of(
+    source: Source, engine: Engine, wanted: AbstractSet[str], progress: Progress
+) -> Iterator[tuple[str, Mapping[str, str]] | Dropped]:
+    """What `source.items(wanted)` yields; the engine looks for the lines where it can."""
+    if not isinstance(source, ItemFormSource):
+        yield from source.items(wanted)
+        return
+    form = source.item_form()
+    forms.prepare(engine)
+    engine.sql(
+        "CREATE TABLE wanted AS FROM names", names=pa.table({"item": pa.array(wanted, pa.string())})
+    )
+    for block in blocks(form.files, progress):
+        lines = engine.table(form.query(), block=block.table())["line"].to_pylist()
+        for line in (line for line in lines if not line.isspace()):
+            found = form.describe(parsed(line))
+            if isinstance(found, Dropped) or found[0] in wanted:
+                yield found

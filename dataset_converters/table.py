@@ -206,6 +206,7 @@ class TableSource:
 
     def __init__(self, reviews: Path, items: Path | None, options: Options) -> None:
         self.table = Table(reviews)
+        self.files = [reviews]
         self.reading = Reading.of(self.table.columns, self.table.rows, options, f"{reviews}")
         self.items_table = Table(items, "items") if items else self.table
         names, item = self.items_table.columns, self.reading.columns.of["item"]
@@ -227,8 +228,12 @@ class TableSource:
 
     def reviews(self) -> Iterator[Review | Dropped]:
         """Every row of the table."""
-        for row in self.table.rows():
-            yield row if isinstance(row, Dropped) else self.reading.review(row)
+        return (review for _, review in self.placed())
+
+    def placed(self) -> Iterator[tuple[int, Review | Dropped]]:
+        """Every row of the table with its place."""
+        for number, row in self.table.numbered():
+            yield number, row if isinstance(row, Dropped) else self.reading.review(row)
 
     def items(self, wanted: AbstractSet[str]) -> Iterator[tuple[str, Mapping[str, str]] | Dropped]:
         """The descriptions of the wanted items."""
