@@ -139,7 +139,7 @@ class _Conversion:
         self.how.subset.by_date(engine)
         dropped = engine.reasons()
         if not engine.number("SELECT count(*) FROM found"):
-            counts = "; ".join(drop_lines(dropped)) or "the input is empty"
+            counts = "; ".join(map(str.strip, drop_lines(dropped))) or "the input is empty"
             raise UsageError(f"{name}: no readable row with a rating ({counts}); check the input")
         engine.code()
         dropped[DUPLICATE] += engine.latest_of_each_pair()

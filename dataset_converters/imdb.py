@@ -99,13 +99,15 @@ class ImdbSource:
         """Yield id and description of the wanted movies."""
         known: dict[str, dict[str, str]] = {}
         asked: dict[str, Asked] = {}
+        guessed: set[str] = set()
         for path in self.files:
             item, stem = self.item_id(path), _nfc(path.stem)
             if item in wanted and item not in known:
                 movie = self.movies.get(stem, {})
                 known[item] = _description(stem, movie)
                 asked[item] = Asked(number_of(movie.get("tconst")), *_title_and_year(stem, movie))
-        yield from with_tables(known, asked, self.tables)
+                guessed |= set() if as_text(movie.get("title")) else {item}
+        yield from with_tables(known, asked, self.tables, guessed)
 
 
 def _csv_files(input_path: Path) -> list[Path]:

@@ -137,7 +137,9 @@ class ImdbJsonSource:
                 if name in wanted:
                     found.setdefault(name, row if isinstance(row, dict) else {})
         known = {item: description(item, found.get(item, {})) for item in sorted(wanted)}
-        yield from with_tables(known, {i: asked(i, found.get(i, {})) for i in known}, self.tables)
+        wants = {item: asked(item, found.get(item, {})) for item in known}
+        guessed = {item for item in known if not given(found.get(item, {}), _TITLES)}
+        yield from with_tables(known, wants, self.tables, guessed)
 
 
 _NEEDED = ("user", "item", "rating", "date", "text")
@@ -152,6 +154,7 @@ def asked(item: str, movie: Mapping[str, Any]) -> Asked:
     return Asked(number or number_of(item), title, year)
 
 
+_TITLES = ("title", "movie", "movie_title")
 _NUMBERS = ("tconst", "movie_id", "imdb_id", "item_id")
 
 
@@ -171,7 +174,7 @@ def description(item: str, movie: Mapping[str, Any]) -> dict[str, str]:
             return ", ".join(part for v in value if (part := as_text(v)))
         return as_text(value) or ""
 
-    title, year = text("title", "movie", "movie_title"), text("year")
+    title, year = text(*_TITLES), text("year")
     return {
         "title": f"{title} ({year})" if title and year and year not in title else title or item,
         "genres": text("genres", "genre"),

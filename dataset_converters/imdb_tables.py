@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -244,16 +245,17 @@ def with_tables(
     known: Mapping[str, dict[str, str]],
     wanted: Mapping[str, Asked],
     tables: ImdbTables | None,
+    guessed: AbstractSet[str],
 ) -> Iterator[tuple[str, dict[str, str]]]:
     """Yield items with what is known of them; what is missing comes from IMDb's tables.
 
-    A title that stands for an id (`tt0111161`) is missing, too.
+    `guessed` are items whose title is made of their id or file name: the tables know better.
     """
     more = tables.find(wanted) if tables else {}
     for item, values in known.items():
         told = {column: value for column, value in values.items() if value}
-        if number_of(told.get("title")):
-            del told["title"]
+        if item in guessed and item in more:
+            told.pop("title", None)
         yield item, {**values, **more.get(item, {}), **told}
 
 

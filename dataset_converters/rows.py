@@ -43,6 +43,8 @@ class Table:
                 f"{option}={path} is not a file; name a CSV, TSV, JSON or parquet file"
             )
         head = beginning(path)
+        if not head.strip():
+            raise UsageError(f"{path} is empty; name a file with rows")
         start = head.removeprefix(b"\xef\xbb\xbf").lstrip()[:4]
         self.separator = ""
         self.shape: Shape | None = None  # of JSON with reviews inside records
