@@ -149,7 +149,6 @@ class LineReader:
         notes: Counter[str] = Counter()
         batch = _Batch(self.engine)
         query = self.form.query()
-        self.engine.sql("BEGIN")
         for block in blocks(self.files, self.progress):
             rows = self.engine.table(query, block=block.table())
             self.engine.sql(
@@ -161,7 +160,6 @@ class LineReader:
                 if not line.isspace():
                     batch.add(place, self.form.review(parsed(line)), notes)
             batch.flush()
-        self.engine.sql("COMMIT")
         return notes
 
     def texts(self, wanted: Places) -> Iterator[pa.Table]:
