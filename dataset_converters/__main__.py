@@ -281,32 +281,32 @@ def _parser(prog: str) -> argparse.ArgumentParser:
             help="users below the k-core kept beside the data set, to be rated unseen "
             "(default 1000; 0 for none)",
         )
-        add_rows(source)
+        rows, large = add_rows(source), source.add_argument_group("large files")
         source.add_argument(
             "--rejects", type=Path, metavar="FILE", help="CSV of the dropped rows: file,line,reason"
         )
-        source.add_argument(
+        large.add_argument(
             "--sidecar",
             choices=["auto", "jsonl", "parquet"],
             default="auto",
             help="form of the review file (auto: parquet above 200,000 rows)",
         )
-        source.add_argument(
+        large.add_argument(
             "--memory_limit",
             default="1GB",
             metavar="SIZE",
             help="what the engine holds in memory, the rest on the disk (default 1GB)",
         )
-        source.add_argument(
+        large.add_argument(
             "--threads", type=_count, default=0, metavar="N", help="default 0: one a core"
         )
-        source.add_argument(
+        rows.add_argument(
             "--split",
             choices=["topk-halves"],
             help="high ratings only, each user's highest halved between train and test",
         )
         for option, what in (("kept", "that stay, with"), ("halved", "that are halved, with")):
-            source.add_argument(
+            rows.add_argument(
                 f"--{option}_from",
                 type=_number,
                 metavar="RATING",

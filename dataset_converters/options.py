@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 ROWS = ("since", "until", "sample_users", "seed", "subset")
 
 
-def add_rows(parser: argparse.ArgumentParser) -> None:
-    """Add the options that choose rows."""
+def add_rows(parser: argparse.ArgumentParser) -> Any:
+    """Add the options that choose rows; return their group."""
     rows = parser.add_argument_group("which rows")
     for option, what in (("since", "from this day on"), ("until", "up to this day, included")):
         rows.add_argument(
@@ -32,6 +32,7 @@ def add_rows(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dry_run", action="store_true", help="read and count everything, write nothing"
     )
+    return rows
 
 
 def subset_of(options: argparse.Namespace) -> Subset:

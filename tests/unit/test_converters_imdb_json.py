@@ -178,11 +178,9 @@ def test_what_is_wrong_is_said_in_one_line(tmp_path, capsys, text, message):
 
 # IMDb's tables
 
-COLUMNS = (
-    "tconst titleType primaryTitle originalTitle isAdult startYear endYear runtimeMinutes genres"
-)
+COLUMNS = "tconst titleType primaryTitle originalTitle isAdult startYear endYear runtimeMinutes"
 BASICS = (
-    COLUMNS.replace(" ", "\t")
+    "\t".join([*COLUMNS.split(), "genres"])
     + """
 tt0000001\tmovie\tThe Lamp\tDie Lampe\t0\t1999\t\\N\t90\tDrama,War
 tt0000002\ttvSeries\tThe Lamp\tThe Lamp\t0\t1999\t2003\t30\tComedy

@@ -167,5 +167,5 @@ def test_folders_without_a_release(tmp_path):
         parts_of(tmp_path)
     with pytest.raises(UsageError, match="is not a folder"):
         parts_of(tmp_path / "none")
-    with pytest.raises(UsageError, match="has none of test_helpful.json"):
+    with pytest.raises(UsageError, match=r"has none of test_helpful\.json"):
         convert_released(tmp_path, tmp_path / "out")
