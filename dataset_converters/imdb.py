@@ -17,12 +17,14 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import datetime, timezone
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from dataset_converters import cleaning
 from dataset_converters.blocks import place
 from dataset_converters.cleaning import Dropped
+from dataset_converters.columns import listed
 from dataset_converters.imdb_tables import Asked, ImdbTables, number_of, with_tables
 from dataset_converters.read import Lines, as_id, as_number, as_text, lines, parsed
 from recbole_exp3rt.errors import UsageError
@@ -47,6 +49,7 @@ MONTHS = [
 _DATE = re.compile(r"(?P<day>[0-9]{1,2})\s+(?P<month>[A-Za-z]+)\s+(?P<year>[0-9]{1,4})")
 _BEGINNING = 100_000  # characters; Python's reader refuses a cell beyond 131,072
 _LONGEST_ROW = 1_000  # lines
+_LOOKED_AT = 20  # files, and lines of each, in which one header must be
 _A_DATE = re.compile(rf"""(?:^|,)"?{_DATE.pattern}"?(?:,|$)""")
 _COUNT = re.compile(r"[0-9][0-9,]*")
 _UNCLOSED = "quotation mark that is not closed"
@@ -68,6 +71,7 @@ class ImdbSource:
         beside = [f for f in (input_path / METADATA, input_path.parent / METADATA) if f.exists()]
         self.metadata, self.tables = metadata or (beside[0] if beside else None), tables
         self.movies = _read_metadata(self.metadata)
+        _check_header(self.files)
 
     @property
     def inputs(self) -> list[Path]:
@@ -122,6 +126,27 @@ def _csv_files(input_path: Path) -> list[Path]:
         ):
             return files
     raise UsageError(f"input_path={input_path} has no .csv file; name the folder of the reviews")
+
+
+def _check_header(files: Sequence[Path]) -> None:
+    """Raises: UsageError, with the columns missing, if no file begins as reviews do."""
+    first: tuple[Path, list[str]] | None = None
+    for path in files[:_LOOKED_AT]:
+        for line in islice(lines(path), _LOOKED_AT):
+            try:
+                cells = next(csv.reader([line[:_BEGINNING]]), [])
+            except csv.Error:
+                continue
+            if set(COLUMNS) <= set(cells):
+                return
+            if cells and first is None:
+                first = path, cells
+    if first:
+        lacks = [name for name in COLUMNS if name not in first[1]]
+        raise UsageError(
+            f"{first[0]} lacks the column {', '.join(lacks)}; its first line has "
+            f"{listed(first[1])}; for other columns see `exp3rt convert table --help`"
+        )
 
 
 def _read_metadata(path: Path | None) -> dict[str, dict[str, Any]]:
