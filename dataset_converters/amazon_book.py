@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from dataset_converters.cleaning import Dropped, review_of
-from dataset_converters.fields import require
+from dataset_converters.fields import filled, require
 from dataset_converters.forms import Form, ItemForm
 from dataset_converters.read import as_id, as_text, files_of, record, records
 from recbole_exp3rt.records import Review
@@ -62,6 +62,7 @@ class AmazonSource:
     def form(self) -> Form:
         """The form of most lines, by the first of them; `review` knows all forms."""
         rows = (row for row in self._records() if isinstance(row, dict))
+        filled(self.files)
         if first := list(islice(rows, 100)):
             require(first, _NEEDED, self.files[0])
         kinds = Counter("reviewerID" in row for row in first)

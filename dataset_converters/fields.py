@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dataset_converters.columns import listed
+from dataset_converters.read import beginning
 from recbole_exp3rt.errors import UsageError
 
 
@@ -15,16 +16,22 @@ def given(row: Mapping[str, Any], names: Sequence[str]) -> Any:
     return next((row[name] for name in names if row.get(name) not in (None, "")), None)
 
 
+def filled(files: Sequence[Path]) -> None:
+    """Raises: UsageError if there is nothing in any of the files."""
+    if not any(beginning(path).strip() for path in files):
+        raise UsageError(f"{files[0]} is empty; name the file of the reviews")
+
+
 def require(
     first: Sequence[Mapping[str, Any]], roles: Mapping[str, Sequence[str]], path: Path
 ) -> None:
     """Check that the first records of a file have a field for each role.
 
-    Raises: UsageError that names the missing roles and the fields that are there.
+    Raises: UsageError that names the missing roles and the fields that are there; for an empty
+    file, one that says so.
     """
     if not first:
-        if path.stat().st_size == 0:
-            raise UsageError(f"{path} is empty; name the file of the reviews")
+        filled([path])
         raise UsageError(
             f"{path} has no JSON object in a line or a list; for another form see "
             "`exp3rt convert table --help`"

@@ -224,6 +224,7 @@ class TableSource:
         for label in self.labels.values():
             _word(label, "description")
         self.fields = dict(zip(_slugs(self.labels), self.labels, strict=True))
+        self.inputs = [reviews, *([items] if items else [])]
         self.described: set[str] = set()  # items of which something was found
 
     def reviews(self) -> Iterator[Review | Dropped]:
@@ -304,11 +305,9 @@ def convert_table(
     output_path = output_path or default_output(reviews)
     source = TableSource(reviews, items, options)
     preset, reading = preset_of(options.preset), source.reading
+    told = options.item_word or preset.get("item_word")
     guess = item_word_of(reading.columns.of["item"])
-    word = _word(
-        without_surrogates(options.item_word or preset.get("item_word") or guess or "item"),
-        "item_word",
-    )
+    word = _word(without_surrogates(told or guess or "item"), "item_word")
     properties = with_scale(common()["properties"], reading.scale)
     properties["item_word"] = word
     if source.labels:
@@ -319,7 +318,6 @@ def convert_table(
         properties["eval_args"] = {**properties["eval_args"], "order": "RO"}
         properties["load_col"] = {"inter": ["user_id", "item_id", "rating", "helpful"]}
     report = convert(source, output_path, properties, k_core, how=how)
-    told = options.item_word or preset.get("item_word")
     lines = [f"{reviews}: {source.table.form}", *reading.says()]
     lines.append(f"  item word: {word}" + ("" if told else " (guessed; --item_word WORD)"))
     if source.labels:
@@ -327,7 +325,8 @@ def convert_table(
         of = f"{items}, by {source.item_id}" if items else "the same table"
         guessed = "" if options.description or options.preset else " (guessed)"
         lines.append(f"  descriptions: {listed}{guessed} of {of}; {len(source.described):,} items")
-    return "\n".join([*lines, report, "", "Next:", next_command(output_path)])
+    after = [] if how and how.dry_run else ["", "Next:", next_command(output_path)]
+    return "\n".join([*lines, report, *after])
 
 
 def default_output(reviews: Path) -> Path:
