@@ -88,6 +88,7 @@ def awkward():
     odd += ["3 May 2019", "12 out of 15", "é\n<b>", 0, "0", "\ud83d", ["2,000", "3"], 1e300]
     rows = [dict(PARTS, reviewer=f"u{n}") for n in range(3)]
     rows += [PARTS | {key: value, "review_id": "x"} for key in PARTS for value in odd]
+    rows += [PARTS | {"user_id": "ur9"}, PARTS | {"movie_id": "tt0000001", "reviewer": "b"}]
     return [*rows, *({k: v for k, v in PARTS.items() if k != key} for key in PARTS), LINES, 3, []]
 
 
