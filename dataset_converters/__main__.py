@@ -305,7 +305,10 @@ def _parser(prog: str) -> argparse.ArgumentParser:
             choices=["topk-halves"],
             help="high ratings only, each user's highest halved between train and test",
         )
-        for option, what in (("kept", "that stay, with"), ("halved", "that are halved, with")):
+        for option, what in (
+            ("kept", "that stay, with --subset or"),
+            ("halved", "that are halved, with"),
+        ):
             rows.add_argument(
                 f"--{option}_from",
                 type=_number,
