@@ -77,6 +77,20 @@ def test_the_authors_top_k_split(convert):
     assert kept == sum(len(line.split()) - 1 for line in (source / "train.txt").open())
 
 
+def test_the_authors_release_whole(convert):
+    folder, report = convert("exp3rt", "--input_path", DATA / "exp3rt-imdb")
+    assert sorted(path.name for path in folder.iterdir()) == ["profiles", "released", "topk"]
+    lines = report.splitlines()
+    assert lines[3:8] == [
+        "released: test rows and profiles released by the authors, kept apart",
+        "  test_helpful.jsonl: 2,073 rows",
+        "  test_similarity.jsonl: 2,073 rows",
+        "  user_profile.jsonl: 859 rows",
+        "  item_profile.jsonl: 1,155 rows",
+    ]
+    assert "  test: 3,426 rows" in lines and "  item_profile: 115 train, 116 valid" in lines
+
+
 def test_the_authors_rating_split(convert):
     _, report = convert("exp3rt", "--input_path", DATA / "imdb-aligned", "--part", "aligned")
     assert report.splitlines() == [
@@ -107,7 +121,7 @@ def test_every_byte_of_the_tables_and_texts_stays(tmp_path, source, digest):
     """A change of these digests changes data sets, and with them paid answers and results."""
     arguments = [str(DATA / part) if (DATA / part).exists() else part for part in source]
     assert main([*arguments, "--output_path", str(tmp_path / "d")]) == 0
-    whole = [path for path in (tmp_path / "d").iterdir() if path.suffix != ".yaml"]
+    whole = [path for path in (tmp_path / "d").iterdir() if path.suffix not in (".yaml", ".json")]
     files = sorted(path for path in whole if ".unseen." not in path.name)
     found = hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
     assert found[:16] == digest
