@@ -36,7 +36,8 @@ HOW_TO_READ = (
     "A judge is a language model that sees two explanations without the names of their systems. "
     "Each two are shown in both orders. A win counts only if both orders say so; else it is a tie.",
     "The small figures are 95 % intervals: users were drawn again many times. p is of a sign test "
-    "over users, corrected for the number of tests in the table (Holm). A star ★ marks p < 0.05.",
+    "over users, corrected for the number of tests in the table (Holm). A star ★ marks p < 0.05. "
+    "Where all verdicts are the same the interval has no width; that is no certainty.",
     "Flips are duels in which the other explanation won when the order was turned: the place "
     "decided. Kappa of both orders is 1 for a judge that follows the texts, 0 for one that guesses "
     "and −1 for one that follows the place alone.",
@@ -120,6 +121,7 @@ def judge_report(judged: Judged) -> Report:
         dict(judged.about),
         how_to_read=(*HOW_TO_READ, *(f"{name}: {text}" for name, text in CRITERIA.items())),
         kicker="recbole-exp3rt judge",
+        counted="system",
     )
 
 
