@@ -14,7 +14,8 @@ from recbole_exp3rt.explain.pages import render
 from recbole_exp3rt.paths import write_atomic
 from recbole_exp3rt.recommender import Recommender
 from recbole_exp3rt.stages.counts import NothingRated
-from recbole_exp3rt.stages.neighbors import Neighbors, centred, similarity
+from recbole_exp3rt.stages.neighbors import Neighbors
+from recbole_exp3rt.stages.similarity import centred, similarity
 from recbole_exp3rt.text import marked_if_cut
 
 NEIGHBORS = 3  # similar users that are shown

@@ -16,7 +16,7 @@ from recbole_exp3rt.explain.agreement import agreement, fleiss
 from recbole_exp3rt.explain.criteria import CRITERIA
 from recbole_exp3rt.explain.explanations import Explanations
 from recbole_exp3rt.explain.judge import Judgement, outcomes_of
-from recbole_exp3rt.explain.judge_trust import LEAST_KAPPA, MOST_FLIPS, Trust, trust_in
+from recbole_exp3rt.explain.judge_trust import ENOUGH, LEAST_KAPPA, MOST_FLIPS, Trust, trust_in
 from recbole_exp3rt.explain.preferences import MATCHED, Standing, at_matched_length, standings
 from recbole_exp3rt.explain.preferences_report import figure_3, standings_table
 from recbole_exp3rt.report.content import (
@@ -36,12 +36,13 @@ HOW_TO_READ = (
     "A judge is a language model that sees two explanations without the names of their systems. "
     "Each two are shown in both orders. A win counts only if both orders say so; else it is a tie.",
     "The small figures are 95 % intervals: users were drawn again many times. p is of a sign test "
-    "over users, corrected for the number of tests in the table (Holm). A star ★ marks p < 0.05.",
+    "over users, corrected for the number of tests in the table (Holm). A star ★ marks p < 0.05. "
+    "Where all verdicts are the same the interval has no width; that is no certainty.",
     "Flips are duels in which the other explanation won when the order was turned: the place "
     "decided. Kappa of both orders is 1 for a judge that follows the texts, 0 for one that guesses "
     "and −1 for one that follows the place alone.",
-    f"A judge with more than {MOST_FLIPS:.0%} flips or a kappa below {LEAST_KAPPA} is not to be "
-    "trusted, whatever its verdicts are. A judge without these faults need not judge as people do: "
+    f"A judge with more than {MOST_FLIPS:.0%} flips or a kappa below {LEAST_KAPPA}, or that was "
+    f"asked about fewer than {ENOUGH} pairs, is not to be trusted, whatever its verdicts are. A judge without these faults need not judge as people do: "
     "a study with people (exp3rt study) tells that.",
     "Agreement of judges is given as kappa, agreement beyond chance: raw agreement alone looks far "
     "better than it is. Where nearly all verdicts are for one system, kappa is low even if few "
@@ -120,6 +121,7 @@ def judge_report(judged: Judged) -> Report:
         dict(judged.about),
         how_to_read=(*HOW_TO_READ, *(f"{name}: {text}" for name, text in CRITERIA.items())),
         kicker="recbole-exp3rt judge",
+        counted="system",
     )
 
 
@@ -159,6 +161,7 @@ def _trust_table(trust: Sequence[Trust]) -> Table:
     headings = (
         Heading("judge", "Judge", numeric=False),
         Heading("readable", "Readable duels"),
+        Heading("pairs", "Pairs", "that they are about"),
         Heading("unreadable", "Unreadable"),
         Heading("consistent", "Same in both orders"),
         Heading("flipped", "Flips"),
@@ -172,6 +175,7 @@ def _trust_table(trust: Sequence[Trust]) -> Table:
         [
             text_cell(one.judge),
             Cell(one.readable, f"{one.readable:,}"),
+            Cell(one.pairs, f"{one.pairs:,}"),
             *(number_cell(value, ".1%") for value in (one.unreadable, one.consistent, one.flipped)),
             number_cell(one.orders.kappa, ".2f"),
             *(number_cell(value, ".1%") for value in (one.tied, one.shown_first, one.longer)),

@@ -20,7 +20,7 @@ LEAST_KAPPA = 0.4
 MOST_FLIPS = 0.25
 MOST_UNREADABLE = 0.1
 MOST_LONGER = 0.9
-ENOUGH = 10  # duels that tell anything
+ENOUGH = 10  # pairs that tell anything, and decisions on length
 # Words that name a family of models; others are named by the letters that their name begins with.
 FAMILIES = re.compile(
     r"(?<![a-z])(?:chat|code|meta)?(gpt|llama|qwen|qwq|mistral|mixtral|ministral|gemma|gemini|claude|smollm|phi|deepseek|glm"
@@ -33,6 +33,8 @@ KIN = {"qwq": "qwen", "mixtral": "mistral", "ministral": "mistral", "gemini": "g
 class Trust:
     """How a judge judged. Shares are of the duels with two readable answers; NaN: there is none.
 
+    pairs: those of user and item that the readable duels are about; a pair has a duel for each
+    criterion and rival, and duels of one pair are not independent.
     consistent: the same verdict in both orders; flipped: the winner changed with the order;
     tied: a tie in the end; shown_first: wins of what was shown first, of all answers that name a
     winner; longer: duels that the longer explanation won, of those with a winner.
@@ -43,6 +45,7 @@ class Trust:
     identity: str
     duels: int
     readable: int
+    pairs: int
     same: int
     consistent: float
     flipped: float
@@ -66,12 +69,15 @@ class Trust:
         kappa, found = self.orders.kappa, []
         if self.unreadable > MOST_UNREADABLE:
             found.append(f"{self.unreadable:.0%} of its answers are unreadable")
-        if self.readable < ENOUGH:
-            found.append(f"{self.readable} duels are too few to tell")
+        if self.pairs < ENOUGH:
+            what = "1 pair is" if self.pairs == 1 else f"{self.pairs} pairs are"
+            found.append(f"{what} too few to tell")
             return tuple(found)
         if self.flipped > MOST_FLIPS:
             found.append(f"it changes the winner with the order in {self.flipped:.0%} of the duels")
-        if kappa < LEAST_KAPPA:
+        if self.tied == 1.0 and self.consistent == 1.0:
+            found.append("it calls everything a tie")
+        elif kappa < LEAST_KAPPA:
             found.append(f"kappa of its two orders is {kappa:.2f}".replace("-", "−"))
         if self.longer_of >= ENOUGH and self.longer > MOST_LONGER:
             found.append(f"the longer explanation wins in {self.longer:.0%} of its decisions")
@@ -114,6 +120,7 @@ def trust_in(
         identity,
         len(judgements),
         len(read),
+        len({one.duel.pair for one in read}),
         len(judgements) - len(asked),
         _share([one.first == one.second for one in read]),
         _share([one.flipped for one in read]),

@@ -47,9 +47,12 @@ RELIABLE, TENTATIVE = 0.8, 0.667  # Krippendorff's own bounds
 DRAWS = 500  # of the interval of alpha
 HOW_TO_READ = (
     "People saw two explanations without the names of their systems; which one stood left was "
-    "drawn. The verdict of a pair is what more than half of its raters chose; else it is a tie.",
-    "The small figures are 95 % intervals: users were drawn again many times. p is of a sign test "
-    "over users, corrected for the number of tests in the table (Holm). A star ★ marks p < 0.05.",
+    "drawn. The verdict of a pair is what more than half of its raters chose; else it is a tie. So "
+    "a tie can be raters who disagree.",
+    "The small figures are 95 % intervals: users were drawn again many times, raters were not, so "
+    "they say nothing of other raters. p is of a sign test over users, corrected for the number of "
+    "tests in the table (Holm). A star ★ marks p < 0.05. Where all verdicts are the same the "
+    "interval has no width; that is no certainty.",
     "Krippendorff's alpha is agreement beyond chance: 1 is perfect, 0 is chance. Krippendorff asks "
     f"for {RELIABLE}, and for {TENTATIVE} where conclusions are tentative. Questions of taste "
     "often stay far below; then the verdicts say what most people prefer, not what a person will. "
@@ -198,6 +201,7 @@ def study_report(rated: Rated) -> Report:
         {"study": rated.key.study, "criteria": list(rated.key.criteria)},
         how_to_read=(*HOW_TO_READ, *(f"{name}: {CRITERIA[name]}" for name in rated.key.criteria)),
         kicker="recbole-exp3rt study",
+        counted="system",
     )
 
 

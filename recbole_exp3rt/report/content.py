@@ -132,6 +132,7 @@ class Report:
     others: tuple[Mapping[str, Any], ...] = ()  # of each run, those that not all had
     how_to_read: tuple[str, ...] = HOW_TO_READ
     kicker: str = "recbole-exp3rt report"
+    counted: str = "run"  # what a row of `runs` is
 
     @property
     def tables(self) -> list[Table]:

@@ -53,7 +53,7 @@ def markdown(report: Report) -> str:
             lines += ["", *_markdown_case(origin, case)]
     lines += ["", "## Where this comes from", "", *markdown_table(report.runs)]
     if report.shared:
-        lines += ["", "Settings that all runs were given:", ""]
+        lines += ["", f"Settings that all {report.counted}s were given:", ""]
         for key, value in report.shared.items():
             said = json.dumps(value, ensure_ascii=False, default=str)
             lines.append(f"- {in_markdown(key)}: {in_markdown(said)}")

@@ -66,6 +66,10 @@ def perfect(request):
     return "1" if " good " in shown(request)[0] else "2"
 
 
+def never_decides(request):
+    return "tie"
+
+
 def by_chance(request):
     return random.Random(sha256(repr(request.messages).encode()).digest()).choice(["1", "2", "tie"])
 
@@ -126,6 +130,20 @@ def test_a_perfect_judge_finds_the_better_system_and_no_fault(runs, tmp_path):
         # 12 users, all on one side: p = 2 / 2^12, and times 5 by Holm
         assert one["win"] == 1.0 and one["p"] == pytest.approx(2 / 2**12)
         assert one["holm"] == pytest.approx(5 * 2 / 2**12)
+
+
+def test_a_judge_that_calls_everything_a_tie_is_not_trusted(runs, tmp_path):
+    _, kept = judged(runs, tmp_path, never_decides)
+    (trust,) = kept["trust"]
+    assert trust["flipped"] == 0.0 and trust["orders"]["kappa"] is None
+    assert trust["faults"] == ["it calls everything a tie"] and not trust["trusted"]
+
+
+def test_many_duels_about_few_pairs_prove_nothing(runs, tmp_path):
+    _, kept = judged(runs, tmp_path, perfect, n=9)
+    (trust,) = kept["trust"]
+    assert trust["readable"] == 45 and trust["pairs"] == 9
+    assert trust["faults"] == ["9 pairs are too few to tell"] and not trust["trusted"]
 
 
 def test_a_judge_that_guesses_has_no_kappa_and_proves_nothing(runs, tmp_path):
