@@ -12,13 +12,14 @@ from rich.console import Console
 from rich.status import Status
 
 from dataset_converters.blocks import Progress
+from recbole_exp3rt.display.terminal import console as standard
 
 
 class Watch(Progress):
     """A status line on a terminal, nothing elsewhere. `seconds` is the CPU time of each stage."""
 
     def __init__(self, console: Console | None = None) -> None:
-        self.console = console or Console(stderr=True)
+        self.console = console or standard(stderr=True)
         self.status = Status("", console=self.console) if self.console.is_terminal else None
         self.seconds: dict[str, float] = {}
         self.name, self.cpu = "", time.process_time()

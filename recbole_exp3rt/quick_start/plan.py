@@ -263,9 +263,15 @@ def plan_questions(
     asked = list({request.key(llm.identity): request for request in requests}.values())
     stand_in = StoredOnly(llm)
     list(stand_in.generate(asked))
+    return plan_asked(name, stand_in, prices, student)
+
+
+def plan_asked(name: str, stand_in: StoredOnly, prices: Prices, student: str) -> StepPlan:
+    """The plan of a system whose questions `stand_in` was asked; `student` as above."""
     prompt, new = round(stand_in.prompt_tokens), stand_in.new_tokens
     estimate = prices.estimate(stand_in.missing, prompt, new, student)
-    return StepPlan(name, llm.identity, len(asked) - stand_in.missing, estimate, is_served(student))
+    stored = stand_in.asked - stand_in.missing
+    return StepPlan(name, stand_in.identity, stored, estimate, is_served(student))
 
 
 def timed(plan: Plan, rates: Rates) -> Plan:

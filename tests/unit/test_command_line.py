@@ -17,7 +17,7 @@ from recbole_exp3rt.config.described import groups_of, models
 from recbole_exp3rt.paths import properties_dir
 
 ROOT = Path(__file__).parents[2]
-SECOND = 1.0  # of CPU, in which a mistake is named
+SECOND = 2.0  # of CPU, in which a mistake is named; to import torch takes longer
 BLINK = 0.6  # twice what a help takes on a quiet machine: a busy one counts more
 # Prints whether heavy libraries were imported, after anything that the process does.
 WATCH = """
