@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -149,8 +149,21 @@ def read_sidecar(
 
     Raises: UsageError with the line that cannot be read or has no user and item.
     """
-    named = {"title": "title", "text": "text", **(fields or {})}
     found: dict[Pair, list[TimedText]] = {}
+    for key, timed in sidecar_texts(path, wanted, time_field, ids, fields):
+        found.setdefault(key, []).append(timed)
+    return found
+
+
+def sidecar_texts(
+    path: Path,
+    wanted: Container[Pair],
+    time_field: str = "timestamp",
+    ids: tuple[str, str] = IDS,
+    fields: Mapping[str, str] | None = None,
+) -> Iterator[tuple[Pair, TimedText]]:
+    """The lines that `read_sidecar` keeps, one after the other."""
+    named = {"title": "title", "text": "text", **(fields or {})}
     for number, row in _json_lines(path):
         names = next(
             (n for n in (ids, IDS) if isinstance(row, dict) and row.keys() >= set(n)), None
@@ -166,8 +179,7 @@ def read_sidecar(
                 without_surrogates(str(row.get(named[name]) or "")) for name in ("title", "text")
             )
             time = _time(row.get(time_field, row.get("timestamp")))
-            found.setdefault(key, []).append((time, (title, text)))
-    return found
+            yield key, (time, (title, text))
 
 
 def _time(value: Any) -> float:

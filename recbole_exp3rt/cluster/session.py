@@ -1,0 +1,97 @@
+"""Joins a Ray cluster, or starts one on this machine."""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import dataclass
+from typing import Any
+
+from recbole_exp3rt.errors import NotHere, UsageError
+
+NEEDED = "workers=ray needs Ray: pip install 'recbole-exp3rt[ray]'"
+HERE = "ray"  # this machine, or the cluster that Ray's own RAY_ADDRESS names
+CLIENT = "ray://"
+CPUS = 0.25  # of an actor with a model: what reads and shuffles rows needs room beside it
+
+
+@dataclass(frozen=True)
+class ClusterOptions:
+    """Where the models of a run live: settings `workers`, `num_workers` and `worker_gpus`."""
+
+    address: str = HERE  # or ray://host:port
+    number: int | None = None  # None: one for the GPUs of each worker, else one a node
+    gpus: float | None = None  # of each worker; None: 1 where a local model can have one
+
+    def __post_init__(self) -> None:
+        if self.address != HERE and not self.address.startswith(CLIENT):
+            raise UsageError(
+                f"workers={self.address} is neither ray (this machine, or the cluster that "
+                "RAY_ADDRESS names) nor ray://host:10001"
+            )
+
+
+@dataclass(frozen=True)
+class Room:
+    """What a cluster gives to the workers of one model."""
+
+    workers: int
+    gpus: float  # of each worker
+
+    @property
+    def resources(self) -> dict[str, Any]:
+        """What Ray is asked for, for one worker."""
+        return {"num_cpus": CPUS, "num_gpus": self.gpus}
+
+
+def ray_module() -> Any:
+    """Ray. Raises: NotHere if it is not installed."""
+    os.environ.setdefault("RAY_worker_niceness", "0")  # else a model on CPUs waits for all others
+    try:
+        import ray
+    except ModuleNotFoundError as error:
+        raise NotHere(NEEDED) from error
+    return ray
+
+
+def connect(address: str = HERE) -> Any:
+    """Ray, connected; a connection of this process is used again.
+
+    Without RAY_ADDRESS `ray` means a new cluster on this machine: an old one may be ending.
+    Raises: UsageError if nobody answers at the address.
+    """
+    ray = ray_module()
+    if ray.is_initialized():
+        return ray
+    where = address if address != HERE else os.environ.get("RAY_ADDRESS") or "local"
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    try:
+        ray.init(
+            address=where, **options, **({"include_dashboard": False} if where == "local" else {})
+        )
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UsageError(f"workers={address}: no Ray cluster at {where}: {reason}") from error
+    return ray
+
+
+def room(ray: Any, options: ClusterOptions, *, local: bool) -> Room:
+    """How many workers a model gets, and with how many GPUs each; `local`: it can use them.
+
+    Raises: UsageError if the cluster does not have them.
+    """
+    there = float(ray.cluster_resources().get("GPU", 0.0))
+    gpus = options.gpus if options.gpus is not None else 1.0 if local and there else 0.0
+    nodes = len([node for node in ray.nodes() if node["Alive"]])
+    number = options.number or (int(there // gpus) if gpus else nodes) or 1
+    if number * gpus > there:
+        raise UsageError(
+            f"{number} workers with {gpus:g} GPUs each need {number * gpus:g} GPUs, and the "
+            f"cluster has {there:g}: give a smaller num_workers or worker_gpus"
+        )
+    return Room(number, gpus)
+
+
+def machines(ray: Any) -> set[str]:
+    """The names of the machines of a cluster; two nodes may be on one."""
+    return {str(node["NodeManagerHostname"]) for node in ray.nodes() if node["Alive"]}
