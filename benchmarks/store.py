@@ -5,7 +5,7 @@
 
 `one` are commits of one answer, `in 32` commits of 32; `look-ups` are answers read 32 at once;
 `asked` is `CachedLLM` around a model that takes no time: claims, commits, everything. An answer is
-1.4 kB with its question. Without `--postgres` a server of its own is started, where one is
+1.7 kB with its question. Without `--postgres` a server of its own is started, where one is
 installed. With `--one`: a single process on one SQLite file, stored answers read 10,000 at once.
 """
 

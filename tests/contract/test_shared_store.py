@@ -1,11 +1,14 @@
 """A store on a real PostgreSQL server: restarts, refusals, one budget, and no password anywhere."""
 
+import multiprocessing
 import os
 import pickle
 import signal
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from pathlib import Path
 
 import pytest
@@ -15,10 +18,12 @@ psycopg = pytest.importorskip("psycopg")
 from postgres_server import PASSWORD  # noqa: E402
 
 from recbole_exp3rt.cli.main import main  # noqa: E402
+from recbole_exp3rt.distill.train.presets import make_settings  # noqa: E402
 from recbole_exp3rt.errors import UsageError  # noqa: E402
 from recbole_exp3rt.llm.base import Completion, Message, Request, answer_all  # noqa: E402
 from recbole_exp3rt.llm.cached import CachedLLM  # noqa: E402
 from recbole_exp3rt.llm.cost.budget import BudgetReached, MeteredLLM  # noqa: E402
+from recbole_exp3rt.llm.cost.ledger import Charge  # noqa: E402
 from recbole_exp3rt.llm.cost.opening import open_ledger  # noqa: E402
 from recbole_exp3rt.llm.cost.prices import Prices  # noqa: E402
 from recbole_exp3rt.llm.scripted import ScriptedLLM  # noqa: E402
@@ -133,6 +138,22 @@ def test_a_lost_answer_to_a_commit_counts_its_cost_once(url):
     assert broke and ledger.total.calls == 1 and ledger.total.cost == 0.5
 
 
+def test_an_answer_that_comes_while_its_question_is_claimed_is_not_asked_for(url):
+    one, other = open_store(url), open_store(url)
+    free, looks = one._free, []
+
+    def late(*arguments):
+        found = free(*arguments)
+        looks.append(found)
+        if len(looks) == 2:  # within the claim: another process answers and lets go
+            other.put_many("m", {"k": (REQUEST, Completion("kept"))})
+        return found
+
+    one._free = late
+    assert one.claim("one", ["k", "l"], 9.0) == {"l"}
+    assert looks == [["k", "l"], ["k", "l"]]
+
+
 # --- refusals
 
 
@@ -153,6 +174,19 @@ def test_what_cannot_be_is_one_line_with_its_remedy(cluster, url):
             open_store(place)
         assert "\n" not in str(error.value)
         assert not any(word in str(error.value) for word in (PASSWORD, "wr0ng-word", "a/b@"))
+
+
+def test_the_owner_of_a_database_needs_no_other_right(cluster):
+    for query in (
+        "DROP DATABASE IF EXISTS owned",
+        "DROP ROLE IF EXISTS owner",
+        f"CREATE ROLE owner LOGIN PASSWORD '{PASSWORD}'",
+        "CREATE DATABASE owned OWNER owner",
+    ):
+        cluster.execute(cluster.url(), query)
+    store = open_store(cluster.url("owned", user="owner"))
+    assert store.claim("me", ["k"], 9.0) == {"k"} and not store.read_only
+    store.close()
 
 
 def test_who_may_only_read_gets_answers_and_keeps_none(cluster, url):
@@ -216,6 +250,11 @@ def test_a_password_is_never_shown(cluster, url, tmp_path, capsys, monkeypatch):
         assert PASSWORD.encode() not in file.read_bytes()
     llm = CachedLLM(None, store, identity="m")
     assert PASSWORD not in f"{store!r} {store.name} {llm!r} {vars(store)} {store._database!r}"
+
+
+def test_a_card_of_a_student_does_not_name_the_store(url):
+    settings = make_settings({"data": "d", "output": "o", "store_path": url})
+    assert settings.store_path == url and "store_path" not in settings.values()
 
 
 # --- one budget
@@ -284,6 +323,59 @@ def test_what_a_killed_process_had_reserved_is_free_again(url, prices):
     other = run(SPENDS, url, prices, 300, "other", 0.0).communicate(timeout=60)[0]
     assert "budget of $300.00 is reached" in other
     assert 300 - 22 < open_ledger(url).total.cost <= 300
+
+
+def test_what_one_reserves_another_waits_for(url):
+    one, other = open_ledger(url), open_ledger(url)
+    with one.reserve(100.0, [30.0] * 9, at_once=True) as held, ThreadPoolExecutor() as pool:
+        assert held.count == 3
+        one.add_all([Charge("m", 1, 1, 5.0, bound=30.0)], held)  # 5 spent, 60 reserved
+        small = pool.submit(other.reserve, 100.0, [35.0], at_once=True)
+        assert small.result(10).count == 1  # it fits beside
+        large = pool.submit(other.reserve, 100.0, [36.0], at_once=True)
+        with pytest.raises(TimeoutError):
+            large.result(0.6)
+        other.free(small.result())
+        one.free(held)
+        assert large.result(10).count == 1 and large.result().spent == 5.0
+        assert one.reserve(5.0, [0.1], at_once=True).count == 0
+        assert other.reserve(1000.0, [10.0] * 90, at_once=False).count == 23  # a quarter of 959
+
+
+def test_reservations_at_the_same_moment_do_not_cross_the_budget(url):
+    ledgers, barrier = [open_ledger(url) for _ in range(8)], threading.Barrier(8)
+
+    def reserve(ledger):
+        barrier.wait()
+        return ledger.reserve(100.0, [30.0], at_once=True)
+
+    pool = ThreadPoolExecutor(8)
+    asked = [pool.submit(reserve, ledger) for ledger in ledgers]
+    finished = 0
+    while finished < 8:
+        wait(asked, timeout=5.0, return_when=FIRST_COMPLETED)
+        time.sleep(0.3)
+        done = [one for one in asked if one.done()]
+        assert 1 <= len(done) <= 3
+        for one in done:
+            ledgers[0].free(one.result())
+            asked.remove(one)
+        finished += len(done)
+
+
+def test_a_fork_has_a_connection_of_its_own(url):
+    store = open_store(url)
+
+    def put(name):
+        for n in range(40):
+            store.put_many("m", {f"{name} {n}": (REQUEST, Completion(name))})
+
+    child = multiprocessing.get_context("fork").Process(target=put, args=("child",))
+    child.start()
+    put("parent")
+    child.join(30)
+    child.kill()
+    assert child.exitcode == 0 and len(store) == 80
 
 
 def test_two_lists_of_one_process_do_not_wait_for_each_other(url, prices):

@@ -209,8 +209,9 @@ def test_a_stopped_second_round_goes_on_and_asks_nothing_twice(
 
     with monkeypatch.context() as patched, pytest.raises(SystemExit):
         patched.setattr(own_rationales, "answer_all", stopping)
-        fit(fluent, taught, tmp_path / "student")
-    store = Store(tmp_path / "student-own" / "answers.sqlite")
+        fit(fluent, taught, tmp_path / "student", store_path=str(tmp_path / "shared.sqlite"))
+    assert not (tmp_path / "student-own" / "answers.sqlite").exists()
+    store = Store(tmp_path / "shared.sqlite")
     stored = len(store)
     store.close()
     seen, said = [], []
@@ -221,7 +222,10 @@ def test_a_stopped_second_round_goes_on_and_asks_nothing_twice(
 
     with monkeypatch.context() as patched:
         patched.setattr(own_rationales, "answer_all", counting)
-        fit(fluent, taught, tmp_path / "student", said.append)
+        fit(
+            *(fluent, taught, tmp_path / "student", said.append),
+            store_path=str(tmp_path / "shared.sqlite"),
+        )
     assert [llm.hits for llm in seen] == [2 * (8 + 8), 5]
     assert seen[0].calls == 0 and stored == seen[0].hits + 5
     assert sum("Training one adapter" in line for line in said) == 1  # the final one

@@ -40,9 +40,7 @@ def test_a_run_is_the_same_on_both_stores_and_shows_no_password(called, cluster,
     store = f"--store_path={cluster.database()}"
     called("run", *SMALL, "--eval_pairs=6", "--result_file=file.json")
     called("run", *SMALL, "--eval_pairs=6", store, "--result_file=first.json", "--log_file=run.log")
-    called(
-        "run", *SMALL, "--eval_pairs=6", store, "--result_file=again.json", "--log_file=run2.log"
-    )
+    called("run", *SMALL, "--eval_pairs=6", store, "--result_file=again.json", "--log_file=2.log")
     (in_file, asked), (first, also_asked), (again, more) = map(
         rows, ("file.json", "first.json", "again.json")
     )
@@ -50,8 +48,8 @@ def test_a_run_is_the_same_on_both_stores_and_shows_no_password(called, cluster,
     assert asked == also_asked > 0 and more == 0
     pair = ["--user=viewer000", "--item=syn0090", "--student=oracle", "--use_gpu=False"]
     assert "viewer000" in called("show", *pair, store)
-    few = ["--student=oracle", "--teacher=oracle", "--train_rows=3", "--valid_rows=1"]
-    called("annotate", *few, "--use_gpu=False", "--dry_run", "--annotate_dir=data", store)
+    few = ["--annotate_pairs=6", "--profile_reviews=3", "--use_gpu=False", "--annotate_dir=data"]
+    called("annotate", *few, store)
     assert f"postgresql://127.0.0.1:{cluster.port}/one" in called("doctor", store)
     kept = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
     from postgres_server import PASSWORD

@@ -32,7 +32,7 @@ from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.llm.base import LLM, Completion, LLMError, Readout, Request, answer_all
 from recbole_exp3rt.llm.cached import CachedLLM
 from recbole_exp3rt.llm.names import load_llm
-from recbole_exp3rt.llm.store import Store
+from recbole_exp3rt.llm.stores.opening import open_store
 from recbole_exp3rt.scale import RatingScale, expected_rating
 from recbole_exp3rt.stages.lists import Unreadable
 from recbole_exp3rt.stages.rating import CUE, REASONING, prediction_of, rating_request
@@ -41,7 +41,7 @@ KEY = "own_rationales"  # in the settings of the card: the first round's data, a
 EMPTY, CUT = "empty", "cut off at the token limit"
 # Settings that a student of the first round has otherwise than the final one.
 FIRST = {"own_rationales", "data", "output", "overwrite", "tasks", "adapters"}
-FIRST |= {"train_rows", "valid_rows"}
+FIRST |= {"train_rows", "valid_rows", "store_path"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +109,8 @@ def second_round(settings: TrainSettings, say: Callable[[str], None]) -> Path:
     examples, source = read(settings), data_card(Path(settings.data))
     scale, new_tokens = _readable(settings, examples, source)
     train, valid = examples["rating"]
-    place = Path(settings.output).with_name(f"{Path(settings.output).name}-own")
-    store = Store(_made(place) / "answers.sqlite")
+    place = _made(Path(settings.output).with_name(f"{Path(settings.output).name}-own"))
+    store = open_store(settings.store_path or place / "answers.sqlite")
     revision = load_base(settings).revision
     identities: list[str] = []
     halves = folds(train)

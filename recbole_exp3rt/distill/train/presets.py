@@ -15,6 +15,7 @@ import yaml
 
 from recbole_exp3rt.distill.annotate.examples import TASKS
 from recbole_exp3rt.errors import UsageError, nearest
+from recbole_exp3rt.llm.stores.places import check_place
 from recbole_exp3rt.paths import properties_dir
 
 SMOLLM2 = "smollm2"
@@ -109,6 +110,7 @@ class TrainSettings:
     rating_loss_weight: float
     rating_softmax: str
     own_rationales: bool
+    store_path: str | None
     max_tokens: int
     learning_rate: float
     epochs: int
@@ -131,7 +133,9 @@ class TrainSettings:
 
     def values(self) -> dict[str, Any]:
         """The settings by name, for cards; those of USUAL only where they have another value."""
-        return {k: v for k, v in asdict(self).items() if k not in USUAL or v != USUAL[k]}
+        named = {k: v for k, v in asdict(self).items() if k not in USUAL or v != USUAL[k]}
+        del named["store_path"]  # it teaches nothing, and may hold a password
+        return named
 
     @property
     def squares(self) -> bool:
@@ -247,6 +251,8 @@ def _check(settings: TrainSettings) -> None:
     def whole(value: Any) -> bool:
         return isinstance(value, int) and value >= 1
 
+    if settings.store_path is not None:
+        check_place("store_path", str(settings.store_path))
     need(whole, "a whole number from 1 on", "rank", "alpha", "epochs", "patience", "batch_size")
     need(lambda v: isinstance(v, int) and v >= 64, "a whole number from 64 on", "max_tokens")
     need(lambda v: isinstance(v, int) and v >= 0, "a whole number from 0 on", "seed")

@@ -126,7 +126,7 @@ class SharedLedger:
             others = self._database.run(
                 lambda connection: self._reserve(connection, made, budget, bounds, at_once)
             )
-            if made.count or not others:
+            if made.count or not others or made.spent + bounds[0] > budget:
                 return made
             if not said:
                 said = True
