@@ -1,7 +1,7 @@
 """The bulk flow: the three steps as Ray Data over parquet, from folder to folder.
 
 reviews → preferences → grouped by user, by item → profiles → pairs with both profiles → ratings.
-No row comes to the driver. A step that is done stands in its folder with `done.json`; one that was
+No row comes to the driver. A step that is done stands in its folder with `_done.json`; one that was
 stopped is done again, and the store answers what was asked before.
 """
 
@@ -19,6 +19,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.dataset as ds
 
 from recbole_exp3rt.cluster import rows
 from recbole_exp3rt.cluster.asking import Asking, RatePairs, ReadReviews, WriteProfiles
@@ -36,7 +37,7 @@ from recbole_exp3rt.llm.base import LLMError
 from recbole_exp3rt.records import Description, Subject
 from recbole_exp3rt.stages.settings import StageSettings
 
-DONE = "done.json"
+DONE = "_done.json"  # readers of parquet pass over such a name
 BATCH = 256  # questions of a worker at once
 SHARES = 4  # batches of each worker, at least, where there are enough rows
 ROWS = 50_000  # of a partition of a group-by
@@ -96,8 +97,6 @@ class Flow:
         """The reviews by users and of items of the pairs; all, where there are no pairs."""
         if not self.for_pairs:
             return reviews
-        import pyarrow.dataset as ds
-
         pairs = ds.dataset(str(self.folder / "pairs"), format="parquet")
         table = pairs.to_table(columns=["user_id", "item_id"])
         ids = [self.ray.put(pc.unique(table.column(name))) for name in ("user_id", "item_id")]
@@ -163,7 +162,9 @@ class Flow:
         )
 
     def _count(self, name: str) -> int:
-        return int(self._read(name).count()) if (self.folder / name).is_dir() else 0
+        """Rows of a table, by the footers of its files."""
+        folder = self.folder / name
+        return int(ds.dataset(str(folder), format="parquet").count_rows()) if folder.is_dir() else 0
 
     def _ask(self, given: Any, step: Any, name: str, asking: Callable[[Any], Asking]) -> Any:
         """`step` over the rows, in as many processes as there is room for."""

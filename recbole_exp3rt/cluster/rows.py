@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -11,39 +11,30 @@ import pyarrow as pa
 from recbole_exp3rt.records import Preference, Profile, RatingPrediction, Review
 from recbole_exp3rt.scale import RatingScale
 
-TEXTS = pa.list_(pa.string())
-REVIEWS = pa.schema(
-    [("user_id", pa.string()), ("item_id", pa.string()), ("rating", pa.float64())]
-    + [("title", pa.string()), ("text", pa.string())]
-    + [("timestamp", pa.float64()), ("helpful", pa.int64())]
-)
-ITEMS = pa.schema([("item_id", pa.string()), ("labels", TEXTS), ("values", TEXTS)])
-PAIRS = pa.schema([("user_id", pa.string()), ("item_id", pa.string()), ("rating", pa.float64())])
+TEXT, NUMBER, TEXTS = pa.string(), pa.float64(), pa.list_(pa.string())
+PAIR = {"user_id": TEXT, "item_id": TEXT, "rating": NUMBER}
+LISTS = {"likes": TEXTS, "dislikes": TEXTS}
+TIMED = {"timestamp": NUMBER, "helpful": pa.int64()}
+PAIRS = pa.schema(PAIR)
+REVIEWS = pa.schema({**PAIR, "title": TEXT, "text": TEXT, **TIMED})
+ITEMS = pa.schema({"item_id": TEXT, "labels": TEXTS, "values": TEXTS})
 PREFERENCES = pa.schema(
-    [("user_id", pa.string()), ("item_id", pa.string()), ("rating", pa.float64())]
-    + [("timestamp", pa.float64()), ("helpful", pa.int64()), ("written", pa.bool_())]
-    + [("readable", pa.bool_()), ("likes", TEXTS), ("dislikes", TEXTS), ("failed", pa.string())]
+    {**PAIR, **TIMED, "written": pa.bool_(), "readable": pa.bool_(), **LISTS, "failed": TEXT}
 )
 PROFILES = pa.schema(
-    [("subject", pa.string()), ("key", pa.string()), ("without", pa.string())]
-    + [("likes", TEXTS), ("dislikes", TEXTS), ("made_of", TEXTS)]
-    + [("reviews", pa.int64()), ("average", pa.float64())]
-    + [("made", pa.bool_()), ("failed", pa.string())]
+    {"subject": TEXT, "key": TEXT, "without": TEXT, **LISTS, "made_of": TEXTS}
+    | {"reviews": pa.int64(), "average": NUMBER, "made": pa.bool_(), "failed": TEXT}
 )
-GROUPED = pa.schema([("key", pa.string()), ("record", pa.binary())])
+GROUPED = pa.schema({"key": TEXT, "record": pa.binary()})
 Row = dict[str, Any]
 PREDICTED = "EXP3RT"  # the column of predictions, as in the exports of a run
 
 
 def ratings_schema(scale: RatingScale) -> pa.Schema:
     """The columns of `ratings.parquet`: those that a run exports, and why a pair has no rating."""
-    return pa.schema(
-        [("user_id", pa.string()), ("item_id", pa.string()), ("rating", pa.float64())]
-        + [(PREDICTED, pa.float64()), ("expected", pa.float64()), ("modal", pa.float64())]
-        + [("rationale", pa.string())]
-        + [(f"p_{level}", pa.float64()) for level in scale.levels]
-        + [("failed", pa.string())]
-    )
+    said = {PREDICTED: NUMBER, "expected": NUMBER, "modal": NUMBER, "rationale": TEXT}
+    levels = {f"p_{level}": NUMBER for level in scale.levels}
+    return pa.schema({**PAIR, **said, **levels, "failed": TEXT})
 
 
 def table(rows: Sequence[Row], schema: pa.Schema) -> pa.Table:
@@ -132,15 +123,12 @@ def rating_row(
     row: Row = {"user_id": pair[0], "item_id": pair[1], "rating": rating, "failed": failed}
     if said is None:
         return row
-    levels: Mapping[str, float] = said.probabilities
+    labels = zip(scale.labels, scale.levels, strict=True)
     return {
         **row,
         PREDICTED: said.expected,
         "expected": said.expected,
         "modal": said.modal,
         "rationale": said.rationale,
-        **{
-            f"p_{level}": levels[label]
-            for label, level in zip(scale.labels, scale.levels, strict=True)
-        },
+        **{f"p_{level}": said.probabilities[label] for label, level in labels},
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import warnings
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,14 @@ from recbole_exp3rt.cluster import train_tables
 from recbole_exp3rt.cluster.asking import Asking, Paid
 from recbole_exp3rt.cluster.flow import Flow, done_before
 from recbole_exp3rt.cluster.ray_llm import RayLLM
-from recbole_exp3rt.cluster.session import ClusterOptions, Room, connect, machines, room
+from recbole_exp3rt.cluster.session import (
+    ClusterOptions,
+    Room,
+    connect,
+    machines,
+    room,
+    set_up_data,
+)
 from recbole_exp3rt.cluster.tally import Done
 from recbole_exp3rt.config.load import load_config
 from recbole_exp3rt.config.settings import Settings
@@ -85,7 +92,7 @@ def scale(
             log(f"scale {config.dataset}: {config.given()}")
             settings = Settings.from_config(config)
             check_settings(settings)
-            folder = Path(output or f"saved/scale-{config.dataset}")
+            folder = Path(output or f"saved/scale-{config.dataset}").resolve()
             tables = _tables(config, settings, steps, pairs, folder, console)
             return _Scaling(settings, folder, tables, console, load).run(steps)
 
@@ -193,7 +200,7 @@ class _Scaling:
         self.options = settings.cluster or ClusterOptions()
         self.prompts = load_prompts(settings.prompt_dir)
         self.ray = connect(self.options.address)
-        _be_quiet(self.ray)
+        set_up_data(self.ray)
         self._check_store()
         self.models = LanguageModels(settings, load)
         self._said = 0.0
@@ -268,8 +275,6 @@ class _Scaling:
         return str(Path(self.settings.store_path).resolve())
 
     def _watch(self, name: str, total: int, done: Done) -> None:
-        import time
-
         if done.rows and time.monotonic() - self._said > EVERY:
             self._said = time.monotonic()
             of = f" of {total:,}" if total else ""
@@ -280,16 +285,3 @@ def _mark(before: str, *parts: object) -> str:
     """What a step is made of, in hex: the same command finds its own work again."""
     shown = [part if not isinstance(part, StageSettings) else repr(part) for part in parts]
     return hashlib.sha256(json.dumps([before, *map(str, shown)]).encode()).hexdigest()
-
-
-def _be_quiet(ray: Any) -> None:
-    """Progress and plans are shown by this package."""
-    import logging
-
-    import ray.data
-
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False
-    context.print_on_execution_start = False
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", module="ray")

@@ -12,6 +12,8 @@ from recbole_exp3rt.errors import NotHere, UsageError
 NEEDED = "workers=ray needs Ray: pip install 'recbole-exp3rt[ray]'"
 HERE = "ray"  # this machine, or the cluster that Ray's own RAY_ADDRESS names
 CLIENT = "ray://"
+# A model on CPUs would wait for all others; what Ray logs for its authors is not for users.
+OWN = {"RAY_worker_niceness": "0", "RAY_BACKEND_LOG_LEVEL": "fatal"}
 CPUS = 0.25  # of an actor with a model: what reads and shuffles rows needs room beside it
 
 
@@ -46,7 +48,8 @@ class Room:
 
 def ray_module() -> Any:
     """Ray. Raises: NotHere if it is not installed."""
-    os.environ.setdefault("RAY_worker_niceness", "0")  # else a model on CPUs waits for all others
+    for key, value in OWN.items():
+        os.environ.setdefault(key, value)
     try:
         import ray
     except ModuleNotFoundError as error:
@@ -95,3 +98,15 @@ def room(ray: Any, options: ClusterOptions, *, local: bool) -> Room:
 def machines(ray: Any) -> set[str]:
     """The names of the machines of a cluster; two nodes may be on one."""
     return {str(node["NodeManagerHostname"]) for node in ray.nodes() if node["Alive"]}
+
+
+def set_up_data(ray: Any) -> None:
+    """Ray Data as this package needs it: few blocks where there are few rows, nothing on screen."""
+    import ray.data
+
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False  # this package says what is done
+    context.print_on_execution_start = False
+    context.use_datasource_v2 = False  # it starts 32 processes to read the footers of one file
+    context.read_op_min_num_blocks = max(2, int(ray.cluster_resources().get("CPU", 1)))
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
