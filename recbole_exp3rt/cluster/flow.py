@@ -69,7 +69,7 @@ class Flow:
     def profiles(self, asking: Callable[[Any], Asking], mark: str) -> Done:
         """Step 2, of all users and items, or of those that the pairs need."""
         wanted = [self._wanted(subject) for subject in SUBJECTS]
-        made = self._ask(wanted[0].union(wanted[1]), WriteProfiles, "profiles", asking)
+        made = self._ask(self._together(wanted), WriteProfiles, "profiles", asking)
         return self._write(made, "profiles", mark)
 
     def ratings(self, asking: Callable[[Any], Asking], mark: str) -> Done:
@@ -151,14 +151,18 @@ class Flow:
     def _map(self, given: Any, function: Any, schema: pa.Schema) -> Any:
         return given.map_batches(rows.each(function, schema), batch_format="pyarrow")
 
+    def _together(self, parts: list[Any]) -> Any:
+        return parts[0].union(*parts[1:]) if len(parts) > 1 else parts[0]
+
     def _grouped(self, parts: list[Any], of_group: Callable[[StageSettings], Any]) -> Any:
         """One call for each key, over the records of all `parts`."""
-        together = parts[0].union(*parts[1:]) if len(parts) > 1 else parts[0]
         cpus = int(self.ray.cluster_resources().get("CPU", 1))
         numbers = [self._count(name) for name in ("reviews", "pairs")]
         partitions = max(2, cpus, sum(numbers) // ROWS)
-        return together.groupby("key", num_partitions=partitions).map_groups(
-            of_group(self.settings), batch_format="pyarrow"
+        return (
+            self._together(parts)
+            .groupby("key", num_partitions=partitions)
+            .map_groups(of_group(self.settings), batch_format="pyarrow")
         )
 
     def _count(self, name: str) -> int:

@@ -27,7 +27,11 @@ class Nodes:
         memory = 100_000_000
         self.cluster = Cluster(
             initialize_head=True,
-            head_node_args={"num_cpus": 3, "object_store_memory": memory},
+            head_node_args={
+                "num_cpus": 3,
+                "object_store_memory": memory,
+                "include_dashboard": False,
+            },
         )
         self.memory = memory
         self.address = self.cluster.address

@@ -31,6 +31,8 @@ class CountingOracle(OracleTeacher):
 class Load:
     """Makes the model, as `load_llm` does; it pickles."""
 
+    identity = OracleTeacher.identity
+
     def __init__(self, log, seconds=0.0):
         self.log, self.seconds = str(log), seconds
 
