@@ -21,7 +21,7 @@ llama_server = pytest.importorskip("llama_server")
 from recbole_exp3rt.llm.base import Completion, Message, Request, answer_all  # noqa: E402
 from recbole_exp3rt.llm.server.openai_llm import HTTPOptions, OpenAIHTTP  # noqa: E402
 
-START = 300  # characters of a prompt by which the router chooses
+START = 100  # characters of a prompt by which the router chooses
 
 
 class Router(ThreadingHTTPServer):
@@ -93,7 +93,7 @@ def router():
 
 
 def test_a_router_before_two_servers_keeps_the_prompts_of_a_user_together(router):
-    users = [f"User {name} likes " + f"slow films about {name}, " * 20 for name in "abcdefgh"]
+    users = [f"User {name} likes " + f"slow films about {name}, " * 5 for name in "abcdef"]
     asked = [
         Request((Message("user", f"{user} Film {k}?"),), max_new_tokens=2)
         for k in range(2)

@@ -14,10 +14,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from recbole_exp3rt.cli.main import main
 from recbole_exp3rt.cluster import rows, train_tables
 from recbole_exp3rt.cluster.asking import Asking
-from recbole_exp3rt.cluster.flow import Flow
+from recbole_exp3rt.cluster.flow import Flow, original
 from recbole_exp3rt.cluster.scaling import STEPS, check_settings, check_steps, scale
+from recbole_exp3rt.cluster.session import ray_module
 from recbole_exp3rt.cluster.tally import Tally
 from recbole_exp3rt.config.configurator import Config
 from recbole_exp3rt.config.settings import Settings
@@ -25,6 +27,7 @@ from recbole_exp3rt.corpus import Corpus
 from recbole_exp3rt.data.split import load_split
 from recbole_exp3rt.data.train_corpus import corpus_of
 from recbole_exp3rt.errors import UsageError
+from recbole_exp3rt.llm.cost.budget import BudgetReached
 from recbole_exp3rt.prompts import load_prompts
 from recbole_exp3rt.quick_start.quick_start import run
 from recbole_exp3rt.recommender import Recommender
@@ -157,7 +160,7 @@ def test_the_steps_predict_what_a_run_does_and_ask_as_much(sample, tmp_path, mon
 
 
 def test_the_flow_gives_the_ratings_of_a_run_which_then_asks_nothing(
-    nodes, sample, tmp_path, monkeypatch
+    nodes, sample, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.chdir(tmp_path)
     few = {"eval_pairs": 6, "task": "rating", "baselines": [], "export_dir": "exported"}
@@ -172,10 +175,15 @@ def test_the_flow_gives_the_ratings_of_a_run_which_then_asks_nothing(
         pd.read_parquet(file).set_index(["user_id", "item_id"]).sort_index()
         for file in ("again/ratings.parquet", "tables/ratings")
     )
+    exported = exported.drop(columns=["constant", "Bias"])  # systems that no model is asked for
     assert len(exported) == 6 and list(exported)[-1] == "p_10"
     pd.testing.assert_frame_equal(exported, scaled[list(exported)], check_dtype=False)
-    # what is whole is not done again
-    assert scale("sample", **given, load=counting.Load(log)).done == {}
+    # what is whole is not done again, by the command either
+    words = [f"--{key}={value}" for key, value in given["config_dict"].items()]
+    words += ["--pairs=exported/ratings.parquet", "--output=tables"]
+    assert main(["scale", "--dataset=sample", *words]) == 0
+    said = capsys.readouterr().out
+    assert "ratings: 6 rows are there (6 asked, 0 known, 6 readable, 0 failed)" in said
 
 
 # --- kills
@@ -271,6 +279,21 @@ def test_what_needs_all_reviews_in_one_place_is_refused(sample, key, value):
     config = Config("EXP3RT", "sample", config_dict=settings(sample, **{key: value}))
     with pytest.raises(UsageError, match=f"{key}={value} needs all reviews in one place"):
         check_settings(Settings.from_config(config))
+
+
+def test_an_error_of_a_worker_is_found_within_those_of_ray():
+    budget = BudgetReached("the budget of $1 is reached")
+    around = RuntimeError("The worker failed")
+    around.__cause__ = ValueError("wrapped")
+    around.__cause__.cause = budget
+    assert original(around) is budget
+    assert str(original(RuntimeError("first\nno memory"))) == "Ray: no memory"
+
+
+def test_without_ray_one_line_names_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(UsageError, match=r"pip install 'recbole-exp3rt\[ray\]'"):
+        ray_module()
 
 
 def test_the_parquet_of_the_train_part_is_the_corpus_of_a_run(sample, tmp_path, monkeypatch):

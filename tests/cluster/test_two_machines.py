@@ -51,7 +51,7 @@ def machines():
 
 
 def test_two_machines_train_the_student_of_one(machines, tiny, tmp_path):
-    data = students.write_data(tmp_path / "data", train=24)
+    data = students.write_data(tmp_path / "data", train=12)
     given = [f"--base={tiny}", f"--data={data}", "--preset=cpu", "--epochs=1", "--batch_size=2"]
     given += ["--dropout=0", "--device=cpu", "--dtype=float32"]
     assert main([*given, f"--output={tmp_path / 'one'}"]) == 0
