@@ -31,7 +31,7 @@ from recbole_exp3rt.cluster.grouping import (
     with_items,
     with_users,
 )
-from recbole_exp3rt.cluster.session import Room
+from recbole_exp3rt.cluster.session import Room, beside_the_driver
 from recbole_exp3rt.cluster.tally import Done, Tally
 from recbole_exp3rt.llm.base import LLMError
 from recbole_exp3rt.records import Description, Subject
@@ -175,7 +175,8 @@ class Flow:
         room = self.rooms[name]
         of = {"preferences": "reviews", "profiles": "preferences", "ratings": "pairs"}[name]
         size = max(1, min(BATCH, -(-self._count(of) // (SHARES * room.workers))))
-        self.tally = self.ray.remote(Tally).options(num_cpus=0).remote()
+        here = beside_the_driver(self.ray)  # another node may be lost
+        self.tally = self.ray.remote(Tally).options(num_cpus=0, scheduling_strategy=here).remote()
         tally = self.tally
         return given.repartition(target_num_rows_per_block=size).map_batches(
             step,

@@ -110,3 +110,10 @@ def set_up_data(ray: Any) -> None:
     context.use_datasource_v2 = False  # it starts 32 processes to read the footers of one file
     context.read_op_min_num_blocks = max(2, int(ray.cluster_resources().get("CPU", 1)))
     logging.getLogger("ray.data").setLevel(logging.ERROR)
+
+
+def beside_the_driver(ray: Any) -> Any:
+    """Where an actor has to be that lives as long as the driver."""
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
