@@ -14,6 +14,7 @@ import argparse
 import pickle
 import tempfile
 import time
+import zlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from recbole_exp3rt.cluster import rows
 from recbole_exp3rt.cluster.asking import Asking
 from recbole_exp3rt.cluster.flow import Flow
 from recbole_exp3rt.cluster.ray_llm import RayLLM
-from recbole_exp3rt.cluster.session import ClusterOptions, Room, connect, set_up_data
+from recbole_exp3rt.cluster.session import ClusterOptions, connect, room, set_up_data
 from recbole_exp3rt.cluster.train_tables import write_rows
 from recbole_exp3rt.llm.base import Completion, Request
 from recbole_exp3rt.llm.scripted import ScriptedLLM
@@ -44,7 +45,8 @@ class Free:
 
 
 def answered(request: Request) -> Completion:
-    return Completion(ANSWER, prompt_tokens=300, new_tokens=25)
+    own = zlib.crc32(request.messages[-1].content.encode())  # no answer is that of another
+    return Completion(f"{ANSWER} {own}", prompt_tokens=300, new_tokens=25)
 
 
 def review(number: int) -> Review:
@@ -81,7 +83,7 @@ def driver(ray: Any, workers: int, asked: list[Request]) -> tuple[float, float]:
 def flow(ray: Any, workers: int, reviews: int, store: str, folder: Path) -> tuple[float, float]:
     """Rows a second of the step `preferences`, asked and then known."""
     settings = StageSettings(scale=RatingScale.between(1, 5), item_word="movie")
-    rooms = {"preferences": Room(workers, 0)}
+    rooms = {"preferences": room(ray, ClusterOptions("ray", workers), local=False)}
     write_rows(map(as_row, map(review, range(reviews))), rows.REVIEWS, folder / "reviews")
     found = []
     for _ in range(2):

@@ -14,7 +14,9 @@ HERE = "ray"  # this machine, or the cluster that Ray's own RAY_ADDRESS names
 CLIENT = "ray://"
 # A model on CPUs would wait for all others; what Ray logs for its authors is not for users.
 OWN = {"RAY_worker_niceness": "0", "RAY_BACKEND_LOG_LEVEL": "fatal"}
-CPUS = 0.25  # of an actor with a model: what reads and shuffles rows needs room beside it
+# Of an actor with a model, at most; all of them take half of the cluster's CPUs at most, as what
+# reads and shuffles rows needs room beside them.
+CPUS = 0.25
 
 
 @dataclass(frozen=True)
@@ -39,11 +41,12 @@ class Room:
 
     workers: int
     gpus: float  # of each worker
+    cpus: float = CPUS  # of each worker
 
     @property
     def resources(self) -> dict[str, Any]:
         """What Ray is asked for, for one worker."""
-        return {"num_cpus": CPUS, "num_gpus": self.gpus}
+        return {"num_cpus": self.cpus, "num_gpus": self.gpus}
 
 
 def ray_module() -> Any:
@@ -68,10 +71,10 @@ def connect(address: str = HERE) -> Any:
         return ray
     where = address if address != HERE else os.environ.get("RAY_ADDRESS") or "local"
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if where == "local":
+        options["include_dashboard"] = False
     try:
-        ray.init(
-            address=where, **options, **({"include_dashboard": False} if where == "local" else {})
-        )
+        ray.init(address=where, **options)
     except (ConnectionError, RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UsageError(f"workers={address}: no Ray cluster at {where}: {reason}") from error
@@ -92,7 +95,8 @@ def room(ray: Any, options: ClusterOptions, *, local: bool) -> Room:
             f"{number} workers with {gpus:g} GPUs each need {number * gpus:g} GPUs, and the "
             f"cluster has {there:g}: give a smaller num_workers or worker_gpus"
         )
-    return Room(number, gpus)
+    cpus = float(ray.cluster_resources().get("CPU", 1.0))
+    return Room(number, gpus, min(CPUS, cpus / 2 / number))
 
 
 def machines(ray: Any) -> set[str]:

@@ -38,9 +38,7 @@ class Nodes:
 
     def add(self):
         """A second node with room of its own."""
-        return self.cluster.add_node(
-            num_cpus=2, object_store_memory=self.memory, resources={"second": 1}
-        )
+        return self.cluster.add_node(num_cpus=2, object_store_memory=self.memory)
 
 
 @pytest.fixture(scope="session")
