@@ -9,7 +9,7 @@ import pytest
 
 from recbole_exp3rt.cluster.jobs import jobs_of
 from recbole_exp3rt.cluster.ray_llm import RayLLM
-from recbole_exp3rt.cluster.session import ClusterOptions
+from recbole_exp3rt.cluster.session import ClusterOptions, Room, room
 from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.llm.base import Failure, LLMError, Message, Readout, Request, answer_all
 from recbole_exp3rt.llm.names import load_llm
@@ -67,6 +67,31 @@ def test_requests_with_a_common_prefix_are_one_job():
 def test_workers_are_ray_or_an_address_of_a_client():
     with pytest.raises(UsageError, match="workers=spark is neither ray"):
         ClusterOptions("spark")
+
+
+class Resources:
+    """A cluster of two nodes, as far as `room` looks."""
+
+    def __init__(self, **there):
+        self.there = there
+
+    def cluster_resources(self):
+        return self.there
+
+    def nodes(self):
+        return [{"Alive": True}, {"Alive": True}, {"Alive": False}]
+
+
+def test_workers_leave_half_of_the_cpus_and_have_a_gpu_each_where_they_can():
+    cpus = Resources(CPU=2.0)
+    assert room(cpus, ClusterOptions(), local=True).workers == 2  # one a node
+    many = room(cpus, ClusterOptions("ray", 8), local=True)
+    assert many.workers * many.cpus == 1.0
+    gpus = Resources(CPU=64.0, GPU=4.0)
+    assert room(gpus, ClusterOptions(), local=True) == Room(4, 1.0, 0.25)
+    assert room(gpus, ClusterOptions(), local=False) == Room(2, 0.0, 0.25)
+    with pytest.raises(UsageError, match="8 workers with 1 GPUs each need 8 GPUs"):
+        room(gpus, ClusterOptions("ray", 8), local=True)
 
 
 # --- answers
