@@ -17,7 +17,7 @@ import pytest
 # Without torch (CI on Python 3.13), what needs it is left out: whole folders and files by name,
 # single tests as skipped.
 WITHOUT_TORCH = find_spec("torch") is None
-NEED_TORCH = ["distill", "end_to_end", "gpu", "recbole"]
+NEED_TORCH = ["cluster", "distill", "end_to_end", "gpu", "recbole"]
 NEED_TORCH += ["unit/test_calibration.py", "unit/test_exports.py", "unit/test_style.py"]
 NEED_TORCH += [
     f"contract/test_{name}.py"

@@ -21,7 +21,7 @@ TITLES: tuple[str, ...] = (
     "Money",
     "Steps (paper, sections 3.2 to 3.5)",
 )
-TITLES += ("Machine and store", "Data", "RecBole's most used settings")
+TITLES += ("Machine and store", "Cluster", "Data", "RecBole's most used settings")
 
 
 def _groups(model: str) -> list[Group]:

@@ -20,7 +20,7 @@ from recbole_exp3rt.llm.local import waiting
 # In the order of the help: what a new user needs first
 COMMANDS: tuple[str, ...] = ("run", "benchmark", "compare", "show", "convert", "annotate", "train")
 COMMANDS += ("judge", "ground", "counterfactuals", "study", "study-report")
-COMMANDS += ("merge", "tune", "store", "doctor", "completion")
+COMMANDS += ("merge", "tune", "scale", "store", "doctor", "completion")
 HELP = """A language model reads reviews inside RecBole: it rates, reranks and explains.
 
 \b

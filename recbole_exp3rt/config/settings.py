@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
+from recbole_exp3rt.cluster.session import ClusterOptions
 from recbole_exp3rt.config.reader import Lookup, Reader, read_scale
 from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.llm.card import for_step
@@ -29,7 +30,7 @@ MIN_ANSWERS = 10  # with fewer validation answers, nothing is calibrated
 # Keys that name files, servers or secrets. Only the user sets them, never a file of another person.
 PLACES = frozenset(
     {"base_url", "api_key_env", "store_path", "prompt_dir", "prices", "ledger", "batch_dir"}
-    | {"vector_store"}
+    | {"vector_store", "workers"}
     | {"data_path", "review_file", "adapter", "log_file", "fit_cache"}
 )
 
@@ -131,6 +132,7 @@ class ModelSettings:
     budget: float | None
     prices: str | None
     ledger: str
+    cluster: ClusterOptions | None  # None: models run in this process
 
     @classmethod
     def from_config(cls, config: Lookup) -> ModelSettings:
@@ -161,6 +163,7 @@ class ModelSettings:
             budget=read.dollars_or_none("budget"),
             prices=read.text_or_none("prices"),
             ledger=_ledger(read),
+            cluster=_cluster(read),
         )
 
     def values(self) -> dict[str, Any]:
@@ -249,6 +252,18 @@ class Settings(ModelSettings):
                 f"rating_reasoning={stages.rating_reasoning}: it is fitted on ratings of one kind; "
                 "give both the same, all or none"
             )
+
+
+def _cluster(read: Reader) -> ClusterOptions | None:
+    """Where models run, if not in this process."""
+    workers = read.text_or_none("workers")
+    number, gpus = read.whole_or_none("num_workers"), _from_zero(read, "worker_gpus")
+    if workers is not None:
+        return ClusterOptions(workers, number, gpus)
+    if number or gpus:
+        key, value = ("num_workers", number) if number else ("worker_gpus", gpus)
+        raise UsageError(f"{key}={value:g} has no effect without workers=ray")
+    return None
 
 
 def _ledger(read: Reader) -> str:

@@ -56,6 +56,14 @@ def corpus_of(
     Warns, with numbers, if pairs occur more than once.
     Raises: UsageError if the review file or the ratings are missing.
     """
+    table = review_table_of(dataset, review_file, texts=texts)
+    path = Path(dataset.dataset_path) / f"{dataset.dataset_name}.item"
+    form = (dataset.config["field_separator"], dataset.config["encoding"])
+    return table.corpus(read_descriptions(path, description_fields, dataset.iid_field, *form))
+
+
+def review_table_of(dataset: Any, review_file: str | None, *, texts: bool = True) -> ReviewTable:
+    """The rows of `corpus_of` as columns, and where the review file has their texts."""
     folder, name = Path(dataset.dataset_path), dataset.dataset_name
     sidecar = review_file_of(folder, name, review_file)
     if texts and not sidecar.is_file():
@@ -87,9 +95,7 @@ def corpus_of(
         "helpful": zeros if votes is None else votes,
         "position": positions,
     }
-    form = (dataset.config["field_separator"], dataset.config["encoding"])
-    descriptions = read_descriptions(folder / f"{name}.item", description_fields, ids[1], *form)
-    return ReviewTable(tokens, ends, columns, file).corpus(descriptions)
+    return ReviewTable(tokens, ends, columns, file)
 
 
 def _positions(

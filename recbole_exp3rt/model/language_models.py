@@ -7,8 +7,10 @@ hold for all systems of a run together.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
+from recbole_exp3rt.cluster.ray_llm import RayLLM
 from recbole_exp3rt.config.reader import Lookup
 from recbole_exp3rt.config.settings import ModelSettings
 from recbole_exp3rt.llm.base import LLM
@@ -17,7 +19,8 @@ from recbole_exp3rt.llm.cost.budget import MeteredLLM
 from recbole_exp3rt.llm.cost.ledger import Spent
 from recbole_exp3rt.llm.cost.opening import open_ledger
 from recbole_exp3rt.llm.cost.prices import Prices
-from recbole_exp3rt.llm.names import is_served, load_llm
+from recbole_exp3rt.llm.names import ORACLE, is_served, load_llm
+from recbole_exp3rt.llm.server.openai_batch import PREFIX as BATCH
 from recbole_exp3rt.llm.stores.opening import open_store
 
 Load = Callable[..., LLM]
@@ -53,12 +56,14 @@ class LanguageModels:
             self._models[key] = CachedLLM(self._made(name, adapter), self.store)
         return self._models[key]
 
-    def _made(self, name: str, adapter: str | None) -> LLM:
+    def loading(self, name: str, adapter: str | None = None) -> Callable[[], LLM]:
+        """What makes the model `name`, here or on another machine: it pickles."""
         settings = self.settings
         options: dict[str, Any] = {"adapter": adapter} if adapter else {}
         if is_served(name):
-            return metered(self._load(name, http=settings.http, **options), settings)
-        return self._load(
+            return partial(self._load, name, http=settings.http, **options)
+        return partial(
+            self._load,
             name,
             batch_tokens=settings.batch_tokens,
             threads=settings.threads,
@@ -68,6 +73,15 @@ class LanguageModels:
             lazy=True,  # with every answer in the store, no weights are needed
             **options,
         )
+
+    def _made(self, name: str, adapter: str | None) -> LLM:
+        load, cluster = self.loading(name, adapter), self.settings.cluster
+        if cluster is None or name.startswith(BATCH):  # a batch is worked on elsewhere anyway
+            llm = load()
+        else:
+            known_here = is_served(name) or name == ORACLE
+            llm = RayLLM(load, cluster, here=load() if known_here else None)
+        return metered(llm, self.settings) if is_served(name) else llm
 
     def named(self, name: str) -> CachedLLM | None:
         """The model `name` if it was taken already, whatever its adapter; else None."""

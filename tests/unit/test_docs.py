@@ -22,6 +22,7 @@ PYTHON_FILE = re.compile(r"`([\w/{},]+\.py)`")
 OTHERS = {"epochs", "use_gpu", "data_path", "seed", "learning_rate", "search"} | {
     *("model", "dataset", "config_files", "help", "version", "user", "item", "from", "overwrite"),
     *("systems", "datasets", "seeds", "report", "title", "runs", "html"),
+    *("steps", "pairs", "output"),
 }
 
 

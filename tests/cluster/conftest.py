@@ -1,0 +1,72 @@
+"""One Ray cluster for all of these tests: two nodes on this machine. Starting it takes long."""
+
+import os
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))
+
+
+def need(found, what):
+    """Skip a test that needs `what`; where CI=true that is a failure."""
+    if not found:
+        missing = f"{what} is not installed"
+        pytest.fail(missing) if os.environ.get("CI") == "true" else pytest.skip(missing)
+
+
+class Nodes:
+    """A head, which has the driver, and a node beside it, where one can be killed."""
+
+    def __init__(self):
+        from ray.cluster_utils import Cluster
+
+        memory = 100_000_000
+        self.cluster = Cluster(
+            initialize_head=True,
+            head_node_args={
+                "num_cpus": 3,
+                "object_store_memory": memory,
+                "include_dashboard": False,
+            },
+        )
+        self.memory = memory
+        self.address = self.cluster.address
+
+    def add(self):
+        """A second node with room of its own."""
+        return self.cluster.add_node(num_cpus=2, object_store_memory=self.memory)
+
+
+@pytest.fixture(scope="session")
+def nodes():
+    """The cluster; this process is its driver. Skipped without Ray, but where CI=true it fails."""
+    need(find_spec("ray"), "ray")
+    given = {
+        # workers import what the tests do, and run as fast as they
+        "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parents[1])]),
+        "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+        "RAY_health_check_initial_delay_ms": "1000",
+        "RAY_health_check_period_ms": "500",
+        "RAY_health_check_timeout_ms": "1000",
+        "RAY_health_check_failure_threshold": "3",
+    }
+    before = {key: os.environ.get(key) for key in (*given, "RAY_ADDRESS")}
+    os.environ.update(given)
+    from recbole_exp3rt.cluster.session import connect, ray_module
+
+    ray = ray_module()
+    started = Nodes()
+    os.environ["RAY_ADDRESS"] = started.address
+    started.ray = connect()
+    yield started
+    ray.shutdown()
+    started.cluster.shutdown()
+    for key, value in before.items():
+        if value is None:
+            os.environ.pop(key, None)
+        else:
+            os.environ[key] = value
