@@ -29,7 +29,7 @@ from recbole_exp3rt.llm.cost.prices import Prices
 from recbole_exp3rt.llm.names import load_llm
 from recbole_exp3rt.model.language_models import LanguageModels
 from recbole_exp3rt.paths import check_new, properties_dir, write_atomic
-from recbole_exp3rt.quick_start.plan import Plan, StoredOnly, plan_questions
+from recbole_exp3rt.quick_start.plan import Plan, StoredOnly, plan_asked
 from recbole_exp3rt.sample.truth import examples
 
 FILES = ("ground.json", "ground.html")
@@ -153,9 +153,7 @@ def _say_plan(
         measure_grounder(checking, examples(options.measured, options.seed))
     grounded = ground(explanations, checking, cutting)
     prices = Prices.load(models.settings.prices)
-    steps = [
-        plan_questions(name, one.llm, one.missing, prices, name) for name, one in stand_ins.items()
-    ]
+    steps = [plan_asked(name, one, prices, name) for name, one in stand_ins.items()]
     uncut = sum(one.statements is None for texts in grounded.texts.values() for one in texts)
     bound = f"{uncut} texts are not taken apart yet: their statements are not counted"
     for line in Plan(tuple(steps), bound if uncut else "").lines():

@@ -263,9 +263,15 @@ def plan_questions(
     asked = list({request.key(llm.identity): request for request in requests}.values())
     stand_in = StoredOnly(llm)
     list(stand_in.generate(asked))
-    prompt, new = round(stand_in.prompt_tokens), stand_in.new_tokens
-    estimate = prices.estimate(stand_in.missing, prompt, new, student)
-    return StepPlan(name, llm.identity, len(asked) - stand_in.missing, estimate, is_served(student))
+    return plan_asked(name, stand_in, prices, student)
+
+
+def plan_asked(name: str, asked: StoredOnly, prices: Prices, student: str) -> StepPlan:
+    """The plan of what a stand-in was asked; `name`, `prices` and `student` as above."""
+    prompt, new = round(asked.prompt_tokens), asked.new_tokens
+    estimate = prices.estimate(asked.missing, prompt, new, student)
+    stored = asked.asked - asked.missing
+    return StepPlan(name, asked.identity, stored, estimate, is_served(student))
 
 
 def timed(plan: Plan, rates: Rates) -> Plan:
