@@ -42,8 +42,9 @@ HOW_TO_READ = (
     "decided. Kappa of both orders is 1 for a judge that follows the texts, 0 for one that guesses "
     "and −1 for one that follows the place alone.",
     f"A judge with more than {MOST_FLIPS:.0%} flips or a kappa below {LEAST_KAPPA}, or that was "
-    f"asked about fewer than {ENOUGH} pairs, is not to be trusted, whatever its verdicts are. A judge without these faults need not judge as people do: "
-    "a study with people (exp3rt study) tells that.",
+    f"asked about fewer than {ENOUGH} pairs, is not to be trusted, whatever its verdicts are. A "
+    "judge without these faults need not judge as people do: a study with people (exp3rt study) "
+    "tells that.",
     "Agreement of judges is given as kappa, agreement beyond chance: raw agreement alone looks far "
     "better than it is. Where nearly all verdicts are for one system, kappa is low even if few "
     "differ: read both.",
