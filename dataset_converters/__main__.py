@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from dataset_converters.columns import ROLES, common
+from dataset_converters.options import ROWS, add_rows, subset_of, told_of
 from dataset_converters.values import DATE_ORDERS
 from recbole_exp3rt.cli.common import exit_code
 from recbole_exp3rt.display.terminal import plain
 from recbole_exp3rt.errors import UsageError, nearest
 from recbole_exp3rt.text import without_surrogates
+
+if TYPE_CHECKING:
+    from dataset_converters.base import How
 
 SOURCES = ("imdb", "amazon-book", "exp3rt", "sample", "table")
 
@@ -51,10 +56,12 @@ def _options(words: Sequence[str], prog: str) -> argparse.Namespace:
 
 def _run(options: argparse.Namespace) -> str:
     from dataset_converters.amazon_book import AmazonSource
-    from dataset_converters.base import Source, convert
-    from dataset_converters.exp3rt import AlignedSource, convert_topk
+    from dataset_converters.base import convert
+    from dataset_converters.exp3rt import AlignedSource
     from dataset_converters.imdb import ImdbSource
-    from dataset_converters.profiles import convert_profiles
+    from dataset_converters.imdb_json import ImdbJsonSource, is_json
+    from dataset_converters.imdb_tables import ImdbTables
+    from dataset_converters.reading import Source
     from dataset_converters.sample import make_sample
     from dataset_converters.table import convert_table, default_output
     from dataset_converters.write import data_set_files, load_properties
@@ -64,52 +71,93 @@ def _run(options: argparse.Namespace) -> str:
     if options.source == "table":
         output = output or default_output(options.table)
     there = data_set_files(output)
-    if there and not options.overwrite:
+    if there and not options.overwrite and not options.dry_run:
         raise UsageError(
             f"{output} already holds {there[0]}; add --overwrite to replace it, or name another "
             "folder with --output_path"
         )
     if options.source == "table":
         return convert_table(
-            options.table, options.items, _table_options(options), output, k_core, **how
+            options.table, options.items, _table_options(options), output, k_core, how=how
         )
     if options.source == "sample":
-        return make_sample(output, k_core, **how)
+        return make_sample(output, k_core, how=how)
     told = options.item_word, options.rating_scale
-    if options.source == "exp3rt" and options.part == "profiles":
-        if options.rating_scale:
-            raise UsageError("rating_scale: profiles have no ratings; leave it out")
-        return convert_profiles(options.input_path, output, options.item_word or "movie")
+    if options.source == "exp3rt" and options.part != "aligned":
+        return _in_vain(_released, options) if options.dry_run else _released(options, output)
     if options.source == "exp3rt":
-        properties = load_properties(f"exp3rt-{options.part}", *told)
-        if options.part == "topk":
-            return convert_topk(options.input_path, output, properties, k_core)
+        properties = load_properties("exp3rt-aligned", *told)
         aligned = AlignedSource(options.input_path, properties["description_fields"])
-        fixed = None if how["halves"] else aligned.split
-        return convert(aligned, output, properties, k_core, fixed, **how)
+        fixed = None if how.halves else aligned.split
+        return convert(aligned, output, properties, k_core, fixed, how=how)
     properties = load_properties(options.source, *told)
-    source: Source = (
-        ImdbSource(options.input_path, options.metadata)
-        if options.source == "imdb"
-        else AmazonSource(options.reviews, options.meta)
-    )
-    return convert(source, output, properties, k_core, **how)
+    source: Source
+    if options.source == "imdb":
+        tables = ImdbTables(options.imdb_tsv) if options.imdb_tsv else None
+        kind = ImdbJsonSource if is_json(options.input_path) else ImdbSource
+        source = kind(options.input_path, options.metadata, tables)
+    else:
+        source = AmazonSource(options.reviews, options.meta)
+    report = convert(source, output, properties, k_core, how=how)
+    return "\n".join([report, *getattr(source, "said", ())])
 
 
-def _how(options: argparse.Namespace) -> dict[str, Any]:
-    """Whether a data set is split in halves, and how many unseen users are kept."""
+def _released(options: argparse.Namespace, output: Path) -> str:
+    """A part of the authors' release that holds no reviews, or all of it."""
+    from dataset_converters.exp3rt import convert_topk
+    from dataset_converters.profiles import convert_profiles
+    from dataset_converters.release import Told, convert_release, convert_released
+    from dataset_converters.write import load_properties
+
+    source, word, about = options.input_path, options.item_word, told_of(options)
+    if options.rating_scale and options.part in ("profiles", "released"):
+        raise UsageError(f"rating_scale: {options.part} keep theirs; leave it out")
+    if options.part == "profiles":
+        return convert_profiles(source, output, word or "movie")
+    if options.part == "released":
+        return convert_released(source, output, about)
+    if options.part == "topk":
+        properties = load_properties("exp3rt-topk", word, options.rating_scale)
+        return convert_topk(source, output, properties, options.k_core, about)
+    if options.k_core:
+        raise UsageError("k_core belongs to one part; leave it out, or name one with --part")
+    told = Told(word, options.rating_scale, about)
+    return convert_release(source, output, told, options.overwrite)
+
+
+def _in_vain(work: Callable[[argparse.Namespace, Path], str], options: argparse.Namespace) -> str:
+    """Do the work in a folder that is removed."""
+    with tempfile.TemporaryDirectory() as folder:
+        report = work(options, Path(folder) / options.output_path.resolve().name)
+    return f"{report}\n  dry run: nothing was written"
+
+
+def _how(options: argparse.Namespace) -> How:
+    """What the options say that every source has."""
+    from dataset_converters.base import How
+    from dataset_converters.engine import Limits
     from dataset_converters.halves import Halves
 
     levels = {"kept_from": options.kept_from, "halved_from": options.halved_from}
     given = [key for key, value in levels.items() if value is not None]
-    if given and not options.split:
+    if given and not options.split and not (options.subset and given == ["kept_from"]):
         raise UsageError(f"{given[0]} belongs to --split topk-halves; add it")
-    if options.split and getattr(options, "part", "") in ("topk", "profiles"):
-        raise UsageError(f"split={options.split}: part {options.part} has no ratings; leave it out")
-    return {
-        "halves": Halves(**levels) if options.split else None,
-        "unseen_users": options.unseen_users,
-    }
+    if getattr(options, "part", "") in ("topk", "profiles", "released", "all"):
+        for name in ("split", "rejects", *ROWS):
+            if (value := getattr(options, name)) is not None:
+                raise UsageError(
+                    f"{name}={value}: part {options.part} has no ratings; leave it out"
+                )
+    return How(
+        halves=Halves(**levels) if options.split else None,
+        unseen_users=options.unseen_users,
+        rejects=options.rejects,
+        sidecar=options.sidecar,
+        limits=Limits(options.memory_limit, options.threads),
+        subset=subset_of(options),
+        dry_run=options.dry_run,
+        told=(options.source, told_of(options)),
+    )
 
 
 def _table_options(options: argparse.Namespace) -> Any:
@@ -166,19 +214,47 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     parser = _Parser(prog=prog, description="Raw reviews in, RecBole atomic files out.")
     sources = parser.add_subparsers(dest="source", required=True, metavar="SOURCE")
 
-    imdb = sources.add_parser("imdb", help="IMDb Movie Reviews Dataset, one CSV file a movie")
-    imdb.add_argument("--input_path", type=Path, required=True, help="folder of the CSV files")
-    imdb.add_argument("--metadata", type=Path, help="JSONL file (default: movie_metadata.jsonl)")
+    imdb = sources.add_parser("imdb", help="IMDb reviews: one CSV file a movie, or JSON files")
+    imdb.add_argument(
+        "--input_path",
+        type=Path,
+        required=True,
+        help="folder of CSV or JSON files, or one JSON file",
+    )
+    imdb.add_argument(
+        "--metadata",
+        type=Path,
+        metavar="FILE",
+        help="JSON about the movies (default beside CSV files: movie_metadata.jsonl)",
+    )
+    imdb.add_argument(
+        "--imdb_tsv",
+        type=Path,
+        metavar="DIR",
+        help="IMDb's non-commercial tables (title.basics.tsv.gz …), by tconst or title and year",
+    )
 
     amazon = sources.add_parser("amazon-book", help="Amazon reviews of 2014, 2018 or 2023")
     amazon.add_argument(
-        "--reviews", type=Path, required=True, help="JSON lines or array, plain or .gz"
+        "--reviews",
+        type=Path,
+        nargs="+",
+        required=True,
+        metavar="FILE",
+        help="JSON lines or arrays, plain, gzip or zstd; a pattern such as 'books/*.gz'",
     )
-    amazon.add_argument("--meta", type=Path, help="metadata, in the same forms")
+    amazon.add_argument(
+        "--meta", type=Path, nargs="+", metavar="FILE", help="metadata, in the same forms"
+    )
 
     exp3rt = sources.add_parser("exp3rt", help="the data that the paper's authors released")
-    exp3rt.add_argument("--input_path", type=Path, required=True)
-    exp3rt.add_argument("--part", choices=["topk", "aligned", "profiles"], required=True)
+    exp3rt.add_argument("--input_path", type=Path, required=True, help="folder of the release")
+    exp3rt.add_argument(
+        "--part",
+        choices=["all", "topk", "aligned", "profiles", "released"],
+        default="all",
+        help="default: all that is there, each part in a folder of its own",
+    )
 
     sample = sources.add_parser("sample", help="the synthetic sample")
     table = _add_table(sources)
@@ -205,13 +281,32 @@ def _parser(prog: str) -> argparse.ArgumentParser:
             help="users below the k-core kept beside the data set, to be rated unseen "
             "(default 1000; 0 for none)",
         )
+        rows, large = add_rows(source), source.add_argument_group("large files")
         source.add_argument(
+            "--rejects", type=Path, metavar="FILE", help="CSV of the dropped rows: file,line,reason"
+        )
+        large.add_argument(
+            "--sidecar",
+            choices=["auto", "jsonl", "parquet"],
+            default="auto",
+            help="form of the review file (auto: parquet above 200,000 rows)",
+        )
+        large.add_argument(
+            "--memory_limit",
+            default="1GB",
+            metavar="SIZE",
+            help="what the engine holds in memory, the rest on the disk (default 1GB)",
+        )
+        large.add_argument(
+            "--threads", type=_count, default=0, metavar="N", help="default 0: one a core"
+        )
+        rows.add_argument(
             "--split",
             choices=["topk-halves"],
             help="high ratings only, each user's highest halved between train and test",
         )
         for option, what in (("kept", "that stay, with"), ("halved", "that are halved, with")):
-            source.add_argument(
+            rows.add_argument(
                 f"--{option}_from",
                 type=_number,
                 metavar="RATING",

@@ -105,14 +105,14 @@ def choose(
 
 def first_of(names: Sequence[str], found: Sequence[str]) -> str | None:
     """The column of the first common name that is there."""
-    by_name = {_plain(column): column for column in reversed(found)}
-    return next((by_name[_plain(name)] for name in names if _plain(name) in by_name), None)
+    by_name = {plain_name(column): column for column in reversed(found)}
+    return next((by_name[plain_name(name)] for name in names if plain_name(name) in by_name), None)
 
 
 def item_word_of(column: str) -> str | None:
     """What an item is called, by the name of its column: `restaurant_id` is of a restaurant."""
     words: dict[str, str] = common()["item_words"]
-    bare = re.sub(r"(?<=.)(id|name|title)$", "", _plain(column))
+    bare = re.sub(r"(?<=.)(id|name|title)$", "", plain_name(column))
     return words.get(column.lower()) or words.get(bare)
 
 
@@ -164,5 +164,6 @@ def listed(found: Sequence[str]) -> str:
     return (", ".join(found[:_SHOWN]) or "(none)") + (", …" if len(found) > _SHOWN else "")
 
 
-def _plain(name: str) -> str:
+def plain_name(name: str) -> str:
+    """A name by which columns are compared: letters, digits and dots."""
     return re.sub(r"[^\w.]|_", "", name.lower())

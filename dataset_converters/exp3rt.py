@@ -17,16 +17,11 @@ from typing import Any
 
 import pandas as pd
 
-from dataset_converters.base import (
-    Dropped,
-    drop_lines,
-    k_core_of,
-    part_lines,
-    table_2,
-    unusable_id,
-)
+from dataset_converters.base import drop_lines, k_core_of, part_lines, table_2
+from dataset_converters.cleaning import Dropped, unusable_id
 from dataset_converters.imdb import review_of
-from dataset_converters.read import as_id, as_text, lines, record, records
+from dataset_converters.manifest import Manifest
+from dataset_converters.read import as_id, as_text, lines, numbered_records, record, records
 from dataset_converters.write import write_dataset
 from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.records import Review
@@ -41,17 +36,23 @@ class AlignedSource:
         """`labels` maps columns to the labels of description lines, such as `Genres: Drama`."""
         self.interactions = _file(input_path / "interactions.jsonl")
         self.descriptions = _file(input_path / "item_descriptions.jsonl")
+        self.files = [self.interactions]
+        self.inputs = [*self.files, self.descriptions]
         self.columns = {label: column for column, label in labels.items()}
         self.test_pairs: set[tuple[str, str]] = set()
 
     def reviews(self) -> Iterator[Review | Dropped]:
         """Yield every row of interactions.jsonl."""
-        for found in records(self.interactions):
+        return (review for _, review in self.placed())
+
+    def placed(self) -> Iterator[tuple[int, Review | Dropped]]:
+        """Yield every row with its place."""
+        for number, found in numbered_records(self.interactions):
             row = found if isinstance(found, dict) else {}
             review = review_of(row, row.get("user_id"), row.get("item_id")) if row else None
             if isinstance(review, Review) and row.get("exp3rt_test_score") is not None:
                 self.test_pairs.add((review.user.strip(), review.item.strip()))
-            yield review or Dropped("malformed")
+            yield number, review or Dropped("malformed")
 
     def items(self, wanted: AbstractSet[str]) -> Iterator[tuple[str, Mapping[str, str]] | Dropped]:
         """Yield id and description of the wanted items in item_descriptions.jsonl."""
@@ -100,18 +101,24 @@ class AlignedSource:
 
 
 def convert_topk(
-    input_path: Path, output_path: Path, properties: Mapping[str, Any], k_core: int = 0
+    input_path: Path,
+    output_path: Path,
+    properties: Mapping[str, Any],
+    k_core: int = 0,
+    about: Mapping[str, Any] | None = None,
 ) -> str:
-    """Write the authors' top-k split; return printable statistics.
+    """Write the authors' top-k split; return printable statistics. `about`: see `Manifest`.
 
     Test is the authors' test part. Their train part becomes train and validation: about one row
     in ten of each user is drawn at random for validation, none of a user with fewer than 5 rows.
     """
-    users = _remap(_file(input_path / "user_list.txt"))
-    items = _remap(_file(input_path / "item_list.txt"))
+    named = [input_path / f"{name}.txt" for name in ("user_list", "item_list", "train", "test")]
+    if not named[1].is_file() and (older := input_path / "org" / named[1].name).is_file():
+        named[1] = older  # the release has one list of the items for both of its splits
+    users, items = _remap(_file(named[0])), _remap(_file(named[1]))
     dropped: Counter[str] = Counter()
-    train = _pairs(_file(input_path / "train.txt"), users, items, "train", dropped)
-    test = _pairs(_file(input_path / "test.txt"), users, items, "test", dropped)
+    train = _pairs(_file(named[2]), users, items, "train", dropped)
+    test = _pairs(_file(named[3]), users, items, "test", dropped)
     generator = random.Random(SEED)
     for _, rows in train.groupby("user_id", sort=False):
         drawn = generator.sample(list(rows.index), (len(rows) + 5) // 10)
@@ -121,9 +128,20 @@ def convert_topk(
     if rows.empty:
         raise UsageError(f"input_path={input_path}: no row is left; check k_core={k_core}")
     parts = {name: rows[rows["part"] == name] for name in ("train", "valid", "test")}
-    tables = {name: part[["user_id", "item_id"]] for name, part in parts.items()}
-    write_dataset(output_path, tables, None, None, properties)
-    return "\n".join([table_2(output_path.name, rows), *part_lines(parts), *drop_lines(dropped)])
+    tables = {f"{name}.inter": part[["user_id", "item_id"]] for name, part in parts.items()}
+    users_there, items_there = rows["user_id"].nunique(), rows["item_id"].nunique()
+    counts: dict[str, Any] = {"users": users_there, "items": items_there, "interactions": len(rows)}
+    counts |= {"parts": {name: len(part) for name, part in parts.items()}}
+    counts |= {"dropped": {reason: n for reason, n in dropped.items() if n}}
+    manifest = Manifest("exp3rt", about or {}, named, counts)
+    write_dataset(output_path, tables, None, properties, manifest=manifest)
+    return "\n".join(
+        [
+            table_2(output_path.name, users_there, items_there, len(rows)),
+            *part_lines(parts),
+            *drop_lines(dropped),
+        ]
+    )
 
 
 def _pairs(

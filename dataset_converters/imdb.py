@@ -17,18 +17,22 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import datetime, timezone
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from dataset_converters import base
-from dataset_converters.base import Dropped
+from dataset_converters import cleaning
+from dataset_converters.blocks import place
+from dataset_converters.cleaning import Dropped
+from dataset_converters.columns import listed
+from dataset_converters.imdb_tables import Asked, ImdbTables, number_of, with_tables
 from dataset_converters.read import Lines, as_id, as_number, as_text, lines, parsed
 from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.records import Review
 
 COLUMNS = ("username", "rating", "helpful", "date", "title", "review")
 METADATA = "movie_metadata.jsonl"
-_MONTHS = [
+MONTHS = [
     "January",
     "February",
     "March",
@@ -45,6 +49,7 @@ _MONTHS = [
 _DATE = re.compile(r"(?P<day>[0-9]{1,2})\s+(?P<month>[A-Za-z]+)\s+(?P<year>[0-9]{1,4})")
 _BEGINNING = 100_000  # characters; Python's reader refuses a cell beyond 131,072
 _LONGEST_ROW = 1_000  # lines
+_LOOKED_AT = 20  # files, and lines of each, in which one header must be
 _A_DATE = re.compile(rf"""(?:^|,)"?{_DATE.pattern}"?(?:,|$)""")
 _COUNT = re.compile(r"[0-9][0-9,]*")
 _UNCLOSED = "quotation mark that is not closed"
@@ -54,14 +59,30 @@ _TITLE_YEAR = re.compile(r"(?P<title>.*\S)\s+(?P<year>\d{4})")
 class ImdbSource:
     """A source: the CSV files in `input_path`, or in the first folder in it that has some."""
 
-    def __init__(self, input_path: Path, metadata: Path | None = None) -> None:
+    def __init__(
+        self, input_path: Path, metadata: Path | None = None, tables: ImdbTables | None = None
+    ) -> None:
         """Find the files and read `metadata`; None: a file of the usual name beside them.
 
+        `tables` fill in what the metadata does not say.
         Raises: UsageError if there is no CSV file, or if `metadata` is not a readable file.
         """
         self.files = _csv_files(input_path)
         beside = [f for f in (input_path / METADATA, input_path.parent / METADATA) if f.exists()]
-        self.movies = _read_metadata(metadata or (beside[0] if beside else None))
+        self.metadata, self.tables = metadata or (beside[0] if beside else None), tables
+        self.movies = _read_metadata(self.metadata)
+        _check_header(self.files)
+
+    @property
+    def inputs(self) -> list[Path]:
+        """All files that are read."""
+        tables = self.tables.files.values() if self.tables else ()
+        return [*self.files, *([self.metadata] if self.metadata else []), *tables]
+
+    @property
+    def said(self) -> list[str]:
+        """What was found in IMDb's tables."""
+        return self.tables.said if self.tables else []
 
     def item_id(self, file: Path) -> str:
         """The `tconst` of a movie's metadata; else its file name without the ending."""
@@ -70,15 +91,27 @@ class ImdbSource:
 
     def reviews(self) -> Iterator[Review | Dropped]:
         """Yield every row of every CSV file."""
-        for path in self.files:
-            yield from _read_movie(lines(path), self.item_id(path))
+        return (review for _, review in self.placed())
+
+    def placed(self) -> Iterator[tuple[int, Review | Dropped]]:
+        """Yield every row with the place of its first line."""
+        for number, path in enumerate(self.files):
+            for line, review in _read_movie(lines(path), self.item_id(path)):
+                yield place(number, line), review
 
     def items(self, wanted: AbstractSet[str]) -> Iterator[tuple[str, Mapping[str, str]]]:
         """Yield id and description of the wanted movies."""
+        known: dict[str, dict[str, str]] = {}
+        asked: dict[str, Asked] = {}
+        guessed: set[str] = set()
         for path in self.files:
-            item = self.item_id(path)
-            if item in wanted:
-                yield item, _description(_nfc(path.stem), self.movies.get(_nfc(path.stem), {}))
+            item, stem = self.item_id(path), _nfc(path.stem)
+            if item in wanted and item not in known:
+                movie = self.movies.get(stem, {})
+                known[item] = _description(stem, movie)
+                asked[item] = Asked(number_of(movie.get("tconst")), *_title_and_year(stem, movie))
+                guessed |= set() if as_text(movie.get("title")) else {item}
+        yield from with_tables(known, asked, self.tables, guessed)
 
 
 def _csv_files(input_path: Path) -> list[Path]:
@@ -93,6 +126,27 @@ def _csv_files(input_path: Path) -> list[Path]:
         ):
             return files
     raise UsageError(f"input_path={input_path} has no .csv file; name the folder of the reviews")
+
+
+def _check_header(files: Sequence[Path]) -> None:
+    """Raises: UsageError, with the columns missing, if no file begins as reviews do."""
+    first: tuple[Path, list[str]] | None = None
+    for path in files[:_LOOKED_AT]:
+        for line in islice(lines(path), _LOOKED_AT):
+            try:
+                cells = next(csv.reader([line[:_BEGINNING]]), [])
+            except csv.Error:
+                continue
+            if set(COLUMNS) <= set(cells):
+                return
+            if cells and first is None:
+                first = path, cells
+    if first:
+        lacks = [name for name in COLUMNS if name not in first[1]]
+        raise UsageError(
+            f"{first[0]} lacks the column {', '.join(lacks)}; its first line has "
+            f"{listed(first[1])}; for other columns see `exp3rt convert table --help`"
+        )
 
 
 def _read_metadata(path: Path | None) -> dict[str, dict[str, Any]]:
@@ -115,12 +169,13 @@ def _read_metadata(path: Path | None) -> dict[str, dict[str, Any]]:
     return movies
 
 
-def _read_movie(text: Iterable[str], item: str) -> Iterator[Review | Dropped]:
-    """Yield the rows of one CSV file."""
+def _read_movie(text: Iterable[str], item: str) -> Iterator[tuple[int, Review | Dropped]]:
+    """Yield the rows of one CSV file, and the numbers of their first lines."""
     header: list[str] | None = None
     lines = Lines(text)
     while True:
         lines.taken = []
+        begin = lines.number + 1
         try:
             cells = next(csv.reader(lines), None)
         except csv.Error:
@@ -133,18 +188,19 @@ def _read_movie(text: Iterable[str], item: str) -> Iterator[Review | Dropped]:
             if set(COLUMNS) <= set(cells or ()):
                 header = cells
             else:
-                yield Dropped("malformed")
+                yield begin, Dropped("malformed")
         elif next_row := _next_row(lines.taken, header):
             lines.give_back(next_row)
-            yield Dropped(_UNCLOSED)
+            yield begin, Dropped(_UNCLOSED)
         elif (cells is None or _begins(lines.taken[0], header)) and _goes_on(lines, header):
-            yield Dropped(_UNCLOSED)
+            yield begin, Dropped(_UNCLOSED)
         elif cells is None or len(cells) != len(header):
-            yield Dropped("malformed")
+            yield begin, Dropped("malformed")
         else:
             row = dict(zip(header, cells, strict=True))
             intact = _is_unchanged(row["username"], "".join(lines.taken))
-            yield review_of(row, row["username"], item) if intact else Dropped("malformed")
+            review = review_of(row, row["username"], item) if intact else Dropped("malformed")
+            yield begin, review
 
 
 def _next_row(taken: Sequence[str], header: Sequence[str]) -> int | None:
@@ -214,7 +270,7 @@ def _signs(line: str, header: Sequence[str]) -> int:
         [
             rating == rating.strip() and (as_number(rating) is not None or rating == "Null"),
             _COUNT.fullmatch(row.get("helpful", "")) is not None,
-            _timestamp(row.get("date", "")) is not None,
+            timestamp_of(row.get("date", "")) is not None,
         ]
     )
 
@@ -227,23 +283,23 @@ def _is_unchanged(cell: str, line: str) -> bool:
 
 def review_of(row: Mapping[str, object], user: object, item: object) -> Review | Dropped:
     """Make a review of one row; `rating` and `date` are texts like '8' and '1 May 2019'."""
-    return base.review_of(
+    return cleaning.review_of(
         user=user,
         item=item,
         rating=row.get("rating"),
-        time=_timestamp(row.get("date")),
+        time=timestamp_of(row.get("date")),
         title=row.get("title"),
         text=row.get("review"),
         helpful=row.get("helpful", 0),
     )
 
 
-def _timestamp(date: object) -> float | None:
+def timestamp_of(date: object) -> float | None:
     """Seconds since 1970, UTC, of a date like '30 January 2019'; None for other values."""
     match = _DATE.fullmatch(date.strip()) if isinstance(date, str) else None
-    if match is None or match["month"] not in _MONTHS:
+    if match is None or match["month"] not in MONTHS:
         return None
-    month = _MONTHS.index(match["month"]) + 1
+    month = MONTHS.index(match["month"]) + 1
     try:
         moment = datetime(int(match["year"]), month, int(match["day"]), tzinfo=timezone.utc)
     except ValueError:
@@ -253,10 +309,8 @@ def _timestamp(date: object) -> float | None:
 
 def _description(stem: str, movie: Mapping[str, Any]) -> dict[str, str]:
     """The description columns of a movie. Title and year can come from the file name."""
-    match = _TITLE_YEAR.fullmatch(stem)
     texts = {key: as_text(value) or "" for key, value in movie.items()}
-    title = texts.get("title") or (match["title"] if match else stem).replace("_", ":")
-    year = texts.get("year") or (match["year"] if match else "")
+    title, year = _title_and_year(stem, movie)
     return {
         "title": f"{title} ({year})" if year else title,
         "genres": texts.get("genres", ""),
@@ -264,6 +318,14 @@ def _description(stem: str, movie: Mapping[str, Any]) -> dict[str, str]:
         "cast": texts.get("cast", ""),
         "description": texts.get("plot", ""),
     }
+
+
+def _title_and_year(stem: str, movie: Mapping[str, Any]) -> tuple[str, str]:
+    """Those of the metadata, else those in the file name."""
+    match = _TITLE_YEAR.fullmatch(stem)
+    named = (match["title"] if match else stem).replace("_", ":")
+    year = as_text(movie.get("year")) or (match["year"] if match else "")
+    return as_text(movie.get("title")) or named, year
 
 
 def _nfc(name: str) -> str:

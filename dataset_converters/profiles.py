@@ -52,7 +52,7 @@ def convert_profiles(input_path: Path, output_path: Path, item_word: str = "movi
         parts: list[tuple[Example, ...]] = []
         for name in FILES:
             made = []
-            for pair in _pairs(input_path / f"{subject}_{name}.json"):
+            for pair in _pairs(_file(input_path, subject, name)):
                 example = _example(task, prompt, *pair, item_word) if pair else "malformed"
                 if isinstance(example, Example):
                     made.append(example)
@@ -79,6 +79,13 @@ def convert_profiles(input_path: Path, output_path: Path, item_word: str = "movi
         lines.append(f"  {task}: {count.train:,} train, {count.valid:,} valid")
         lines += [f"  dropped {n:,}: {reason}" for reason, n in count.rejected.items()]
     return "\n".join(lines)
+
+
+def _file(folder: Path, subject: Subject, name: str) -> Path:
+    """A file of the release, in the folder or in the authors' folder in it."""
+    path = folder / f"{subject}_{name}.json"
+    inner = folder / f"{subject}_profile" / path.name
+    return inner if inner.is_file() and not path.exists() else path
 
 
 def _pairs(path: Path) -> list[tuple[str, str] | None]:

@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import ast
 import gzip
+import io
 import json
 import math
 import re
 import zlib
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from io import BufferedReader
+from glob import glob
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
+
+import pyarrow as pa
 
 from recbole_exp3rt.errors import UsageError
 
@@ -31,13 +34,13 @@ _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 
 
 def lines(path: Path) -> Iterator[str]:
-    """Yield lines of UTF-8 text, plain or .gz, with their line feeds.
+    """Yield lines of UTF-8 text, plain, gzip or zstd, with their line feeds.
 
     A byte that is not UTF-8 becomes U+FFFD.
 
     Raises: UsageError for a file that cannot be read, or a line longer than LONGEST_LINE.
     """
-    for line in _in_bytes(path, arrays=False):
+    for _, line in _in_bytes(path, arrays=False):
         yield line.decode("utf-8", errors="replace")
 
 
@@ -48,48 +51,104 @@ def records(path: Path) -> Iterator[object]:
 
     Raises: UsageError as `lines` does.
     """
-    for row in _in_bytes(path, arrays=True):
+    for _, found in numbered_records(path):
+        yield found
+
+
+def numbered_records(path: Path, longest: int = LONGEST_LINE) -> Iterator[tuple[int, object]]:
+    """Yield the rows of `records` with the numbers of their lines or elements, from 1.
+
+    A row may have `longest` bytes.
+    """
+    for number, row in _in_bytes(path, arrays=True, longest=longest):
         if not row.isspace():
-            yield parsed(row.decode("utf-8", errors="replace"))
+            yield number, parsed(row.decode("utf-8", errors="replace"))
 
 
 def beginning(path: Path) -> bytes:
     """Return the first bytes of a file, unpacked. Raises: UsageError if it cannot be read."""
-    with _opened(path) as file:
+    with opened(path) as file:
         return file.peek(_CHUNK)
 
 
+def files_of(patterns: Sequence[Path], option: str) -> list[Path]:
+    """The files of paths and of patterns such as `books/*.jsonl.gz`, each once, in their order.
+
+    Raises: UsageError for a path that is no file, or a pattern without one.
+    """
+    found: dict[Path, None] = {}
+    for pattern in patterns:
+        files = [pattern] if pattern.is_file() else sorted(map(Path, glob(str(pattern))))
+        files = [file for file in files if file.is_file()]
+        if not files:
+            raise UsageError(f"{option}={pattern} is not a file; name a .json, .jsonl or .gz file")
+        found |= dict.fromkeys(files)
+    return list(found)
+
+
+class Unpacked(io.BufferedReader):
+    """The bytes of a file that may be packed. `packed` is the file on the disk."""
+
+    packed: BinaryIO
+
+    def taken(self) -> int:
+        """How many bytes of the file on the disk were read."""
+        return self.packed.tell()
+
+
 @contextmanager
-def _opened(path: Path) -> Iterator[gzip.GzipFile | BufferedReader]:
-    """Open a file, plain or gzip. Raises: UsageError if it cannot be read."""
+def opened(path: Path) -> Iterator[Unpacked]:
+    """Open a file: plain, gzip (by its name or content) or zstd. A BOM of UTF-8 is skipped.
+
+    Raises: UsageError if it cannot be read.
+    """
     try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+        with path.open("rb") as packed:
+            start = packed.peek(4)[:4]
+            raw: Any = packed
+            if path.suffix == ".gz" or start[:2] == b"\x1f\x8b":
+                raw = gzip.GzipFile(fileobj=packed)
+            elif start == b"\x28\xb5\x2f\xfd":
+                raw = pa.CompressedInputStream(pa.PythonFile(packed, "r"), "zstd")
+            file = Unpacked(raw, _CHUNK)
+            file.packed = packed
+            if file.peek(_CHUNK).startswith(b"\xef\xbb\xbf"):
+                file.read(3)
             yield file
+            file.detach()
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise UsageError(f"{path}: {error}; download it again") from None
     except OSError as error:
+        if error.strerror is None:  # of zstd: pyarrow's errors have no number
+            raise UsageError(f"{path}: {error}; download it again") from None
         raise UsageError(f"{path}: {error.strerror}; name a file that can be read") from None
 
 
-def _in_bytes(path: Path, arrays: bool) -> Iterator[bytes]:
-    with _opened(path) as file:
-        if file.peek(_CHUNK).startswith(b"\xef\xbb\xbf"):
-            file.read(3)
-        if arrays and _IS_ARRAY.match(file.peek(_CHUNK)):
-            yield from _elements(file, path)
+def is_array(file: Unpacked) -> bool:
+    """Whether the bytes to come are a JSON array."""
+    return _IS_ARRAY.match(file.peek(_CHUNK)) is not None
+
+
+def _in_bytes(path: Path, arrays: bool, longest: int = LONGEST_LINE) -> Iterator[tuple[int, bytes]]:
+    with opened(path) as file:
+        if arrays and is_array(file):
+            yield from enumerate(elements(file, path, longest), start=1)
+            return
         number = 0
-        while line := file.readline(LONGEST_LINE + 1):
+        while line := file.readline(longest + 1):
             number += 1
-            if len(line) > LONGEST_LINE:
-                raise _too_long(path, f"line {number}")
-            yield line
+            if len(line) > longest:
+                raise too_long(path, f"line {number}", longest)
+            yield number, line
 
 
-def _elements(file: gzip.GzipFile | BufferedReader, path: Path) -> Iterator[bytes]:
-    """Yield the elements of the JSON array at the beginning of `file`, then stop after its end.
+def elements(file: Unpacked, path: Path, longest: int = LONGEST_LINE) -> Iterator[bytes]:
+    """Yield the elements of the JSON array that `file` is, then the lines after its end.
 
     A string ends at the end of its line, even if its quotation mark is not closed. So a damaged
     element does not damage the others if each element begins on a line of its own.
+
+    Raises: UsageError for an element longer than `longest`, or a line longer than LONGEST_LINE.
     """
     piece = bytearray()
     depth, number, quoted, broken = 0, 0, False, False
@@ -120,17 +179,28 @@ def _elements(file: gzip.GzipFile | BufferedReader, path: Path) -> Iterator[byte
                 element = bytes(piece + chunk[begin:at])
                 piece.clear()
                 begin, broken = at + 1, False
-                if depth == 0:
-                    file.seek(begin - len(chunk), 1)
                 if mark == b"," or element.strip():
                     yield element
                 if depth == 0:
+                    yield from _lines_after(chunk[begin:], file, path)
                     return
         piece += chunk[begin:]
-        if len(piece) > LONGEST_LINE:
-            raise _too_long(path, f"element {number + 1} of its JSON array")
+        if len(piece) > longest:
+            raise too_long(path, f"element {number + 1} of its JSON array", longest)
     if piece and not piece.isspace():
         yield bytes(piece)
+
+
+def _lines_after(rest: bytes, file: Unpacked, path: Path) -> Iterator[bytes]:
+    """The lines of what was read already and of what comes after it."""
+    *whole, begun = rest.split(b"\n")
+    yield from (line + b"\n" for line in whole)
+    line = begun + file.readline(LONGEST_LINE)
+    while line:
+        if len(line) > LONGEST_LINE:
+            raise too_long(path, "a line after its JSON array")
+        yield line
+        line = file.readline(LONGEST_LINE + 1)
 
 
 def _is_next(piece: bytearray, rest: bytes, depth: int, broken: bool) -> bool:
@@ -145,10 +215,10 @@ def _is_next(piece: bytearray, rest: bytes, depth: int, broken: bool) -> bool:
     return depth == 2 and before.rstrip().endswith(b",") and before.strip() != b","
 
 
-def _too_long(path: Path, what: str) -> UsageError:
+def too_long(path: Path, what: str, longest: int = LONGEST_LINE) -> UsageError:
     """The error for a line or an element that is too long."""
     return UsageError(
-        f"{path}: {what} is longer than {LONGEST_LINE:,} bytes, too long for a row; check the file"
+        f"{path}: {what} is longer than {longest:,} bytes, too long for a row; check the file"
     )
 
 
@@ -214,11 +284,15 @@ def whole_number(value: object) -> int:
 
 
 class Lines:
-    """Lines that can be read again. `taken` are the lines read since it was emptied."""
+    """Lines that can be read again.
+
+    `taken` are the lines read since it was emptied, `number` counts all that are read.
+    """
 
     def __init__(self, text: Iterable[str]) -> None:
         """Read the lines of `text`."""
         self.text, self.waiting, self.taken = iter(text), deque[str](), list[str]()
+        self.number = 0
 
     def __iter__(self) -> Lines:
         """The iterator itself."""
@@ -227,11 +301,13 @@ class Lines:
     def __next__(self) -> str:
         """The next line, which is added to `taken`."""
         self.taken.append(self.waiting.popleft() if self.waiting else next(self.text))
+        self.number += 1
         return self.taken[-1]
 
     def give_back(self, since: int) -> None:
         """Read the lines from `taken[since]` on again."""
         self.waiting.extendleft(reversed(self.taken[since:]))
+        self.number -= len(self.taken[since:])
 
     def again(self, since: int) -> Lines:
         """Go back to where `taken` was emptied, then read `since` lines; return the iterator."""

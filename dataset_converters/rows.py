@@ -15,8 +15,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dataset_converters.base import Dropped
-from dataset_converters.read import Lines, beginning, lines, records
+from dataset_converters.cleaning import Dropped
+from dataset_converters.nested import Shape, shape_of
+from dataset_converters.read import Lines, beginning, lines, numbered_records
 from recbole_exp3rt.errors import UsageError
 
 Record = dict[str, Any]
@@ -42,13 +43,20 @@ class Table:
                 f"{option}={path} is not a file; name a CSV, TSV, JSON or parquet file"
             )
         head = beginning(path)
+        if not head.strip():
+            raise UsageError(f"{path} is empty; name a file with rows")
         start = head.removeprefix(b"\xef\xbb\xbf").lstrip()[:4]
         self.separator = ""
+        self.shape: Shape | None = None  # of JSON with reviews inside records
         if start == b"PAR1":
             self.form, self._read = "parquet", self._parquet
             self.columns = self._names() or list(self._opened().schema_arrow.names)
         elif start[:1] in (b"{", b"["):
+            self.shape = shape_of(path)
             self.form, self._read = "JSON", self._json
+            if self.shape:
+                inside = f" in {self.shape.inside}" if self.shape.inside else ""
+                self.form = f"JSON, the reviews of each {self.shape.side}{inside}"
             self.columns = self._names()
         else:
             if head[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in head[:1000]:
@@ -63,15 +71,22 @@ class Table:
 
     def rows(self) -> Iterator[Record | Dropped]:
         """Each row as column -> value; nested records as `author.id`."""
+        return (row for _, row in self._read())
+
+    def numbered(self) -> Iterator[tuple[int, Record | Dropped]]:
+        """Each row and its first line; of an array or of parquet, its number."""
         return self._read()
 
     def _names(self) -> list[str]:
-        found = (row for row in islice(self._read(), _FIRST) if isinstance(row, dict))
+        found = (row for row in islice(self.rows(), _FIRST) if isinstance(row, dict))
         return list(dict.fromkeys(name for row in found for name in row))
 
-    def _json(self) -> Iterator[Record | Dropped]:
-        for row in records(self.path):
-            yield dict(_flat(row)) if isinstance(row, dict) else _MALFORMED
+    def _json(self) -> Iterator[tuple[int, Record | Dropped]]:
+        found = numbered_records(self.path)
+        if self.shape:  # a review's number, as several stand in one record
+            found = enumerate(self.shape.rows(self.path), start=1)
+        for number, row in found:
+            yield number, dict(_flat(row)) if isinstance(row, dict) else _MALFORMED
 
     def _opened(self) -> pq.ParquetFile:
         try:
@@ -79,11 +94,13 @@ class Table:
         except (pa.ArrowException, OSError) as error:
             raise UsageError(f"{self.path} is no readable parquet file ({error})") from None
 
-    def _parquet(self) -> Iterator[Record | Dropped]:
+    def _parquet(self) -> Iterator[tuple[int, Record | Dropped]]:
+        number = 0
         try:
             for batch in self._opened().iter_batches(batch_size=_BATCH):
                 for row in batch.to_pylist():
-                    yield dict(_flat(row))
+                    number += 1
+                    yield number, dict(_flat(row))
         except (pa.ArrowException, OSError) as error:
             raise UsageError(f"{self.path} is no readable parquet file ({error})") from None
 
@@ -91,7 +108,7 @@ class Table:
         """The next row; None at the end, or where it is none. Raises: csv.Error."""
         return next(csv.reader(text, delimiter=self.separator, strict=strict), None)
 
-    def _csv(self) -> Iterator[Record | Dropped]:
+    def _csv(self) -> Iterator[tuple[int, Record | Dropped]]:
         """Rows of as many cells as the header has.
 
         Where several lines are no row, the first of them is dropped and reading goes on with the
@@ -101,6 +118,7 @@ class Table:
         next(text, None)
         while True:
             text.taken = []
+            begin = text.number + 1
             try:
                 cells = self._cells(text, strict=True)
             except csv.Error:
@@ -114,9 +132,9 @@ class Table:
                 text.give_back(1)
                 cells = None if several else self._leniently(text.taken[0])
             if cells is None:
-                yield _UNCLOSED if several else _MALFORMED
+                yield begin, _UNCLOSED if several else _MALFORMED
             else:
-                yield dict(zip(self.columns, cells, strict=True))
+                yield begin, dict(zip(self.columns, cells, strict=True))
 
     def _leniently(self, line: str) -> list[str] | None:
         """A line with stray quotation marks, if it has as many cells as the header."""

@@ -18,8 +18,8 @@ from typing import Any
 
 import pandas as pd
 
-from dataset_converters import base
-from dataset_converters.base import Dropped, convert
+from dataset_converters.base import How, convert, drop_lines
+from dataset_converters.cleaning import Dropped, review_of
 from dataset_converters.columns import (
     ROLES,
     Columns,
@@ -123,7 +123,7 @@ class Reading:
         if isinstance(rating, Dropped):
             return rating
         helpful = values.get("helpful")
-        return base.review_of(
+        return review_of(
             user=id_of(values["user"]) if values["user"] is not None else "",
             item=id_of(values["item"]) if values["item"] is not None else "",
             rating=rating,
@@ -206,6 +206,7 @@ class TableSource:
 
     def __init__(self, reviews: Path, items: Path | None, options: Options) -> None:
         self.table = Table(reviews)
+        self.files = [reviews]
         self.reading = Reading.of(self.table.columns, self.table.rows, options, f"{reviews}")
         self.items_table = Table(items, "items") if items else self.table
         names, item = self.items_table.columns, self.reading.columns.of["item"]
@@ -223,12 +224,17 @@ class TableSource:
         for label in self.labels.values():
             _word(label, "description")
         self.fields = dict(zip(_slugs(self.labels), self.labels, strict=True))
+        self.inputs = [reviews, *([items] if items else [])]
         self.described: set[str] = set()  # items of which something was found
 
     def reviews(self) -> Iterator[Review | Dropped]:
         """Every row of the table."""
-        for row in self.table.rows():
-            yield row if isinstance(row, Dropped) else self.reading.review(row)
+        return (review for _, review in self.placed())
+
+    def placed(self) -> Iterator[tuple[int, Review | Dropped]]:
+        """Every row of the table with its place."""
+        for number, row in self.table.numbered():
+            yield number, row if isinstance(row, Dropped) else self.reading.review(row)
 
     def items(self, wanted: AbstractSet[str]) -> Iterator[tuple[str, Mapping[str, str]] | Dropped]:
         """The descriptions of the wanted items."""
@@ -290,7 +296,7 @@ def convert_table(
     options: Options,
     output_path: Path | None = None,
     k_core: int = 5,
-    **how: Any,
+    how: How | None = None,
 ) -> str:
     """Write a table of reviews as a data set; return what was read, and the next command to type.
 
@@ -299,11 +305,9 @@ def convert_table(
     output_path = output_path or default_output(reviews)
     source = TableSource(reviews, items, options)
     preset, reading = preset_of(options.preset), source.reading
+    told = options.item_word or preset.get("item_word")
     guess = item_word_of(reading.columns.of["item"])
-    word = _word(
-        without_surrogates(options.item_word or preset.get("item_word") or guess or "item"),
-        "item_word",
-    )
+    word = _word(without_surrogates(told or guess or "item"), "item_word")
     properties = with_scale(common()["properties"], reading.scale)
     properties["item_word"] = word
     if source.labels:
@@ -313,8 +317,7 @@ def convert_table(
     if reading.dates is None:
         properties["eval_args"] = {**properties["eval_args"], "order": "RO"}
         properties["load_col"] = {"inter": ["user_id", "item_id", "rating", "helpful"]}
-    report = convert(source, output_path, properties, k_core, **how)
-    told = options.item_word or preset.get("item_word")
+    report = convert(source, output_path, properties, k_core, how=how)
     lines = [f"{reviews}: {source.table.form}", *reading.says()]
     lines.append(f"  item word: {word}" + ("" if told else " (guessed; --item_word WORD)"))
     if source.labels:
@@ -322,7 +325,8 @@ def convert_table(
         of = f"{items}, by {source.item_id}" if items else "the same table"
         guessed = "" if options.description or options.preset else " (guessed)"
         lines.append(f"  descriptions: {listed}{guessed} of {of}; {len(source.described):,} items")
-    return "\n".join([*lines, report, "", "Next:", next_command(output_path)])
+    after = [] if how and how.dry_run else ["", "Next:", next_command(output_path)]
+    return "\n".join([*lines, report, *after])
 
 
 def default_output(reviews: Path) -> Path:
@@ -374,15 +378,13 @@ def reviews_of(
             lines = {label: text_of(row[name]) for name, label in labels.items()}
             descriptions.setdefault(review.item, lines)
     if not reviews:
-        raise UsageError(
-            "; ".join(["the data frame has no readable row", *base.drop_lines(dropped)])
-        )
+        raise UsageError("; ".join(["the data frame has no readable row", *drop_lines(dropped)]))
     said = [f"{role}={reading.columns.of[role]!r}" for role in ROLES if _guessed(reading, role)]
     said += [f"rating_scale={list(reading.scale)}"] if not options.rating_scale else []
     doubt = reading.dates.says if reading.dates and "guess" in reading.dates.says else ""
     notes = [f"guessed {', '.join(said)}; name them to be sure"] if said else []
     notes += [f"time: {_in_python(doubt)}"] if doubt else []
-    notes += [line.strip() for line in base.drop_lines(dropped)]
+    notes += [line.strip() for line in drop_lines(dropped)]
     return reviews, descriptions, reading.scale, notes
 
 

@@ -5,47 +5,44 @@ Their rows stand in files of their own beside the data set, which RecBole never 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 import numpy as np
-import pandas as pd
+import pyarrow as pa
 
-from recbole_exp3rt.records import Review
+from dataset_converters.engine import Engine
 
 SEED = 2024
 USERS = 1000  # as many users as are kept, unless told
 
 
-@dataclass
-class Unseen:
-    """Rows of unseen users, descriptions of items that only they have, and their reviews."""
+def draw_unseen(engine: Engine, most: int) -> None:
+    """Make the table `unseen`: all `rows` of at most `most` users who have no row in `core`.
 
-    rows: pd.DataFrame
-    items: pd.DataFrame
-    reviews: list[Review] = field(default_factory=list)
-
-
-def unseen_rows(rows: pd.DataFrame, core: pd.DataFrame, most: int) -> pd.DataFrame:
-    """All rows of at most `most` users who have no row in `core`, drawn with a fixed seed.
-
-    Only users who can be rated by their other reviews: they have a row about an item of the core,
-    and another row about any item.
+    They are drawn with a fixed seed, of the users who can be rated by their other reviews: they
+    have a row about an item of the core, and another row about any item.
     """
-    outside = rows[~rows["user_id"].isin(set(core["user_id"]))]
-    about_core = outside["item_id"].isin(set(core["item_id"]))
-    own = about_core.groupby(outside["user_id"])
-    fit = (own.transform("size") > 1) & own.transform("any")
-    outside = outside[fit]
-    users = np.array(sorted(set(outside["user_id"])), dtype=object)
-    drawn = users[np.random.default_rng(SEED).permutation(len(users))[:most]]
-    kept = outside[outside["user_id"].isin(set(drawn))]
-    return kept.sort_values(["user_id", "timestamp", "item_id"], ignore_index=True)
+    engine.sql(
+        "CREATE TABLE fit AS SELECT u, row_number() OVER (ORDER BY u) - 1 AS n FROM ("
+        "SELECT u FROM rows ANTI JOIN (SELECT DISTINCT u FROM core) USING (u) "
+        "LEFT JOIN (SELECT DISTINCT i, true AS about FROM core) USING (i) "
+        "GROUP BY u HAVING count(*) > 1 AND count(about) > 0)"
+    )
+    users = engine.number("SELECT count(*) FROM fit")
+    drawn = pa.table({"n": np.random.default_rng(SEED).permutation(users)[:most]})
+    engine.sql(
+        "CREATE TABLE unseen AS SELECT rows.* FROM rows SEMI JOIN "
+        "(SELECT u FROM fit SEMI JOIN drawn USING (n)) USING (u)",
+        drawn=drawn,
+    )
+    engine.sql("DROP TABLE fit")
 
 
-def unseen_line(rows: pd.DataFrame, core: pd.DataFrame) -> str:
+def unseen_line(engine: Engine) -> str:
     """What was kept, in a line of the statistics."""
-    about = int(rows["item_id"].isin(set(core["item_id"])).sum())
+    ((rows, users, about),) = engine.sql(
+        "SELECT count(*), count(DISTINCT u), count(about) FROM unseen "
+        "LEFT JOIN (SELECT DISTINCT i, true AS about FROM core) USING (i)"
+    )
     return (
-        f"  unseen: {len(rows):,} rows of {rows['user_id'].nunique():,} users below the core, "
+        f"  unseen: {rows:,} rows of {users:,} users below the core, "
         f"{about:,} of them about its items"
     )

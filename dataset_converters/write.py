@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import pandas as pd
 import yaml
 
+from dataset_converters.manifest import NAME, Manifest
+from dataset_converters.rejects import Rejects
 from dataset_converters.scale import with_scale
-from dataset_converters.unseen import Unseen
+from dataset_converters.sidecar import Sidecar
 from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.paths import properties_dir
-from recbole_exp3rt.records import Review
 from recbole_exp3rt.text import without_surrogates
 
-Sidecar = Iterable[Review]
+# An atomic file: a data frame, or the lines after its header, many in one text.
+Lines: TypeAlias = tuple[Sequence[str], Iterable[str]]  # columns, texts
+Frames: TypeAlias = Iterable[pd.DataFrame]  # parts of one table
+Table: TypeAlias = pd.DataFrame | Lines | Frames
 
 PARTS = ("train", "valid", "test")
-UNSEEN = ("unseen.inter", "unseen.item", "unseen.reviews.jsonl")
-WRITTEN = ("inter", *(f"{part}.inter" for part in PARTS), "item", "reviews.jsonl", *UNSEEN)
+REVIEWS = ("reviews.jsonl", "reviews.parquet")
+WRITTEN = ("inter", *(f"{part}.inter" for part in PARTS), "item", *REVIEWS)
+WRITTEN += tuple(f"unseen.{ending}" for ending in ("inter", "item", *REVIEWS))
 TYPES = {"rating": "float", "timestamp": "float", "helpful": "float"}  # others: token
 
 
@@ -56,24 +60,24 @@ def data_set_name(output_path: Path) -> str:
 def data_set_files(output_path: Path) -> list[str]:
     """The files of a data set that `output_path` holds already, by name."""
     name = output_path.resolve().name
-    named = [f"{name}.{ending}" for ending in (*WRITTEN, "yaml")]
+    named = [*(f"{name}.{ending}" for ending in (*WRITTEN, "yaml")), NAME]
     return [file for file in named if (output_path / file).exists()]
 
 
 def write_dataset(
     output_path: Path,
-    parts: Mapping[str, pd.DataFrame],
-    items: pd.DataFrame | None,
+    tables: Mapping[str, Table],
     reviews: Sidecar | None,
     properties: Mapping[str, Any],
-    unseen: Unseen | None = None,
+    rejects: Rejects | None = None,
+    manifest: Manifest | None = None,
 ) -> None:
-    """Write `<name>[.part].inter`, `.item`, `.reviews.jsonl` and `.yaml` into `output_path`.
+    """Write `<name>.<ending>` for each ending in `tables`, the review files and `<name>.yaml`.
 
-    Of `unseen` users, the same beside them as `<name>.unseen.*`, after `reviews` were read.
+    `dataset.json` tells about them what `manifest` holds.
 
-    The files are first written into a temporary folder beside it, so after an error `output_path`
-    is unchanged.
+    The files are first written into a temporary folder beside `output_path`, so after an error
+    `output_path` is unchanged. `rejects` are written at the same time.
 
     Raises: UsageError if a file cannot be written.
     """
@@ -82,48 +86,54 @@ def write_dataset(
     partial = output_path.parent / f".{name}.{os.getpid()}.partial"
     try:
         partial.mkdir(parents=True)
-        for part, rows in parts.items():
-            _write_table(rows, partial / (f"{name}.{part}.inter" if part else f"{name}.inter"))
-        if items is not None:
-            _write_table(items, partial / f"{name}.item")
+        for ending, table in tables.items():
+            _write_table(table, partial / f"{name}.{ending}")
         if reviews is not None:
-            _write_sidecar(reviews, partial / f"{name}.reviews.jsonl")
-        if unseen is not None:
-            _write_table(unseen.rows, partial / f"{name}.unseen.inter")
-            _write_table(unseen.items, partial / f"{name}.unseen.item")
-            _write_sidecar(unseen.reviews, partial / f"{name}.unseen.reviews.jsonl")
+            _write_sidecar(reviews, partial / name)
         (partial / f"{name}.yaml").write_text(
             "# Written by dataset_converters; read as a layer of the configuration.\n"
             + yaml.safe_dump(dict(properties), sort_keys=False, allow_unicode=True),
             encoding="utf-8",
         )
+        (manifest or Manifest()).write(partial, name)
+        if rejects is not None:
+            rejects.write()
         _put_in_place(partial, output_path, name)
+        if rejects is not None:
+            rejects.put_in_place()
     except OSError as error:
         raise UsageError(
             f"output_path={output_path}: {error.strerror}; name a folder that can be written"
         ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+        if rejects is not None:
+            rejects.remove_partial()
 
 
-def _write_table(table: pd.DataFrame, path: Path) -> None:
+def _write_table(table: Table, path: Path) -> None:
     """Write an atomic file."""
-    header = {column: f"{column}:{TYPES.get(column, 'token')}" for column in table}
-    # pandas writes and reads it, so quotation marks and tabs are quoted and stay the same.
-    table.rename(columns=header).to_csv(path, sep="\t", index=False, lineterminator="\n")
+    if isinstance(table, tuple):
+        columns, texts = table
+        with path.open("w", encoding="utf-8", newline="\n") as file:
+            file.write("\t".join(map(_typed, columns)) + "\n")
+            file.writelines(texts)
+        return
+    with path.open("w", encoding="utf-8", newline="") as file:
+        for number, part in enumerate([table] if isinstance(table, pd.DataFrame) else table):
+            # pandas writes and reads it, so quotation marks and tabs are quoted and stay the same.
+            named = part.rename(columns={column: _typed(column) for column in part})
+            named.to_csv(file, sep="\t", index=False, lineterminator="\n", header=number == 0)
 
 
-def _write_sidecar(reviews: Sidecar, path: Path) -> None:
-    """Write the review file: one JSON object a line."""
-    with path.open("w", encoding="utf-8", newline="\n") as file:
-        for review in reviews:
-            entry = {
-                "user_id": review.user,
-                "item_id": review.item,
-                "title": review.title,
-                "text": review.text,
-            }
-            file.write(json.dumps(entry, ensure_ascii=False) + "\n")
+def _typed(column: str) -> str:
+    """The name of a column with its type, as RecBole's header has it."""
+    return f"{column}:{TYPES.get(column, 'token')}"
+
+
+def _write_sidecar(reviews: Sidecar, stem: Path) -> None:
+    """Write the review files `<stem>.reviews.*`."""
+    reviews.write(stem)
 
 
 def _put_in_place(partial: Path, output_path: Path, name: str) -> None:

@@ -195,11 +195,23 @@ def _profiles(chance: random.Random, folder: Path, count: int) -> list[str]:
     return ["exp3rt", "--part", "profiles", "--input_path", str(folder)]
 
 
+def _imdb_json(chance: random.Random, folder: Path, count: int) -> list[str]:
+    rows = []
+    for _ in range(count):
+        user, item = _pair(chance)
+        row = {"review_id": "rw", "reviewer": user, "movie": item, "rating": "8"}
+        row |= {"review_summary": "So", "review_date": chance.choice(DAYS), "spoiler_tag": 0}
+        rows.append(row | {"review_detail": "Good.", "helpful": ["2", "5"]})
+    json_lines(chance, folder / "part-01.json", rows)
+    return ["imdb", "--input_path", str(folder)]
+
+
 FORMS: dict[str, Form] = {
     "2014": _amazon(_row_2014, _item_2018),
     "2018": _amazon(_row_2018, _item_2018),
     "2023": _amazon(_row_2023, _item_2023),
     "imdb": _imdb,
+    "imdb-json": _imdb_json,
     "aligned": _aligned,
     "topk": _topk,
     "profiles": _profiles,

@@ -136,3 +136,51 @@ def test_a_broken_archive_is_named(tmp_path):
     path.write_bytes(gzip.compress(b"x" * 10_000)[:-12])
     with pytest.raises(UsageError, match=r"r\.json\.gz"):
         list(AmazonSource(path).reviews())
+
+
+def test_a_row_of_2018_with_its_day_alone(tmp_path):
+    line = {key: value for key, value in LINE_2014.items() if key != "unixReviewTime"}
+    path = tmp_path / "r.jsonl"
+    path.write_text("\n".join(json.dumps(line | {"reviewTime": t}) for t in ("06 3, 2001", "soon")))
+    found = list(AmazonSource(path).reviews())
+    assert found == [THE_REVIEW, Dropped("unreadable date")]
+
+
+def test_a_piece_of_the_page_is_no_title(tmp_path):
+    path = tmp_path / "m.jsonl"
+    title = "var aPageStart = (new Date()).getTime();"
+    path.write_text(json.dumps({"asin": "B1", "title": title, "brand": "B"}))
+    ((_, values),) = AmazonSource(path, path).items({"B1"})
+    assert values["title"] == "" and values["author"] == "B"
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ({"user_id": "u", "rating": 3, "timestamp": 1}, "lacks a field for item: asin or"),
+        ({"user_id": "u", "asin": "i", "stars": 3}, "rating: overall or rating; time: unixRev"),
+        ({"who": "u"}, "its fields are who; for other names see `exp3rt convert table --help`"),
+    ],
+)
+def test_fields_that_no_row_has_are_named(tmp_path, capsys, line, message):
+    (tmp_path / "r.jsonl").write_text(json.dumps(line))
+    files = ["--reviews", str(tmp_path / "r.jsonl"), "--output_path", str(tmp_path / "d")]
+    assert main(["amazon-book", *files]) == 2
+    said = capsys.readouterr().err
+    assert message in said and said.count("\n") == 1
+
+
+def test_null_fields_numbers_as_texts_marks_and_line_ends(tmp_path):
+    """gzip without a suffix, a byte order mark, CRLF and empty lines."""
+    rows = [LINE_2023 | {"rating": "4.0", "timestamp": "991526400000", "helpful_vote": "12"}]
+    rows += [LINE_2023 | {"user_id": "U2", "title": None, "text": None, "helpful_vote": None}]
+    rows += [LINE_2023 | {"user_id": None}, LINE_2023 | {"rating": None}]
+    text = "\ufeff" + "\r\n\r\n".join(map(json.dumps, rows)) + "\r\n"
+    (tmp_path / "reviews").write_bytes(gzip.compress(text.encode()))
+    found = list(AmazonSource(tmp_path / "reviews").reviews())
+    assert found == [
+        THE_REVIEW,
+        Review("U2", "B1", 4.0, "", "", 991526400.0, 0),
+        Dropped("malformed"),
+        Dropped("unrated"),
+    ]

@@ -51,6 +51,7 @@ def test_files_carry_the_folders_name_and_recboles_headers(tmp_path):
     report = convert(Reviews(review()), tmp_path / "films", MOVIES, k_core=0)
     assert report == "films: 1 users, 1 items, 1 interactions, density 1.0000"
     assert sorted(f.name for f in (tmp_path / "films").iterdir()) == [
+        "dataset.json",
         "films.inter",
         "films.item",
         "films.reviews.jsonl",
@@ -169,7 +170,7 @@ def test_parts_of_an_earlier_split_do_not_stay_beside_the_new_files(tmp_path):
     convert(Reviews(review()), tmp_path / "d", MOVIES, k_core=0)
     names = sorted(f.name for f in (tmp_path / "d").iterdir())
     written = ["d.inter", "d.item", "d.my.inter", "d.reviews.jsonl", "d.yaml", "notes.txt"]
-    assert names == written
+    assert names == [*written[:-1], "dataset.json", written[-1]]
 
 
 def test_the_data_sets_own_values_travel_with_it(tmp_path):

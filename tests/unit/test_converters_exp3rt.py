@@ -49,7 +49,8 @@ def test_topk_train_and_validation_are_the_authors_train(topk, tmp_path):
     ]
     header = (tmp_path / "t/t.train.inter").read_text().split("\n", 1)[0]
     assert header == "user_id:token\titem_id:token"
-    assert sorted(f.suffix for f in (tmp_path / "t").iterdir()) == [".inter"] * 3 + [".yaml"]
+    suffixes = sorted(f.suffix for f in (tmp_path / "t").iterdir())
+    assert suffixes == [".inter"] * 3 + [".json", ".yaml"]
 
 
 def test_a_broken_byte_of_topk_costs_its_row_and_older_descriptions_go(topk, tmp_path):

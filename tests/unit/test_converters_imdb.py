@@ -5,7 +5,9 @@ import json
 
 import pytest
 
+from dataset_converters import imdb
 from dataset_converters.__main__ import main
+from dataset_converters.cleaning import Dropped
 from dataset_converters.imdb import ImdbSource
 from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.records import Review
@@ -87,3 +89,12 @@ def test_a_file_of_something_else_is_counted_and_not_fatal(tmp_path, capsys):
     assert capsys.readouterr().out == (
         "out: 1 users, 1 items, 1 interactions, density 1.0000\n  dropped 2: malformed\n"
     )
+
+
+def test_columns_that_are_missing_are_named(tmp_path):
+    (tmp_path / "Film 1999.csv").write_text('"name","rating","date"\n"a","8","1 May 2019"\n')
+    message = "lacks the column username, helpful, title, review; its first line has name, rating"
+    with pytest.raises(UsageError, match=message):
+        ImdbSource(tmp_path)
+    (tmp_path / "Gilm 1999.csv").write_text(",".join(imdb.COLUMNS) + "\n")
+    assert list(ImdbSource(tmp_path).reviews()) == [Dropped("malformed")] * 2

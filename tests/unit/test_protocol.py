@@ -7,11 +7,13 @@ import pytest
 import yaml
 
 from dataset_converters.__main__ import main
+from dataset_converters.engine import Engine
 from dataset_converters.halves import Halves
 from dataset_converters.scale import Scale
-from dataset_converters.unseen import unseen_rows
+from dataset_converters.unseen import draw_unseen
 from recbole_exp3rt.data.slices import balanced_rows
 from recbole_exp3rt.errors import UsageError
+from recbole_exp3rt.records import Review
 
 TEN, FIVE = Scale(1, 10), Scale(1, 5)
 
@@ -94,17 +96,15 @@ def test_options_of_halves_need_the_split(tmp_path, capsys):
 
 
 def test_users_below_the_core_with_two_reviews_are_kept_beside(tmp_path, capsys):
-    rows = table(
-        *((u, i, 5, 0) for u in "xy" for i in "ab"),  # the core
-        ("two", "a", 1, 0),
-        ("two", "q", 2, 0),
-        ("one", "a", 1, 0),
-        ("off", "q", 1, 0),
-        ("off", "r", 1, 0),
-    )
-    core = rows[rows["user_id"].isin(["x", "y"])]
-    assert pairs(unseen_rows(rows, core, 10)) == {("two", "a"), ("two", "q")}
-    assert unseen_rows(rows, core, 0).empty
+    core = [(user, item) for user in "xy" for item in "ab"]
+    others = [("two", "a"), ("two", "q"), ("one", "a"), ("off", "q"), ("off", "r")]
+    for most, expected in ((10, {("two", "a"), ("two", "q")}), (0, set())):
+        engine = Engine(tmp_path)
+        engine.add([(n, Review(*pair, rating=1)) for n, pair in enumerate(core + others)], [])
+        engine.code()
+        assert engine.k_core(2) == len(others)
+        draw_unseen(engine, most)
+        assert pairs(engine.frame("unseen")) == expected
     out = tmp_path / "sample"
     assert main(["sample", "--output_path", str(out), "--unseen_users", "7"]) == 0
     read = {p: pd.read_csv(out / f"sample{p}.inter", sep="\t") for p in ("", ".unseen")}
@@ -112,8 +112,10 @@ def test_users_below_the_core_with_two_reviews_are_kept_beside(tmp_path, capsys)
     assert len(users[".unseen"]) == 7 and not users[""] & users[".unseen"]
     texts = (out / "sample.unseen.reviews.jsonl").read_text().splitlines()
     assert len(texts) == len(read[".unseen"])
-    whole = {file.name: file.read_bytes() for file in out.iterdir() if ".unseen" not in file.name}
+    files = (file for file in out.iterdir() if file.name != "dataset.json")
+    whole = {file.name: file.read_bytes() for file in files if ".unseen" not in file.name}
     assert main(["sample", "--output_path", str(out), "--unseen_users", "0", "--overwrite"]) == 0
+    (out / "dataset.json").unlink()
     assert {file.name: file.read_bytes() for file in out.iterdir()} == whole
 
 
