@@ -11,7 +11,7 @@ from typing import Any
 
 from dataset_converters.cleaning import Dropped, review_of, seconds_of
 from dataset_converters.columns import ROLES, Columns, choose, listed, preset_of
-from dataset_converters.read import whole_number
+from dataset_converters.read import as_number, whole_number
 from dataset_converters.rows import Record
 from dataset_converters.scale import Scale
 from dataset_converters.values import (
@@ -112,7 +112,7 @@ class Reading:
     def rating(self, value: object) -> float | None:
         """The rating of a value of its column; None for a row that is dropped."""
         rating = _rating(value, self.unrated)
-        return None if isinstance(rating, Dropped) else rating
+        return None if isinstance(rating, Dropped) else as_number(rating)
 
     def time(self, value: object) -> float | None:
         """Seconds since 1970; None for a row that is dropped."""
