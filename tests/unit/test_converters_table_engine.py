@@ -90,7 +90,7 @@ def as_csv(rows, mark, end="\n", quoting=csv.QUOTE_MINIMAL):
     return text.getvalue().encode("utf-8", "replace")
 
 
-def damaged(chance, data):
+def damaged(chance, data, mark):
     """A file with bytes lost, added or exchanged, empty lines and rows of another length."""
     lines = data.split(b"\n")
     odd = [
@@ -129,7 +129,7 @@ def test_the_engine_and_python_read_csv_alike(tmp_path, monkeypatch, mark, end, 
     path.write_bytes(b"\xef\xbb\xbf" + data)
     plain = same(tmp_path, path, least=200)
     assert plain["texts"] and plain["rejects"]
-    path.write_bytes(damaged(chance, data))
+    path.write_bytes(damaged(chance, data, mark))
     assert same(tmp_path, path, least=100)["rejects"]
     path.write_bytes(data.decode().encode("latin-1", "replace")[:-3])
     same(tmp_path, path, least=100)
@@ -157,9 +157,10 @@ def test_the_engine_and_python_read_json_alike(tmp_path, seed, array):
     chance = random.Random(seed)
     lines = [
         mutated(chance, row) if chance.random() < 0.2 else as_json(row)
-        for row in rows_of(chance, 1_000, chance.choice(list(DATES)))
+        for row in rows_of(chance, 1_000, "iso")
     ]
-    lines[5:5] = [b'{"user": "twice", "user": "last", "item": "i", "rating": 1, "rating": 4}', b" "]
+    lines[5:5] = [b'{"user": "twice", "rating": 1, ' + as_json(next(rows_of(chance, 1, "iso")))[1:]]
+    lines[9:9] = [b" ", b"3", b"null"]
     path = tmp_path / "mine.json"
     path.write_bytes(b"[\n" + b",\n".join(lines) + b"\n]\n" if array else b"\n".join(lines))
     same(tmp_path, path, least=500, date_order="month")
