@@ -110,7 +110,7 @@ def damaged(chance, data, mark):
         at = chance.randrange(60, len(lines))
         cut = chance.randrange(len(lines[at]) + 1)
         lines[at] = lines[at][:cut] + chance.choice(odd) + lines[at][cut + chance.randrange(2) :]
-    return b"\n".join(lines)
+    return b"\n".join([*lines, mark.encode() * 6])
 
 
 FILES = [(",", "\n", "iso"), ("\t", "\r\n", "words"), (";", "\n", "parted"), ("|", "\n", "seconds")]
