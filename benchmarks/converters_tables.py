@@ -66,8 +66,8 @@ def main() -> None:
         way, path, out = options.one
         one(way, Path(path), Path(out))
         usage = resource.getrusage(resource.RUSAGE_SELF)
-        cpu, peak = usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
-        print(f"{Path(path).suffix[1:]:8} {way:8} {cpu:6.1f} CPU s, {peak:6,.0f} MiB", flush=True)
+        cpu = usage.ru_utime + usage.ru_stime
+        print(f"{Path(path).suffix[1:]:8} {way:8} {cpu:6.1f} CPU s", flush=True)
         return
     with tempfile.TemporaryDirectory(dir=options.work) as folder:
         lines = Path(folder) / "generated.jsonl"
