@@ -162,7 +162,7 @@ def _how(options: argparse.Namespace) -> How:
 
 def _table_options(options: argparse.Namespace) -> Any:
     """The `Options` of a table."""
-    from dataset_converters.table import Options
+    from dataset_converters.guesses import Options
 
     names = [one.name for one in fields(Options) if one.name != "columns"]
     columns = {role: getattr(options, role) for role in ROLES}

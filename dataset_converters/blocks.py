@@ -96,13 +96,13 @@ def _of_file(file: Unpacked, path: Path, number: int) -> Iterator[Block]:
             yield Block(places, pa.array(lines, pa.large_string()))
         return
     before = 0
-    for data in _whole_lines(file, path):
+    for data in whole_lines(file, path):
         block, read = _split(data, number, before, path)
         before += read
         yield block
 
 
-def _whole_lines(file: Unpacked, path: Path) -> Iterator[bytes]:
+def whole_lines(file: Unpacked, path: Path) -> Iterator[bytes]:
     """The bytes of a file in blocks that end with the end of a line."""
     pieces: list[bytes] = []
     size, open_line, number = 0, 0, 0
@@ -127,17 +127,9 @@ def _line_feeds(pieces: Iterable[bytes]) -> int:
 
 def _split(data: bytes, file: int, before: int, path: Path) -> tuple[Block, int]:
     """The lines of a block, and how many there are with empty ones."""
-    try:
-        data.decode("utf-8")
-    except UnicodeDecodeError:
-        data = data.decode("utf-8", errors="replace").encode()
-    ends = np.flatnonzero(np.frombuffer(data, np.uint8) == ord("\n")) + 1
-    if not len(ends) or ends[-1] != len(data):
-        ends = np.append(ends, len(data))
-    offsets = np.concatenate([np.zeros(1, np.int64), ends])
+    data = in_utf8(data)
+    offsets = offsets_of(data, before, path)
     sizes = np.diff(offsets)
-    if sizes.max() > LONGEST_LINE:
-        raise too_long(path, f"line {before + int(np.argmax(sizes > LONGEST_LINE)) + 1}")
     buffers = [None, pa.py_buffer(offsets), pa.py_buffer(data)]
     lines = pa.Array.from_buffers(pa.large_string(), len(sizes), buffers)
     block = Block(np.arange(1, len(sizes) + 1, dtype=np.int64) + place(file, before), lines)
@@ -147,6 +139,30 @@ def _split(data: bytes, file: int, before: int, path: Path) -> tuple[Block, int]
     if len(filled) < len(sizes):
         block = Block(block.places[filled], lines.take(pa.array(filled)))
     return block, len(sizes)
+
+
+def in_utf8(data: bytes) -> bytes:
+    """`data` with U+FFFD for each byte that is not UTF-8."""
+    try:
+        data.decode("utf-8")
+    except UnicodeDecodeError:
+        return data.decode("utf-8", errors="replace").encode()
+    return data
+
+
+def offsets_of(data: bytes, before: int, path: Path) -> npt.NDArray[np.int64]:
+    """Where the lines of `data` begin, and its end: [lines + 1]. `before` lines were read.
+
+    Raises: UsageError for a line longer than LONGEST_LINE.
+    """
+    ends = np.flatnonzero(np.frombuffer(data, np.uint8) == ord("\n")) + 1
+    if not len(ends) or ends[-1] != len(data):
+        ends = np.append(ends, len(data))
+    offsets: npt.NDArray[np.int64] = np.concatenate([np.zeros(1, np.int64), ends])
+    sizes = np.diff(offsets)
+    if sizes.max() > LONGEST_LINE:
+        raise too_long(path, f"line {before + int(np.argmax(sizes > LONGEST_LINE)) + 1}")
+    return offsets
 
 
 def joined(blocks: Iterable[Block]) -> Iterator[tuple[int, str]]:

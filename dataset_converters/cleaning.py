@@ -75,13 +75,11 @@ def review_of(
     """
     if rating is None or (isinstance(rating, str) and rating.strip() in _UNRATED):
         return Dropped("unrated")
-    names, stars, seconds = (as_id(user), as_id(item)), as_number(rating), as_number(time)
+    names, stars, seconds = (as_id(user), as_id(item)), as_number(rating), seconds_of(time)
     texts = as_text(title), as_text(text)
     if None in names or None in texts or stars is None:
         return Dropped("malformed")
-    if seconds is not None and abs(seconds) >= _MILLISECONDS:
-        seconds /= 1000
-    if seconds is None or abs(seconds) >= _MILLISECONDS:
+    if seconds is None:
         return Dropped("unreadable date")
     return Review(
         user=names[0] or "",
@@ -92,6 +90,14 @@ def review_of(
         timestamp=seconds,
         helpful=whole_number(helpful),
     )
+
+
+def seconds_of(time: object) -> float | None:
+    """Seconds since 1970 of a number of seconds or milliseconds; None for other values."""
+    seconds = as_number(time)
+    if seconds is not None and abs(seconds) >= _MILLISECONDS:
+        seconds /= 1000
+    return None if seconds is None or abs(seconds) >= _MILLISECONDS else seconds
 
 
 def usable(review: Review) -> tuple[Review | Dropped, list[str]]:

@@ -22,8 +22,8 @@ _UNREADABLE = ", ".join(f"""'"{text}"'""" for text in sorted(READS_AS_MISSING))
 _ID = r'"[!#-\[\]-~](?:[ !#-\[\]-~]*[!#-\[\]-~])?"'
 # Text that `plain_text` leaves as it is: no markup, no kind of white space but blanks, no escape
 # but of a quotation mark or a backslash.
-_WHITE = r"\x00-\x1f\x7f-\xa0\x{1680}\x{2000}-\x{200a}\x{2028}\x{2029}\x{202f}\x{205f}\x{3000}"
-_PLAIN = rf'"(?:[^"&<\\{_WHITE}]|\\["\\])*"'
+WHITE = r"\x00-\x1f\x7f-\xa0\x{1680}\x{2000}-\x{200a}\x{2028}\x{2029}\x{202f}\x{205f}\x{3000}"
+_PLAIN = rf'"(?:[^"&<\\{WHITE}]|\\["\\])*"'
 
 # What DuckDB reads and Python does not: a comma too many, a number of thousands of digits.
 LOOSE = (

@@ -75,6 +75,15 @@ class ItemFormSource(Source, Protocol):
         ...
 
 
+@runtime_checkable
+class ReaderSource(Source, Protocol):
+    """A source with a reader of its own."""
+
+    def reader(self, engine: Engine, progress: Progress) -> Reader | None:
+        """The reader, or None where the rows are read one by one."""
+        ...
+
+
 class Reader(Protocol):
     """A source that is read into an engine."""
 
@@ -93,6 +102,8 @@ def reader_of(source: Source, engine: Engine, progress: Progress) -> Reader:
     """The reader of a source."""
     if isinstance(source, FormSource):
         return LineReader(source.form(), engine, progress)
+    if isinstance(source, ReaderSource) and (reader := source.reader(engine, progress)):
+        return reader
     return RowReader(source, engine)
 
 
@@ -112,7 +123,7 @@ class RowReader:
     def collect(self) -> Counter[str]:
         """See `Reader`."""
         notes: Counter[str] = Counter()
-        batch = _Batch(self.engine)
+        batch = Batch(self.engine)
         for place, review in self._rows():
             batch.add(place, review, notes)
         batch.flush()
@@ -147,7 +158,7 @@ class LineReader:
     def collect(self) -> Counter[str]:
         """See `Reader`."""
         notes: Counter[str] = Counter()
-        batch = _Batch(self.engine)
+        batch = Batch(self.engine)
         query = self.form.query()
         for block in blocks(self.files, self.progress):
             rows = self.engine.table(query, block=block.table())
@@ -195,7 +206,7 @@ class LineReader:
         return review.user, review.item, review.title, review.text
 
 
-class _Batch:
+class Batch:
     """Rows from Python on their way into the engine."""
 
     def __init__(self, engine: Engine) -> None:

@@ -7,7 +7,8 @@ The content decides, not the file's name; `.gz` files are unpacked. A row that c
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,7 @@ class Table:
         self.shape: Shape | None = None  # of JSON with reviews inside records
         if start == b"PAR1":
             self.form, self._read = "parquet", self._parquet
-            self.columns = self._names() or list(self._opened().schema_arrow.names)
+            self.columns = self._names() or list(self.opened().schema_arrow.names)
         elif start[:1] in (b"{", b"["):
             self.shape = shape_of(path)
             self.form, self._read = "JSON", self._json
@@ -86,23 +87,32 @@ class Table:
         if self.shape:  # a review's number, as several stand in one record
             found = enumerate(self.shape.rows(self.path), start=1)
         for number, row in found:
-            yield number, dict(_flat(row)) if isinstance(row, dict) else _MALFORMED
+            yield number, flat(row)
 
-    def _opened(self) -> pq.ParquetFile:
-        try:
+    def opened(self) -> pq.ParquetFile:
+        """The parquet file. Raises: UsageError if it is none."""
+        with self._readable():
             return pq.ParquetFile(self.path)
+
+    @contextmanager
+    def _readable(self) -> Iterator[None]:
+        try:
+            yield
         except (pa.ArrowException, OSError) as error:
             raise UsageError(f"{self.path} is no readable parquet file ({error})") from None
 
     def _parquet(self) -> Iterator[tuple[int, Record | Dropped]]:
         number = 0
-        try:
-            for batch in self._opened().iter_batches(batch_size=_BATCH):
+        with self._readable():
+            for batch in self.opened().iter_batches(batch_size=_BATCH):
                 for row in batch.to_pylist():
                     number += 1
                     yield number, dict(_flat(row))
-        except (pa.ArrowException, OSError) as error:
-            raise UsageError(f"{self.path} is no readable parquet file ({error})") from None
+
+    def batches(self, columns: Sequence[str], size: int) -> Iterator[pa.RecordBatch]:
+        """Some columns of the parquet file, `size` rows at a time. Raises: as `opened` does."""
+        with self._readable():
+            yield from self.opened().iter_batches(batch_size=size, columns=list(columns))
 
     def _cells(self, text: Iterable[str], strict: bool = False) -> list[str] | None:
         """The next row; None at the end, or where it is none. Raises: csv.Error."""
@@ -117,24 +127,29 @@ class Table:
         text = Lines(lines(self.path))
         next(text, None)
         while True:
-            text.taken = []
             begin = text.number + 1
-            try:
-                cells = self._cells(text, strict=True)
-            except csv.Error:
-                cells = None
-            if not text.taken:
+            row = self.next_row(text)
+            if row is not None:
+                yield begin, row
+            elif not text.taken:
                 return
-            if len(text.taken) == 1 and text.taken[0].isspace():
-                continue
-            if cells is None or len(cells) != len(self.columns):
-                several = len(text.taken) > 1
-                text.give_back(1)
-                cells = None if several else self._leniently(text.taken[0])
-            if cells is None:
-                yield begin, _UNCLOSED if several else _MALFORMED
-            else:
-                yield begin, dict(zip(self.columns, cells, strict=True))
+
+    def next_row(self, text: Lines) -> Record | Dropped | None:
+        """The row that begins with the next line; None for an empty line or no line."""
+        text.taken = []
+        try:
+            cells = self._cells(text, strict=True)
+        except csv.Error:
+            cells = None
+        if not text.taken or (len(text.taken) == 1 and text.taken[0].isspace()):
+            return None
+        if cells is None or len(cells) != len(self.columns):
+            several = len(text.taken) > 1
+            text.give_back(1)
+            cells = None if several else self._leniently(text.taken[0])
+        if cells is None:
+            return _UNCLOSED if several else _MALFORMED
+        return dict(zip(self.columns, cells, strict=True))
 
     def _leniently(self, line: str) -> list[str] | None:
         """A line with stray quotation marks, if it has as many cells as the header."""
@@ -143,6 +158,11 @@ class Table:
         except csv.Error:
             return None
         return cells if cells is not None and len(cells) == len(self.columns) else None
+
+
+def flat(row: object) -> Record | Dropped:
+    """A record with the values of nested ones as `author.id`."""
+    return dict(_flat(row)) if isinstance(row, dict) else _MALFORMED
 
 
 def _flat(row: Record, before: str = "") -> Iterator[tuple[str, Any]]:

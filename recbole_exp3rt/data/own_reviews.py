@@ -28,7 +28,8 @@ def reviews_of_frame(
     rating_scale: Sequence[float] | Mapping[str, float] | None,
 ) -> tuple[list[Review], dict[str, dict[str, str]], Sequence[float] | Mapping[str, float]]:
     """Reviews, descriptions and the scale of a data frame; warns of guesses and dropped rows."""
-    from dataset_converters.table import Options, reviews_of
+    from dataset_converters.guesses import Options
+    from dataset_converters.table import reviews_of
 
     told = rating_scale
     if isinstance(told, Mapping):

@@ -324,7 +324,7 @@ def test_a_preset_tells_its_unrated_value_and_what_it_lacks(capsys):
 
 
 BAD = [
-    (b"", "mine is empty"),
+    (b"", "mine is empty; name a file with rows"),
     ("user,item".encode("utf-16"), "no text in UTF-8"),
     (b"PK\x03\x04workbook", "workbook"),
     (b"PAR1 broken", "no readable parquet file"),
