@@ -70,6 +70,8 @@ def _run(options: argparse.Namespace) -> str:
     how = _how(options)
     if options.source == "table":
         output = output or default_output(options.table)
+    if options.source == "sample":
+        output = output or Path("dataset/sample")
     there = data_set_files(output)
     if there and not options.overwrite and not options.dry_run:
         raise UsageError(
@@ -258,13 +260,14 @@ def _parser(prog: str) -> argparse.ArgumentParser:
 
     sample = sources.add_parser("sample", help="the synthetic sample")
     table = _add_table(sources)
+    usual = {table: "<name of FILE>", sample: "sample"}
     for source in (table, imdb, amazon, exp3rt, sample):
         source.add_argument(
             "--output_path",
             type=Path,
-            required=source is not table,
+            required=source not in usual,
             help="the data set's folder"
-            + (" (default: dataset/<name of FILE>)" if source is table else ""),
+            + (f" (default: dataset/{usual[source]})" if source in usual else ""),
         )
         source.add_argument(
             "--overwrite", action="store_true", help="replace a data set that is there"

@@ -38,7 +38,7 @@ class Standing:
     """One system against another by one criterion. Shares are of the `n` outcomes.
 
     p: sign test over the users of which one system wins more often than the other; `holm` is p
-    corrected over all standings of its table.
+    corrected over all standings of its table. `lead`: how many more users prefer the first.
     """
 
     criterion: str
@@ -52,13 +52,17 @@ class Standing:
     intervals: tuple[Interval, Interval, Interval]  # of win, tie and loss
     p: float
     holm: float
+    lead: int
 
     @property
     def star(self) -> str:
-        """`better` or `worse` than the other, where the difference holds."""
-        if self.holm >= LEVEL:
+        """`better` or `worse` than the other, where the difference holds.
+
+        Users and pairs may point two ways, if few users have many pairs: then it does not hold.
+        """
+        if self.holm >= LEVEL or self.lead * (self.win - self.loss) <= 0:
             return ""
-        return "better" if self.win > self.loss else "worse"
+        return "better" if self.lead > 0 else "worse"
 
 
 def majority(verdicts: Iterable[Verdict]) -> Verdict | None:
@@ -77,11 +81,17 @@ def sign_test(outcomes: Sequence[Outcome]) -> float:
     """
     from scipy.stats import binomtest
 
+    ahead, behind = _sides(outcomes)
+    return float(binomtest(ahead, ahead + behind).pvalue) if ahead + behind else 1.0
+
+
+def _sides(outcomes: Sequence[Outcome]) -> tuple[int, int]:
+    """How many users prefer the first system, and the other one."""
     net: Counter[str] = Counter()
     for one in outcomes:
         net[one.user] += {"one": 1, "tie": 0, "other": -1}[one.verdict]
     ahead, behind = (sum(sign * value > 0 for value in net.values()) for sign in (1, -1))
-    return float(binomtest(ahead, ahead + behind).pvalue) if ahead + behind else 1.0
+    return ahead, behind
 
 
 def standings(outcomes: Sequence[Outcome], *, seed: int = 0, draws: int = DRAWS) -> list[Standing]:
@@ -105,7 +115,9 @@ def _standing(
     low = Resampling(len(users), draws=draws, seed=seed).intervals(measured)
     p = sign_test(outcomes)
     intervals = (low[0], low[1], low[2])
-    return Standing(*key, len(outcomes), len(users), win, tie, loss, intervals, p, p)
+    ahead, behind = _sides(outcomes)
+    lead = ahead - behind
+    return Standing(*key, len(outcomes), len(users), win, tie, loss, intervals, p, p, lead)
 
 
 def at_matched_length(

@@ -93,6 +93,14 @@ def test_shares_intervals_and_holm():
     assert second.intervals[0].low < 0.5 < second.intervals[0].high
 
 
+def test_a_star_needs_users_and_pairs_to_point_one_way():
+    many = outcomes("w" * 12)  # twelve users prefer the first …
+    loud = outcomes("l" * 40, user=lambda n: "loud")  # … and one has forty pairs
+    (alone,), (mixed,) = standings(many, draws=200), standings([*many, *loud], draws=200)
+    assert alone.star == "better" and alone.lead == 12
+    assert mixed.holm < 0.05 and mixed.lead == 11 and mixed.star == ""
+
+
 def test_length_is_taken_out_and_shown():
     found = outcomes("wwlt")
     words = {"a": [10, 10, 10, 10], "b": [9, 2, 20, 10]}

@@ -45,10 +45,13 @@ class Moved:
 def export(store: Store, path: str | Path) -> Moved:
     """Write all answers of `store` to a parquet file, which is complete or not there.
 
-    Raises: UsageError if the file cannot be written.
+    Raises: UsageError if the file cannot be written, or its name says that it is no parquet.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
+
+    if Path(path).suffix not in ("", ".parquet"):
+        raise UsageError(f"{path} would be parquet: name it {Path(path).stem}.parquet")
 
     fields = [pa.field(name, kind, name == "label_logp") for name, kind in COLUMNS.items()]
     schema = pa.schema(fields, metadata=FORMAT)
