@@ -108,7 +108,7 @@ def test_a_train_row_that_is_gone_or_says_something_else_is_noticed(ask, name):
 def test_every_system_that_asks_is_tested():
     """EXP3RT has `test_exp3rt_leak.py`, XRec, which is trained, a test in `test_xrec.py`.
 
-    Template and Popular write no question of their own: `test_rivals.py`.
+    Template, SimilarUser and Popular have no question of their own: `test_rivals.py`.
     """
-    own = {"EXP3RT", "XRec", "Template", "Popular"}
+    own = {"EXP3RT", "XRec", "Template", "SimilarUser", "Popular"}
     assert {name for name, entry in MODELS.items() if entry.asks} == {*SYSTEMS, *own}
