@@ -205,6 +205,9 @@ def _result(**settings):
     return "result.json"
 
 
+OF_READER = {"base_url": "http://127.0.0.1", "workers": "ray"}  # else a folder
+
+
 @pytest.mark.parametrize("key", sorted(PLACES))
 def test_a_result_names_no_place_that_its_reader_does_not(beside, key):
     file = _result(student="oracle", **{key: "dataset"})
@@ -213,7 +216,7 @@ def test_a_result_names_no_place_that_its_reader_does_not(beside, key):
     ):
         Recommender.from_run(file)
     with pytest.raises(UsageError, match="is of split 0, the data now gives"):  # it reads on
-        Recommender.from_run(file, **{key: "dataset" if key != "base_url" else "http://127.0.0.1"})
+        Recommender.from_run(file, **{key: OF_READER.get(key, "dataset")})
 
 
 @pytest.mark.parametrize(
