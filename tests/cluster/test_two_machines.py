@@ -34,6 +34,8 @@ def machines():
     names = [f"exp3rt-{mark}-{k}" for k in (0, 1)]
     cables = [f"x{mark}{k}" for k in (0, 1)]
     made = [ip("netns", "add", name) for name in names]
+    if made[0].returncode:
+        pytest.skip(f"this machine allows no network namespace: {made[0].stderr.strip()}")
     made.append(ip("link", "add", cables[0], "type", "veth", "peer", "name", cables[1]))
     found = {}
     for k, (name, cable) in enumerate(zip(names, cables, strict=True)):
