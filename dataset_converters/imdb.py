@@ -25,7 +25,7 @@ from dataset_converters import cleaning
 from dataset_converters.blocks import place
 from dataset_converters.cleaning import Dropped
 from dataset_converters.columns import listed
-from dataset_converters.imdb_tables import Asked, ImdbTables, number_of, with_tables
+from dataset_converters.imdb_tables import Asked, ImdbTables, WithTables, number_of, with_tables
 from dataset_converters.read import Lines, as_id, as_number, as_text, lines, parsed
 from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.records import Review
@@ -56,7 +56,7 @@ _UNCLOSED = "quotation mark that is not closed"
 _TITLE_YEAR = re.compile(r"(?P<title>.*\S)\s+(?P<year>\d{4})")
 
 
-class ImdbSource:
+class ImdbSource(WithTables):
     """A source: the CSV files in `input_path`, or in the first folder in it that has some."""
 
     def __init__(
@@ -72,17 +72,6 @@ class ImdbSource:
         self.metadata, self.tables = metadata or (beside[0] if beside else None), tables
         self.movies = _read_metadata(self.metadata)
         _check_header(self.files)
-
-    @property
-    def inputs(self) -> list[Path]:
-        """All files that are read."""
-        tables = self.tables.files.values() if self.tables else ()
-        return [*self.files, *([self.metadata] if self.metadata else []), *tables]
-
-    @property
-    def said(self) -> list[str]:
-        """What was found in IMDb's tables."""
-        return self.tables.said if self.tables else []
 
     def item_id(self, file: Path) -> str:
         """The `tconst` of a movie's metadata; else its file name without the ending."""

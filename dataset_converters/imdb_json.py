@@ -23,7 +23,7 @@ from dataset_converters.cleaning import Dropped
 from dataset_converters.fields import given, require
 from dataset_converters.forms import Form
 from dataset_converters.imdb import MONTHS, timestamp_of
-from dataset_converters.imdb_tables import Asked, ImdbTables, number_of, with_tables
+from dataset_converters.imdb_tables import Asked, ImdbTables, WithTables, number_of, with_tables
 from dataset_converters.read import as_id, as_number, as_text, beginning, numbered_records, records
 from dataset_converters.values import Dates
 from recbole_exp3rt.errors import UsageError
@@ -48,7 +48,7 @@ _DATES = Dates("", day_first=True)
 _DAY = rf'"[0-9]{{1,2}} (?:{"|".join(MONTHS)}) [1-9][0-9]{{3}}"'
 
 
-class ImdbJsonSource:
+class ImdbJsonSource(WithTables):
     """A source: JSON files of reviews. `said` are lines for the report, after `items`."""
 
     def __init__(
@@ -61,17 +61,6 @@ class ImdbJsonSource:
         self.metadata, self.tables = metadata, tables
         self.files = [path for path in self.files if path != metadata]
         self.names = self._names()
-
-    @property
-    def inputs(self) -> list[Path]:
-        """All files that are read."""
-        tables = self.tables.files.values() if self.tables else ()
-        return [*self.files, *([self.metadata] if self.metadata else []), *tables]
-
-    @property
-    def said(self) -> list[str]:
-        """What was found in IMDb's tables."""
-        return self.tables.said if self.tables else []
 
     def reviews(self) -> Iterator[Review | Dropped]:
         """Yield every row of every file."""

@@ -54,6 +54,25 @@ def number_of(text: object) -> str | None:
     return (match[1] or f"tt{match[2]:>07}") if match else None
 
 
+class WithTables:
+    """What sources share whose metadata may be completed by IMDb's tables."""
+
+    files: list[Path]
+    metadata: Path | None
+    tables: ImdbTables | None
+
+    @property
+    def inputs(self) -> list[Path]:
+        """All files that are read."""
+        tables = self.tables.files.values() if self.tables else ()
+        return [*self.files, *([self.metadata] if self.metadata else []), *tables]
+
+    @property
+    def said(self) -> list[str]:
+        """What was found in IMDb's tables."""
+        return self.tables.said if self.tables else []
+
+
 class ImdbTables:
     """The tables of one folder, plain or packed. `said` are lines about what was found."""
 

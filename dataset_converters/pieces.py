@@ -88,8 +88,8 @@ def pieces_of(
 
 
 @dataclass
-class CsvPieces:
-    """A CSV file: all values are texts."""
+class _OfColumns:
+    """A file whose values are read as they stand. A subclass gives `_pieces` of some roles."""
 
     table: Table
     columns: Mapping[str, str]
@@ -112,6 +112,13 @@ class CsvPieces:
         return self._pieces((*IDS, *TEXT_ROLES))
 
     def _pieces(self, roles: Sequence[str]) -> Iterator[Piece]:
+        raise NotImplementedError
+
+
+class CsvPieces(_OfColumns):
+    """A CSV file: all values are texts."""
+
+    def _pieces(self, roles: Sequence[str]) -> Iterator[Piece]:
         # all roles: a row that Python has to read needs them
         for found in csv_cells.cells(self.table, list(self.columns.values()), self.progress):
             whole = pa.table(found.columns)
@@ -126,21 +133,8 @@ def _records(table: pa.Table) -> Callable[[Places], Iterator[Record | Dropped | 
     return lambda at: (flat(row) for row in table.take(pa.array(at)).to_pylist())
 
 
-@dataclass
-class ParquetPieces:
+class ParquetPieces(_OfColumns):
     """A parquet file whose columns are numbers, times or texts."""
-
-    table: Table
-    columns: Mapping[str, str]
-    progress: Progress
-
-    def __post_init__(self) -> None:
-        """The files that the reader names."""
-        self.files = [self.table.path]
-
-    def value(self, found: object) -> object:
-        """See `Pieces`."""
-        return found
 
     def is_plain(self) -> bool:
         """Whether each role is one column of a plain kind, and texts are texts."""
@@ -152,14 +146,6 @@ class ParquetPieces:
             if len(at) != 1 or kinds == [""] or not is_text or "." in name:
                 return False
         return True
-
-    def ratings(self) -> Iterator[Piece]:
-        """See `Pieces`."""
-        return self._pieces((*IDS, *VALUES))
-
-    def texts(self) -> Iterator[Piece]:
-        """See `Pieces`."""
-        return self._pieces((*IDS, *TEXT_ROLES))
 
     def _pieces(self, roles: Sequence[str]) -> Iterator[Piece]:
         names = list(dict.fromkeys(self.columns[r] for r in roles if r in self.columns))

@@ -2,6 +2,7 @@
 
 import gc
 import os
+import shutil
 import subprocess
 import sys
 
@@ -13,6 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from needed import need
 
 # Without torch (CI on Python 3.13), what needs it is left out: whole folders and files by name,
 # single tests as skipped.
@@ -96,11 +98,18 @@ def served(llama_server):
     return OpenAIHTTP("smollm2", HTTPOptions(base_url=(llama_server,)))
 
 
-def need(found, what):
-    """Skip a test that needs `what`; where CI=true that is a failure."""
-    if not found:
-        missing = f"{what} is not installed"
-        pytest.fail(missing) if os.environ.get("CI") == "true" else pytest.skip(missing)
+@pytest.fixture(scope="session")
+def browser():
+    """A headless Chromium."""
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    need(chromium, "chromium")
+    need(find_spec("playwright"), "playwright")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as started:
+        found = started.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield found
+        found.close()
 
 
 @pytest.fixture(scope="session")

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from recbole_exp3rt.benchmark.winners import default_file
-from recbole_exp3rt.config.layers import read_layer
+from recbole_exp3rt.config.layers import over_defaults
 from recbole_exp3rt.config.precheck import check_model, check_runs
 from recbole_exp3rt.config.reader import Reader
 from recbole_exp3rt.config.registry import asks
-from recbole_exp3rt.errors import UsageError, nearest
-from recbole_exp3rt.paths import check_writable, properties_dir
+from recbole_exp3rt.errors import UsageError
+from recbole_exp3rt.paths import check_writable
 
 
 @dataclass(frozen=True)
@@ -32,11 +32,7 @@ class TuneOptions:
     @classmethod
     def read(cls, given: Mapping[str, Any]) -> TuneOptions:
         """The options that are `given`, over the defaults. Raises: UsageError."""
-        values = read_layer(properties_dir() / "tune.yaml")
-        for key in given:
-            if key not in values:
-                raise UsageError(f"{key} is no option of a search{nearest(key, values)}")
-        reader = Reader(values | dict(given))
+        reader = Reader(over_defaults(given, "tune", what="option of a search"))
         minutes = reader.number_or_none("minutes")
         if minutes is not None and not minutes > 0:
             raise UsageError(f"minutes={minutes!r} is not above 0")

@@ -6,6 +6,7 @@ import click
 
 from recbole_exp3rt.cli.common import exit_code, make_console
 from recbole_exp3rt.cli.settings_command import (
+    ASKED,
     VALUES,
     SettingsCommand,
     check_exp3rt,
@@ -19,16 +20,10 @@ HELP = """Change what EXP3RT is shown of test pairs, and see how far rating and 
 The profile of the user or item becomes that of another; a liked bullet is removed, or disliked
 instead. Beside each stands noise: the same bullets in another order. A reasoner that does not move
 more than that is not personal."""
-TITLES: tuple[str, ...] = (
-    "Language model",
-    "Models of the steps",
-    "Steps (paper, sections 3.2 to 3.5)",
-)
-TITLES += ("Servers", "Money", "Machine and store")
 
 
 def _groups(model: str) -> list[Group]:
-    return groups_titled(TITLES)
+    return groups_titled(ASKED)
 
 
 @click.command(

@@ -37,11 +37,10 @@ def command(ctx: click.Context, config_files: list[str]) -> None:
     files = runs_of(ctx)
 
     def work() -> None:
-        from recbole_exp3rt.config.layers import read_layer
+        from recbole_exp3rt.config.layers import read_layers
         from recbole_exp3rt.explain.judge_run import judge
 
-        given = {key: value for file in config_files for key, value in read_layer(file).items()}
-        given |= parse_arguments(ctx.args, flags(_groups("")))
+        given = read_layers(config_files) | parse_arguments(ctx.args, flags(_groups("")))
         judge(files, given, console=console)
 
     ctx.exit(exit_code(work))

@@ -17,6 +17,13 @@ from recbole_exp3rt.config.described import Group
 
 Values = Callable[[], Iterable[str]]
 ARGUMENTS = "recbole_exp3rt.arguments"  # in `context.meta`: the command line as it was written
+# Titles of the settings that say how EXP3RT is asked, in the order of the help
+ASKED: tuple[str, ...] = (
+    "Language model",
+    "Models of the steps",
+    "Steps (paper, sections 3.2 to 3.5)",
+)
+ASKED += ("Servers", "Money", "Machine and store")
 NOTE = "Each setting is shown with its default; ~ means that it is not set. Values are written as "
 NOTE += "in YAML: --topk=[5,10], --refit=True. --key VALUE works as well as --key=VALUE."
 

@@ -6,6 +6,7 @@ import click
 
 from recbole_exp3rt.cli.common import exit_code, make_console
 from recbole_exp3rt.cli.settings_command import (
+    ASKED,
     VALUES,
     SettingsCommand,
     check_exp3rt,
@@ -15,12 +16,6 @@ from recbole_exp3rt.cli.settings_command import (
 from recbole_exp3rt.config.arguments import parse_arguments
 from recbole_exp3rt.config.described import Group, flags, groups_of_run, groups_titled
 
-TITLES: tuple[str, ...] = (
-    "Language model",
-    "Models of the steps",
-    "Steps (paper, sections 3.2 to 3.5)",
-)
-TITLES += ("Servers", "Money", "Machine and store")
 HELP = """Print all that the language model saw and said for one user and one item.
 
 With --from it is asked as in the run that wrote this result file; paths and servers of that run,
@@ -28,7 +23,7 @@ such as --store_path or --base_url, have to be given again."""
 
 
 def _groups(model: str) -> list[Group]:
-    return groups_titled([*TITLES, "Data", "RecBole's most used settings"])
+    return groups_titled([*ASKED, "Data", "RecBole's most used settings"])
 
 
 @click.command(

@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from recbole_exp3rt.errors import UsageError
+from recbole_exp3rt.errors import UsageError, nearest
 from recbole_exp3rt.paths import properties_dir
 
 
@@ -89,6 +89,20 @@ def read_layer(path: str | Path, loader: Any = Loader) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise UsageError(f"{path} does not contain settings of the form key: value")
     return values
+
+
+def over_defaults(given: Mapping[str, Any], *names: str, what: str) -> dict[str, Any]:
+    """The settings of `properties/<name>.yaml` of each name, under those that are `given`.
+
+    Raises: UsageError for a key that none of the files has: it is no `what`.
+    """
+    values: dict[str, Any] = {}
+    for name in names:
+        values |= read_layer(properties_dir() / f"{name}.yaml")
+    for key in given:
+        if key not in values:
+            raise UsageError(f"{key} is no {what}{nearest(key, values)}")
+    return values | read_values(given)
 
 
 def read_layers(paths: Sequence[str | Path]) -> dict[str, Any]:

@@ -33,7 +33,6 @@ from recbole_exp3rt.data.review_file import (
     open_reviews,
     review_file_of,
 )
-from recbole_exp3rt.data.review_file import read_sidecar as read_sidecar
 from recbole_exp3rt.data.review_table import NO_TEXT, ReviewTable
 from recbole_exp3rt.data.texts import Pair, Row, own_texts
 from recbole_exp3rt.errors import UsageError

@@ -9,13 +9,12 @@ from typing import Any
 
 from rich.console import Console
 
-from recbole_exp3rt.config.layers import read_layer, read_values
+from recbole_exp3rt.config.layers import over_defaults
 from recbole_exp3rt.config.reader import Reader
 from recbole_exp3rt.config.settings import ModelSettings
 from recbole_exp3rt.display.progress import ConsoleProgress
 from recbole_exp3rt.display.run import show_paid
 from recbole_exp3rt.display.steps import say
-from recbole_exp3rt.errors import UsageError, nearest
 from recbole_exp3rt.explain.explanations import Explanations, read_explanations
 from recbole_exp3rt.explain.grounding import ground
 from recbole_exp3rt.explain.grounding_measured import measure_grounder
@@ -28,7 +27,7 @@ from recbole_exp3rt.llm.cached import CachedLLM
 from recbole_exp3rt.llm.cost.prices import Prices
 from recbole_exp3rt.llm.names import load_llm
 from recbole_exp3rt.model.language_models import LanguageModels
-from recbole_exp3rt.paths import check_new, properties_dir, write_atomic
+from recbole_exp3rt.paths import check_new, write_atomic
 from recbole_exp3rt.quick_start.plan import Plan, StoredOnly, plan_asked
 from recbole_exp3rt.sample.truth import examples
 
@@ -56,12 +55,7 @@ class GroundOptions:
     @classmethod
     def read(cls, given: Mapping[str, Any]) -> GroundOptions:
         """The options that are `given`, over the defaults. Raises: UsageError."""
-        folder = properties_dir()
-        values = read_layer(folder / "llm.yaml") | read_layer(folder / "ground.yaml")
-        for key in given:
-            if key not in values:
-                raise UsageError(f"{key} is no setting of ground{nearest(key, values)}")
-        config = values | read_values(given)
+        config = over_defaults(given, "llm", "ground", what="setting of ground")
         read = Reader(config)
         return cls(
             grounder=read.text("grounder"),

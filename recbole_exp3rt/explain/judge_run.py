@@ -10,12 +10,12 @@ from typing import Any
 
 from rich.console import Console
 
-from recbole_exp3rt.config.layers import read_layer, read_values
+from recbole_exp3rt.config.layers import over_defaults
 from recbole_exp3rt.config.reader import Reader
 from recbole_exp3rt.config.settings import ModelSettings
 from recbole_exp3rt.display.progress import ConsoleProgress
 from recbole_exp3rt.display.steps import say
-from recbole_exp3rt.errors import UsageError, nearest
+from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.explain.criteria import chosen_criteria
 from recbole_exp3rt.explain.explanations import Explanations, read_explanations
 from recbole_exp3rt.explain.judge import Duel, Judge, Judgement, duels_of
@@ -26,7 +26,7 @@ from recbole_exp3rt.llm.cost.estimate import Estimate
 from recbole_exp3rt.llm.cost.prices import Prices
 from recbole_exp3rt.llm.names import load_llm
 from recbole_exp3rt.model.language_models import LanguageModels
-from recbole_exp3rt.paths import check_new, properties_dir, write_atomic
+from recbole_exp3rt.paths import check_new, write_atomic
 from recbole_exp3rt.report.content import Report
 from recbole_exp3rt.report.forms import markdown, without_nan
 from recbole_exp3rt.report.page import html_page
@@ -55,13 +55,7 @@ class JudgeOptions:
     @classmethod
     def read(cls, given: Mapping[str, Any]) -> JudgeOptions:
         """The options that are `given`, over the defaults. Raises: UsageError."""
-        folder = properties_dir()
-        own = read_layer(folder / "judge.yaml")
-        values = read_layer(folder / "llm.yaml") | own
-        for key in given:
-            if key not in values:
-                raise UsageError(f"{key} is no setting of a judge{nearest(key, values)}")
-        config = values | read_values(given)
+        config = over_defaults(given, "llm", "judge", what="setting of a judge")
         read = Reader(config)
         return cls(
             judges=tuple(dict.fromkeys(read.text_list("judge"))),

@@ -13,18 +13,16 @@ import json
 import random
 import re
 from collections.abc import Mapping, Sequence
-from functools import cache
-from importlib.resources import files
 from typing import Any
 from xml.sax.saxutils import quoteattr
 
 import yaml
-from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
 from recbole_exp3rt.explain.criteria import CRITERIA
+from recbole_exp3rt.explain.pages import PACKAGE
 from recbole_exp3rt.explain.study import Study, Task
-from recbole_exp3rt.report.page import script_json
+from recbole_exp3rt.report.page import environment, template_file
 
 CHOICES = ("A", "tie", "B")
 _FORMULA = re.compile(r"[=+\-@\t\r\uff1d\uff0b\uff0d\uff20]")
@@ -36,7 +34,7 @@ def study_forms(study: Study, *, title: str, item_word: str) -> dict[str, str]:
     return {
         "study.html": study_page(study, title=title, item_word=item_word),
         "amt.csv": _amt_csv(study, left),
-        "amt.html": _environment()
+        "amt.html": environment(PACKAGE)
         .get_template("amt.html")
         .render(item_word=item_word, criteria=_criteria(study)),
         "label-studio.json": _label_studio_tasks(study, left),
@@ -53,31 +51,14 @@ def study_page(study: Study, *, title: str, item_word: str) -> str:
         "criteria": _criteria(study),
         "tasks": [vars(task) for task in study.tasks],
     }
-    page = _environment().get_template("study.html")
+    page = environment(PACKAGE).get_template("study.html")
     return page.render(
         title=title,
         item_word=item_word,
         data=data,
-        style=Markup(_file("study.css")),
-        script=Markup(_file("study.js")),
+        style=Markup(template_file(PACKAGE, "study.css")),
+        script=Markup(template_file(PACKAGE, "study.js")),
     )
-
-
-@cache
-def _environment() -> Environment:
-    made = Environment(
-        autoescape=True,
-        loader=FunctionLoader(_file),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    made.filters["script_json"] = script_json
-    return made
-
-
-def _file(name: str) -> str:
-    return (files("recbole_exp3rt.explain") / "template" / name).read_text(encoding="utf-8")
 
 
 def _criteria(study: Study) -> list[dict[str, str]]:

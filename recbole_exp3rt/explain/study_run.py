@@ -9,17 +9,17 @@ from typing import Any
 
 from rich.console import Console
 
-from recbole_exp3rt.config.layers import read_layer, read_values
+from recbole_exp3rt.config.layers import over_defaults
 from recbole_exp3rt.config.reader import Reader
 from recbole_exp3rt.display.steps import say
-from recbole_exp3rt.errors import UsageError, nearest
+from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.explain.criteria import chosen_criteria
 from recbole_exp3rt.explain.explanations import read_explanations
 from recbole_exp3rt.explain.study import KEY, Study, read_key, study_of
 from recbole_exp3rt.explain.study_answers import read_answers
 from recbole_exp3rt.explain.study_forms import study_forms
 from recbole_exp3rt.explain.study_report import Rated, findings, rated_json, study_report
-from recbole_exp3rt.paths import check_new, properties_dir, write_atomic
+from recbole_exp3rt.paths import check_new, write_atomic
 from recbole_exp3rt.report.forms import markdown
 from recbole_exp3rt.report.page import html_page
 
@@ -51,11 +51,7 @@ class StudyOptions:
     @classmethod
     def read(cls, given: Mapping[str, Any]) -> StudyOptions:
         """The options that are `given`, over the defaults. Raises: UsageError."""
-        values = read_layer(properties_dir() / "study.yaml")
-        for key in given:
-            if key not in values:
-                raise UsageError(f"{key} is no setting of a study{nearest(key, values)}")
-        read = Reader(values | read_values(given))
+        read = Reader(over_defaults(given, "study", what="setting of a study"))
         return cls(
             n=read.whole_or_none("n"),
             criteria=chosen_criteria(read.text_list("criteria")),

@@ -20,6 +20,8 @@ from recbole_exp3rt.evaluator.results import Case
 from recbole_exp3rt.report.content import NONE, Cell, Report
 from recbole_exp3rt.report.forms import rating_words, without_nan
 
+PACKAGE = "recbole_exp3rt.report"
+
 
 @dataclass(frozen=True)
 class Moved:
@@ -35,24 +37,39 @@ def html_page(report: Report) -> str:
     return page.render(
         report=report,
         plotly=Markup(_plotly()),
-        style=Markup(_file("style.css")),
-        script=Markup(_file("page.js")),
+        style=Markup(template_file(PACKAGE, "style.css")),
+        script=Markup(template_file(PACKAGE, "page.js")),
         none=NONE,
     )
 
 
 @cache
-def _environment() -> Environment:
+def environment(package: str) -> Environment:
+    """Jinja over the files in `template/` of a package: every text is escaped.
+
+    A name without a value is an error. The filter `script_json` is for script elements.
+    """
     made = Environment(
         autoescape=True,
-        loader=FunctionLoader(_file),
+        loader=FunctionLoader(lambda name: template_file(package, name)),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    made.filters["script_json"] = script_json
+    return made
+
+
+def template_file(package: str, name: str) -> str:
+    """A file in `template/` of a package."""
+    return (files(package) / "template" / name).read_text(encoding="utf-8")
+
+
+@cache
+def _environment() -> Environment:
+    made = environment(PACKAGE)
     made.filters |= {
         "sort_value": _sort_value,
-        "script_json": script_json,
         "rating_words": rating_words,
         "moved": moved,
         "setting": lambda value: json.dumps(value, ensure_ascii=False, default=str),
@@ -95,10 +112,6 @@ def script_json(value: Any) -> Markup:
     for letter in "<>&":
         text = text.replace(letter, f"\\u{ord(letter):04x}")
     return Markup(text)
-
-
-def _file(name: str) -> str:
-    return (files("recbole_exp3rt.report") / "template" / name).read_text(encoding="utf-8")
 
 
 @cache

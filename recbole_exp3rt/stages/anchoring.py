@@ -115,13 +115,6 @@ class Priors:
             return (scale.highest - scale.lowest) / 2
         return float(np.sqrt(np.square(errors).mean()))
 
-    def log_prior(self, pairs: Sequence[Pair]) -> Array:
-        """log N(label; Bias, sigma) over the labels, for a loss: [n_pairs, n_labels], in nats.
-
-        Bias is cross-fitted for train pairs; nothing is asked.
-        """
-        return log_normal(self.pipeline.bias.rate(pairs), self.sigma, self.pipeline.settings.scale)
-
     def of(self, reasoning: bool) -> Prior:
         """The prior of ratings with or without a rationale; asks the model the first time.
 

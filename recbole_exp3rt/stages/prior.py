@@ -17,10 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recbole_exp3rt.corpus import Corpus
 from recbole_exp3rt.records import RatingPrediction
 from recbole_exp3rt.scale import RatingScale
-from recbole_exp3rt.stages.bias import Array, CorpusBias, Pair
+from recbole_exp3rt.stages.bias import Array
 
 EDGE = 0.02  # of a step: no prior has its mean nearer to an end of the scale
 LEAST_SIGMA = 0.1  # of a step
@@ -28,21 +27,6 @@ REG_WEIGHT = 5.0  # Bias's own default
 WEIGHTS = np.linspace(0.0, 2.0, 201)  # among which w is chosen
 _TINY = 1e-300
 _HALVINGS = 100  # of the interval in which a normal's centre is looked for
-
-
-def log_prior(
-    corpus: Corpus,
-    pairs: Sequence[Pair],
-    scale: RatingScale,
-    sigma: float,
-    reg_weight: float = REG_WEIGHT,
-) -> Array:
-    """log N(label; Bias, sigma) of each pair over the labels of the scale: [n_pairs, n_labels].
-
-    Bias is fitted to the corpus, cross-fitted where the corpus has the pair. In nats; the
-    probabilities of a row sum to 1.
-    """
-    return log_normal(CorpusBias(corpus, scale, reg_weight).rate(pairs), sigma, scale)
 
 
 def log_normal(means: NDArray[Any], sigma: float, scale: RatingScale) -> Array:

@@ -6,16 +6,10 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from needed import need
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
-
-
-def need(found, what):
-    """Skip a test that needs `what`; where CI=true that is a failure."""
-    if not found:
-        missing = f"{what} is not installed"
-        pytest.fail(missing) if os.environ.get("CI") == "true" else pytest.skip(missing)
 
 
 class Nodes:

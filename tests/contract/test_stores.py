@@ -213,10 +213,18 @@ def test_all_answers_come_and_failures_are_not_kept(place):
 
 
 def test_who_stops_reading_keeps_what_the_model_has_answered(place):
-    inner = ScriptedLLM(lambda request: "yes")
-    answers = CachedLLM(inner, open_store(place)).generate([ask(f"q{n}") for n in range(500)])
+    store = open_store(place)
+
+    def reply(request):
+        if request.messages[0].content > "q100":  # no model is faster than all commits
+            while not len(store):
+                time.sleep(0.01)
+            time.sleep(0.001)
+        return "yes"
+
+    inner = ScriptedLLM(reply)
+    answers = CachedLLM(inner, open_store(place)).generate([ask(f"q{n}") for n in range(100, 600)])
     next(answers)
     answers.close()
-    store = open_store(place)
     assert 1 <= len(store) == inner.calls < 500
     assert store.claim("another", ["k"], 9.0) == {"k"}

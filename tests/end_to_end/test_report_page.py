@@ -4,9 +4,7 @@ With CI=true a missing browser is a failure.
 """
 
 import json
-import os
 import re
-import shutil
 
 import pytest
 from recorded_results import HOSTILE, TITLE, results
@@ -19,26 +17,6 @@ from recbole_exp3rt.report import write_report
 OWN = {"student": "oracle", "use_gpu": False, "generator": "Pop", "baselines": []}
 PAPER = {("Bias", "rmse"): 0.5}
 SMALL = {"eval_pairs": 6, "rerank_users": 3, "explanations": 2, "topk": [5], "rerank_depth": 5}
-
-
-def need(found, what):
-    if not found:
-        missing = f"{what} is not installed"
-        pytest.fail(missing) if os.environ.get("CI") == "true" else pytest.skip(missing)
-
-
-@pytest.fixture(scope="module")
-def browser():
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
-    need(chromium, "chromium")
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        need(False, "playwright")
-    with sync_playwright() as started:
-        found = started.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        yield found
-        found.close()
 
 
 @pytest.fixture(scope="module")

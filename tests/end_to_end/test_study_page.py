@@ -5,8 +5,6 @@ With CI=true a missing browser is a failure.
 
 import csv
 import json
-import os
-import shutil
 
 import pytest
 
@@ -16,26 +14,6 @@ from recbole_exp3rt.explain.study_run import make_study, report_study
 
 EVIL = "</script><script>alert(1)</script><b>good</b> reason ${title} {{ 7*7 }}"
 CRITERIA = ("persuasiveness", "reasonability", "scrutability", "faithfulness", "overall")
-
-
-def need(found, what):
-    if not found:
-        missing = f"{what} is not installed"
-        pytest.fail(missing) if os.environ.get("CI") == "true" else pytest.skip(missing)
-
-
-@pytest.fixture(scope="module")
-def browser():
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
-    need(chromium, "chromium")
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        need(False, "playwright")
-    with sync_playwright() as started:
-        found = started.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        yield found
-        found.close()
 
 
 @pytest.fixture(scope="module")

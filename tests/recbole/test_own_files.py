@@ -11,8 +11,9 @@ from worlds import COLUMNS, prepare, structured_rows, write_inter
 import recbole_exp3rt
 from recbole_exp3rt import UsageError
 from recbole_exp3rt.config.configurator import Config
+from recbole_exp3rt.data.review_file import read_sidecar
 from recbole_exp3rt.data.split import load_split
-from recbole_exp3rt.data.train_corpus import corpus_of, read_descriptions, read_sidecar
+from recbole_exp3rt.data.train_corpus import corpus_of, read_descriptions
 from recbole_exp3rt.trainer.fitting import blaming_settings, fit
 
 NAMES = ("uid", "mid", "stars", "when")

@@ -294,3 +294,13 @@ def test_the_command_lines_take_several_files_after_runs(runs, capsys, command, 
     assert main([command, *(word.format(bad=good) for word in words)]) == 2
     printed = capsys.readouterr().err
     assert said.replace("a judge", f"a {command}") in printed and printed.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", ["judge", "ground"])
+def test_a_settings_file_is_read_as_everywhere(runs, capsys, tmp_path, command):
+    good, torn = runs[0].partition("=")[2], tmp_path / "torn.yaml"
+    torn.write_text("a: [1")
+    for file, said in (("none.yaml", "no settings file none.yaml"), (str(torn), "is not YAML")):
+        assert main([command, "--runs", good, f"--config_files={file}"]) == 2
+        printed = capsys.readouterr().err
+        assert said in printed and printed.count("\n") == 1

@@ -16,7 +16,7 @@ from recbole_exp3rt.scale import RatingScale
 from recbole_exp3rt.stages.anchoring import REG_WEIGHTS, HeldOut, Priors
 from recbole_exp3rt.stages.bias import FOLDS, CorpusBias, fold_of
 from recbole_exp3rt.stages.pipeline import Models, Pipeline, StageSettings
-from recbole_exp3rt.stages.prior import Prior, fit_weight, label_logs, log_normal, log_prior
+from recbole_exp3rt.stages.prior import Prior, fit_weight, label_logs, log_normal
 
 SCALE = RatingScale.between(1, 5)
 LEVELS = np.arange(1, 6)
@@ -178,10 +178,10 @@ def test_a_user_who_joins_gets_the_numbers_that_were_taken_and_bias_of_what_is_k
 def test_the_true_rating_of_a_pair_changes_nothing_in_its_own_prior_or_prompt(pair):
     """Metamorphic: another rating of a train pair changes priors of others, never its own."""
     before, after = world(), world(changed={pair: 5.0 if 5 not in _rating(pair) else 1.0})
-    alike = [log_prior(corpus, [pair], SCALE, 0.8) for corpus in (before, after)]
+    alike = [CorpusBias(corpus, SCALE, 5.0).rate([pair]) for corpus in (before, after)]
     assert np.array_equal(*alike)
     others = [(pair[0], "i9"), ("u9", pair[1])]
-    changed = [log_prior(corpus, others, SCALE, 0.8) for corpus in (before, after)]
+    changed = [CorpusBias(corpus, SCALE, 5.0).rate(others) for corpus in (before, after)]
     assert not np.allclose(*changed)
     prompts = []
     for corpus in (before, after):

@@ -1,79 +1,20 @@
-"""The store keeps what was answered, and says so when a file is not its own."""
+"""A store in a file: damaged, foreign, old and read-only ones. See contract/test_stores.py."""
 
-import json
-import multiprocessing
-import os
 import sqlite3
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.llm.base import Completion, Message, Readout, Request
-from recbole_exp3rt.llm.claims import this_process
 from recbole_exp3rt.llm.store import Store
 from recbole_exp3rt.llm.stores import sqlite as store_module
 
 ROOT = Path(__file__).parents[2]
 REQUEST = Request((Message("user", "Was it good?"),), readout=Readout("Rating: ", ("0", "1")))
 ANSWER = Completion("Yes – très bon.\n", "length", 12, 34, (-0.1234567890123456, -7.5))
-
-
-def test_an_answer_comes_back_as_it_was_from_another_opening(tmp_path):
-    Store(tmp_path / "new folder" / "answers.sqlite").put_many("m", {"k": (REQUEST, ANSWER)})
-    store = Store(tmp_path / "new folder" / "answers.sqlite")
-    assert store.get_many(["k", "unknown"]) == {"k": ANSWER}
-    assert len(store) == 1
-
-
-def test_the_question_can_be_read_beside_the_answer(tmp_path):
-    store = Store(tmp_path / "answers.sqlite")
-    store.put_many("model@1", {"k": (REQUEST, ANSWER)})
-    identity, request = store.asked("k")
-    assert identity == "model@1"
-    assert json.loads(request)["messages"] == [{"role": "user", "content": "Was it good?"}]
-    assert store.asked("unknown") is None
-
-
-def test_more_keys_than_one_query_takes(tmp_path):
-    store = Store(tmp_path / "answers.sqlite")
-    keys = [f"key {n}" for n in range(2_345)]
-    store.put_many("m", {key: (REQUEST, Completion(key)) for key in keys})
-    assert {key: answer.text for key, answer in store.get_many(keys).items()} == dict(
-        zip(keys, keys, strict=True)
-    )
-
-
-def test_the_first_answer_stays(tmp_path):
-    store = Store(tmp_path / "answers.sqlite")
-    store.put_many("m", {"k": (REQUEST, Completion("first"))})
-    store.put_many("m", {"k": (REQUEST, Completion("second"))})
-    assert store.get_many(["k"])["k"].text == "first"
-
-
-def _write(path, name, start):
-    start.wait()
-    store = Store(path)
-    for n in range(50):
-        store.put_many(name, {f"{name} {n}": (REQUEST, Completion(name)), f"both {n}": (
-            REQUEST, Completion(name))})  # fmt: skip
-
-
-def test_processes_share_one_file_from_its_first_moment(tmp_path):
-    path = tmp_path / "answers.sqlite"
-    context = multiprocessing.get_context("fork")
-    start = context.Event()
-    writers = [context.Process(target=_write, args=(path, name, start)) for name in "abcd"]
-    for writer in writers:
-        writer.start()
-    start.set()
-    for writer in writers:
-        writer.join(60)
-    assert [writer.exitcode for writer in writers] == [0] * 4
-    assert len(Store(path)) == 4 * 50 + 50
 
 
 def _foreign_database(path):
@@ -257,45 +198,6 @@ def test_a_store_that_another_process_holds_locked_is_no_damaged_one(tmp_path, m
 
 
 # --- claims
-
-
-@pytest.fixture
-def two(tmp_path):
-    return Store(tmp_path / "answers.sqlite"), Store(tmp_path / "answers.sqlite")
-
-
-def test_a_question_is_one_owners_until_it_is_answered_or_released(two):
-    one, other = two
-    assert one.claim("one", ["a", "b", "c"], 9.0) == {"a", "b", "c"}
-    assert one.claim("one", ["a"], 9.0) == {"a"}  # nobody waits for himself
-    assert other.claim("other", ["a", "b", "c", "d"], 9.0) == {"d"}
-    other.release("other", ["a", "d"])  # a is not its own
-    one.release("one", ["b"])
-    one.put_many("m", {"c": (REQUEST, ANSWER)})
-    assert other.claim("other", ["a", "b", "c", "d"], 9.0) == {"b", "d"}
-
-
-def test_claims_lapse_without_a_heartbeat_and_hold_with_one(two):
-    one, other = two
-    one.claim("quick", ["a"], 0.4)
-    one.claim("slow", ["b"], 0.4)
-    for _ in range(4):
-        time.sleep(0.15)
-        one.renew("slow", 0.4)
-        assert "b" not in other.claim("other", ["b"], 0.4)
-    assert other.claim("other", ["a", "b"], 9.0) == {"a"}
-    assert one.claim("quick", ["a"], 0.4) == set()
-
-
-def test_claims_of_a_process_that_is_gone_lapse_at_once(two):
-    one, other = two
-    child = subprocess.Popen([sys.executable, "-c", ""])
-    child.wait()
-    one._process = this_process().replace(f"/{os.getpid()}", f"/{child.pid}")
-    one.claim("gone", ["a"], 1e6)
-    one._process = f"another machine/{child.pid}"
-    one.claim("elsewhere", ["b"], 1e6)
-    assert other.claim("other", ["a", "b"], 9.0) == {"a"}
 
 
 def test_a_store_from_before_claims_takes_them(tmp_path):
