@@ -15,6 +15,7 @@ from dataset_converters.__main__ import main
 from dataset_converters.amazon_book import AmazonSource
 from dataset_converters.base import Dropped
 from dataset_converters.imdb import ImdbSource
+from recbole_exp3rt.data.review_file import read_sidecar
 
 NEW = {
     "user_id": "U1",
@@ -287,8 +288,6 @@ def test_each_of_200_mutated_rows_is_kept_or_counted(tmp_path, form):
 
 
 def test_half_a_character_in_a_sidecar_is_replaced(tmp_path):
-    from recbole_exp3rt.data.train_corpus import read_sidecar
-
     row = {"user_id": "u", "item_id": "i", "title": "So \udc00", "text": "Fun \ud83d"}
     (tmp_path / "d.reviews.jsonl").write_text(json.dumps(row))
     ((_, texts),) = read_sidecar(tmp_path / "d.reviews.jsonl", {("u", "i")})["u", "i"]
