@@ -29,6 +29,22 @@ NEED_TORCH += ["contract/test_untrusted.py"]
 collect_ignore = NEED_TORCH if WITHOUT_TORCH else []
 
 
+def pytest_xdist_auto_num_workers(config):
+    """Two processes for a folder or more; a file or a single test runs in this one."""
+    return 2 if all(Path(name).is_dir() for name in config.args) else 0
+
+
+def pytest_xdist_make_scheduler(config, log):
+    """Each file in one process, in the order of the names; all of `cluster` in one: it is one Ray."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class Files(LoadFileScheduling):
+        def _split_scope(self, nodeid):
+            return "cluster" if "cluster/" in nodeid else super()._split_scope(nodeid)
+
+    return Files(config, log)
+
+
 def pytest_collection_finish():
     """What is imported by now stays: the garbage collector need not look at it at each training."""
     gc.collect()

@@ -12,7 +12,6 @@ from accelerate import PartialState
 from accelerate.utils import gather_object
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from transformers.utils import logging
-from transformers.utils.hub import cached_file
 
 from recbole_exp3rt.distill.train.packing import NAME as ROW_ATTENTION
 from recbole_exp3rt.distill.train.presets import PRESETS as TRAIN_PRESETS
@@ -20,6 +19,7 @@ from recbole_exp3rt.distill.train.presets import TrainSettings
 from recbole_exp3rt.errors import UsageError, nearest
 from recbole_exp3rt.llm.base import LLMError
 from recbole_exp3rt.llm.local.chat_template import Chat
+from recbole_exp3rt.llm.local.hub import config_file
 from recbole_exp3rt.llm.local.memory import BYTES, USABLE, MemoryPlan, gigabytes, plan_memory
 from recbole_exp3rt.llm.local.transformers_llm import (
     DTYPES,
@@ -102,7 +102,7 @@ class TrainableModel:
         self.name = str(preset.get("name_or_path", settings.base))
         self.source = source_of(self.name)
         with loading(self.name):
-            folder = Path(str(cached_file(self.source, "config.json"))).parent
+            folder = config_file(self.source).parent
             self.revision = revision_of(self.name, folder)
             self.config = AutoConfig.from_pretrained(self.source, trust_remote_code=False)
             check_attention(self.name, self.config.get_text_config())

@@ -26,13 +26,13 @@ from transformers import (
     GenerationConfig,
 )
 from transformers.utils import logging
-from transformers.utils.hub import cached_file
 
 from recbole_exp3rt.llm.base import Answer, Failure, LLMError, Request
 from recbole_exp3rt.llm.local.attention import NAME as SHARED
 from recbole_exp3rt.llm.local.batching import Task
 from recbole_exp3rt.llm.local.chat_template import Chat
 from recbole_exp3rt.llm.local.engine import Engine
+from recbole_exp3rt.llm.local.hub import config_file
 from recbole_exp3rt.llm.local.memory import (
     MemoryPlan,
     check_fits,
@@ -115,7 +115,7 @@ def load_model(
         raise LLMError(f"adapter {adapter} is no folder with adapter_config.json; name one")
     with loading(name_or_path):
         # one look for the smallest file: a hub out of reach is told once, not file by file
-        config = Path(str(cached_file(source, "config.json")))
+        config = config_file(source)
         tokens, rows = AT_ONCE["cuda" if device.startswith("cuda") else "cpu"]
         rows = max_rows or rows
         settings = AutoConfig.from_pretrained(source, trust_remote_code=False)
