@@ -35,7 +35,7 @@ def pytest_xdist_auto_num_workers(config):
 
 
 def pytest_xdist_make_scheduler(config, log):
-    """Each file in one process, in the order of the names; all of `cluster` in one: it is one Ray."""
+    """A file is of one process, files go in the order of names; one process has the Ray cluster."""
     from xdist.scheduler import LoadFileScheduling
 
     class Files(LoadFileScheduling):
