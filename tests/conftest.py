@@ -96,6 +96,16 @@ def tiny_llm(tiny):
 
 
 @pytest.fixture(scope="session")
+def sample_files(tmp_path_factory):
+    """The folder of the data set `sample`, made once; a test runs on a copy of its own."""
+    from dataset_converters.sample import make_sample
+
+    folder = tmp_path_factory.mktemp("made") / "sample"
+    make_sample(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def llama_server():
     """Base URL of a real llama.cpp server with the embedded model, in a process of its own."""
     import llama_server

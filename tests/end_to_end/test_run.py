@@ -28,7 +28,7 @@ from recbole_exp3rt.trainer.fitting import fit
 
 ROOT = Path(__file__).parents[2]
 SMALL = ["--eval_pairs=4", "--rerank_users=1", "--max_new_tokens=6", "--baselines=[]"]
-SMALL += ["--student=smollm2"]
+SMALL += ["--student=smollm2", "--epochs=5", "--search=~"]
 
 
 def command(folder: Path, *arguments: str) -> subprocess.Popen:
@@ -129,9 +129,8 @@ def test_a_second_run_asks_for_nothing_and_says_the_same(first, monkeypatch):
 def test_candidates_stand_in_the_order_of_their_predicted_ratings(first):
     folder, _, _ = first
     values = {"data_path": str(folder / "dataset"), "use_gpu": False, "student": "oracle"}
-    config = Config(
-        "EXP3RT", "sample", config_dict=values | {"store_path": str(folder / "o.sqlite")}
-    )
+    values |= {"store_path": str(folder / "o.sqlite"), "epochs": 5, "search": None}
+    config = Config("EXP3RT", "sample", config_dict=values)
     split, settings = load_split(config), Settings.from_config(config)
     corpus = corpus_of(split.train, settings.description_fields, settings.review_file)
     rater = make_rater(settings, corpus)
@@ -168,7 +167,7 @@ def rate(folder, **values):
 
 
 def test_a_run_from_python_returns_its_rows(first):
-    results, said = rate(first[0], student="oracle", eval_pairs=200, refit=True)
+    results, said = rate(first[0], student="oracle", eval_pairs=200, refit=True, baselines=[])
     rmse = {row.name: row.metrics["rmse"] for row in results.rows if row.slice == "all"}
     assert rmse["EXP3RT"] < rmse["Bias"] < rmse["constant"]  # the oracle reads what biases cannot
     assert "smoke run" not in said
@@ -177,7 +176,7 @@ def test_a_run_from_python_returns_its_rows(first):
 
 
 def test_the_student_of_the_sample_comes_with_the_package(first):
-    results, said = rate(first[0], eval_pairs=2, baselines=[])
+    results, said = rate(first[0], eval_pairs=1, baselines=[])
     assert "+sample-student@" in results.about["steps"]["rating"]
     assert "not trained for this task" not in said
     assert "the user" in said.split("Explanations")[1]  # it reasons as its teacher does

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,7 +13,6 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from dataset_converters.sample import make_sample
 from recbole_exp3rt.benchmark import benchmark, grid_of
 from recbole_exp3rt.cli.main import main
 
@@ -35,9 +35,9 @@ benchmark(grid_of(values), **options)
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory) -> Path:
+def world(tmp_path_factory, sample_files) -> Path:
     folder = tmp_path_factory.mktemp("grids")
-    make_sample(folder / "sample")
+    shutil.copytree(sample_files, folder / "sample")
     return folder
 
 

@@ -2,21 +2,21 @@
 
 import io
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from dataset_converters.sample import make_sample
 from recbole_exp3rt.evaluator.comparison import compare
 from recbole_exp3rt.evaluator.results import Results
 from recbole_exp3rt.quick_start.quick_start import run
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory) -> Path:
+def world(tmp_path_factory, sample_files) -> Path:
     folder = tmp_path_factory.mktemp("calibrated")
-    make_sample(folder / "sample")
+    shutil.copytree(sample_files, folder / "sample")
     return folder
 
 

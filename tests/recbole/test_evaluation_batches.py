@@ -11,7 +11,7 @@ from recbole_exp3rt.trainer.fitting import fit
 def measured(make_world, model, **settings):
     """Metrics on test, the best validation, and the users of each batch of validation."""
     rows = structured_rows(n_users=60, n_items=30)
-    config = make_world(rows, model=model, search=None, epochs=3, use_gpu=False, **settings)
+    config = make_world(rows, model=model, search=None, epochs=1, use_gpu=False, **settings)
     split = load_split(config)
     fitted = fit(model, config, split, refit=False)
     return evaluate_ranking(config, split, fitted).metrics, fitted.trainer.best_valid_result, config

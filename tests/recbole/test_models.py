@@ -54,7 +54,7 @@ def test_bias_predicts_the_mean_for_strangers_and_stays_on_the_scale(make_world)
 
 @pytest.mark.parametrize("model", ["Bias", "MF", "WDL"])
 def test_a_rating_model_beats_the_constant(make_world, model):
-    split = load_split(make_world(structured_rows(), model=model))
+    split = load_split(make_world(structured_rows(), model=model, search=None))
     fitted = fit(model, split.config, split)
     rows = np.arange(split.size("test"))
     constant = rating_metrics(split.config, split, constant_ratings(split, rows), rows)
@@ -107,7 +107,9 @@ def test_pop_counts_each_train_row_once_and_nothing_else(make_world, settings):
 
 @pytest.mark.parametrize("model", ["BPR", "LightGCN"])
 def test_a_ranking_model_beats_popularity(make_world, model):
-    split = load_split(make_world(structured_rows(), model=model, topk=[5, 10], seed=1))
+    split = load_split(
+        make_world(structured_rows(), model=model, topk=[5, 10], seed=1, search=None)
+    )
     popular = fit("Pop", split.config, split)
     by_popularity = evaluate_ranking(split.config, split, popular).metrics["recall@10"]
     fitted = fit(model, split.config, split)

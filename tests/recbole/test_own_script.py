@@ -170,12 +170,8 @@ def test_hyper_tuning_finds_the_better_setting(algorithm):
 
 
 @pytest.fixture(scope="module")
-def sample(tmp_path_factory):
-    from dataset_converters.sample import make_sample
-
-    folder = tmp_path_factory.mktemp("dataset")
-    make_sample(folder / "sample")
-    return folder
+def sample(sample_files):
+    return sample_files.parent
 
 
 def test_exp3rt_through_every_function_of_recbole(sample):

@@ -13,7 +13,6 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from dataset_converters.sample import make_sample
 from recbole_exp3rt.config.configurator import Config
 from recbole_exp3rt.config.settings import Settings
 from recbole_exp3rt.data.split import load_split
@@ -33,9 +32,9 @@ from recbole_exp3rt.trainer.fitting import fit
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory) -> Path:
+def world(tmp_path_factory, sample_files) -> Path:
     folder = tmp_path_factory.mktemp("reasoned")
-    make_sample(folder / "sample")
+    shutil.copytree(sample_files, folder / "sample")
     return folder
 
 

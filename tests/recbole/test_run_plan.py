@@ -2,21 +2,21 @@
 
 import io
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from dataset_converters.sample import make_sample
 from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.llm.store import Store
 from recbole_exp3rt.quick_start.quick_start import run
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory) -> Path:
+def world(tmp_path_factory, sample_files) -> Path:
     folder = tmp_path_factory.mktemp("planned")
-    make_sample(folder / "sample")
+    shutil.copytree(sample_files, folder / "sample")
     return folder
 
 

@@ -13,7 +13,6 @@ import torch
 from rich.console import Console
 from worlds import SMALL, SMALL_TRAIN, write_inter, write_small
 
-from dataset_converters.sample import make_sample
 from recbole_exp3rt.config.configurator import Config
 from recbole_exp3rt.config.registry import find_model
 from recbole_exp3rt.config.settings import ModelSettings, Settings
@@ -255,9 +254,9 @@ def test_a_shot_of_an_item_outside_of_train_has_its_title(world):
 
 
 @pytest.fixture(scope="module")
-def sample(tmp_path_factory):
+def sample(tmp_path_factory, sample_files):
     folder = tmp_path_factory.mktemp("unseen")
-    make_sample(folder / "sample")
+    shutil.copytree(sample_files, folder / "sample")
     return folder
 
 

@@ -1,8 +1,9 @@
 """Zero-shot EXP3RT is a settings file that is named: its prompts, asked of an untrained model."""
 
+import shutil
+
 import pytest
 
-from dataset_converters.sample import make_sample
 from recbole_exp3rt.config.configurator import Config
 from recbole_exp3rt.config.settings import Settings
 from recbole_exp3rt.errors import UsageError
@@ -10,8 +11,8 @@ from recbole_exp3rt.quick_start.quick_start import run
 
 
 @pytest.fixture
-def sample(tmp_path):
-    make_sample(tmp_path / "dataset" / "sample")
+def sample(tmp_path, sample_files):
+    shutil.copytree(sample_files, tmp_path / "dataset" / "sample")
 
 
 def models_of(files, **given):

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+
+from dataset_converters.base import convert
+from dataset_converters.imdb import ImdbSource
+from dataset_converters.write import load_properties
+from recbole_exp3rt.sample.world import make_world, write_world
 
 Row = Sequence[object]  # user, item[, rating[, timestamp]]
 COLUMNS = ("user_id:token", "item_id:token", "rating:float", "timestamp:float")
@@ -62,6 +68,13 @@ def write_small(
         f"{i}\tTitle {i}\tKind {i}\tPlot of {i}." for i in "abcde"
     )
     (folder / "world.item").write_text(items + "\n", encoding="utf-8")
+
+
+def write_fewer(folder: Path) -> None:
+    """Write a data set like the sample, with a third of its users."""
+    with tempfile.TemporaryDirectory() as source:
+        write_world(make_world(users=100, exactly_5=30, unseen=15), Path(source))
+        convert(ImdbSource(Path(source)), folder, load_properties("sample"))
 
 
 def write_inter(path: Path, rows: Sequence[Row], width: int = 4) -> None:

@@ -5,6 +5,7 @@ Each call is a process of its own, with its CPU time, as a user has it.
 
 import os
 import resource
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -28,12 +29,10 @@ atexit.register(lambda: print("imported:", sorted(heavy & set(sys.modules)), fil
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
+def place(tmp_path_factory, sample_files):
     """A folder with the sample in it."""
-    from dataset_converters.sample import make_sample
-
     folder = tmp_path_factory.mktemp("place")
-    make_sample(folder / "dataset" / "sample")
+    shutil.copytree(sample_files, folder / "dataset" / "sample")
     return folder
 
 

@@ -46,15 +46,11 @@ CASES = {
     "halves": (*MUSIC_2023[:3], "--split", "topk-halves"),
 }
 EXPECTED = {  # name and k-core: rows, set of (user, item, rating), files
-    ("imdb-mini", 0): (4423, "2883ab033452f1a2", "7ea164b0a7d7c86a"),
     ("imdb-mini", 5): (4423, "2883ab033452f1a2", "7ea164b0a7d7c86a"),
-    ("imdb-1200", 0): (42973, "d74458147937e38e", "c897cf56de388d52"),
     ("imdb-1200", 5): (42937, "7aa88d0d09cd5d9f", "98b86dec861dbadd"),
-    ("music14", 0): (6908, "189ffa7a8a24355c", "a8fc6bf821144e63"),
     ("music14", 5): (5212, "d9df862583cfcbb5", "20fd68b3b3f78e42"),
     ("music23", 0): (6908, "189ffa7a8a24355c", "3e1e6c8bfcf29e5d"),
     ("music23", 5): (5212, "d9df862583cfcbb5", "880813a764f006da"),
-    ("instruments14", 0): (10261, "8d04b16fbfde5c81", "a19fd9fc512051bc"),
     ("instruments14", 5): (10261, "8d04b16fbfde5c81", "a19fd9fc512051bc"),
     ("aligned", 0): (3993, "97e9c76fa7eda235", "da90fb3e9ca55485"),
     ("aligned", 5): (3717, "adb11a5a1cfd6114", "d0846acec21b16d2"),

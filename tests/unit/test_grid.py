@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 from dataclasses import replace
 from importlib.util import find_spec
 
@@ -9,7 +10,6 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from dataset_converters.sample import make_sample
 from recbole_exp3rt.benchmark.cells import Cell, cells_of, changed, identify, slug
 from recbole_exp3rt.benchmark.grid import DataSet, grid_of, read_grid
 from recbole_exp3rt.benchmark.rows import without_bias
@@ -26,9 +26,9 @@ SHIPPED = ["quick", "table3", "table4", "table6", "table7"]
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory):
+def world(tmp_path_factory, sample_files):
     folder = tmp_path_factory.mktemp("worlds")
-    make_sample(folder / "sample")
+    shutil.copytree(sample_files, folder / "sample")
     return folder
 
 
