@@ -35,12 +35,14 @@ def pytest_xdist_auto_num_workers(config):
 
 
 def pytest_xdist_make_scheduler(config, log):
-    """A file is of one process, files go in the order of names; one process has the Ray cluster."""
+    """A file is of one process, files go in the order of names; there is one Ray, and one GPU."""
     from xdist.scheduler import LoadFileScheduling
 
     class Files(LoadFileScheduling):
         def _split_scope(self, nodeid):
-            return "cluster" if "cluster/" in nodeid else super()._split_scope(nodeid)
+            file = super()._split_scope(nodeid)
+            folder = file.rpartition("/")[0]
+            return folder if folder in ("tests/cluster", "tests/gpu") else file
 
     return Files(config, log)
 
