@@ -162,8 +162,15 @@ def undisturbed(tiny, data, tmp_path_factory):
     }
 
 
-@pytest.mark.parametrize("batching", ["length_grouping", "packing"])
-@pytest.mark.parametrize("moment", ["first evaluation", "last evaluation", "last save"])
+@pytest.mark.parametrize(
+    ("moment", "batching"),
+    [
+        ("first evaluation", "packing"),
+        ("first evaluation", "length_grouping"),
+        ("last evaluation", "length_grouping"),
+        ("last save", "length_grouping"),
+    ],
+)
 def test_a_training_that_is_stopped_where_an_epoch_ends_goes_on_as_if_not(
     moment, batching, undisturbed, tiny, data, tmp_path, monkeypatch
 ):
