@@ -99,7 +99,7 @@ def tiny_llm(tiny):
 
 @pytest.fixture(scope="session")
 def sample_files(tmp_path_factory):
-    """The folder of the data set `sample`, made once; a test runs on a copy of its own."""
+    """The folder of the data set `sample`, made once; who writes into it takes a copy."""
     from dataset_converters.sample import make_sample
 
     folder = tmp_path_factory.mktemp("made") / "sample"

@@ -70,7 +70,6 @@ def test_it_reaches_bias_where_ids_matter(world, learned):
     bias = fit("Bias", world("Bias"), split, refit=False)
     beside = _rmse(predict_ratings(bias, split, np.arange(len(truth))), truth)
     constant = truth.std()
-    print("MARGIN", constant, beside, rmse, (constant - rmse) / (constant - beside))
     assert constant > 1.5 * beside, "users and items matter"
     assert constant - rmse > 0.85 * (constant - beside)
 
@@ -95,11 +94,9 @@ def test_explanations_of_held_out_pairs_are_learned(learned):
             return model.eval().network.losses(sources, targets).mean().item()
 
     own = loss(model, pairs)
-    print("MARGIN", own, loss(model, turned), loss(build_model(config, split.train), pairs))
     assert own < loss(model, turned) - 0.1, "the ids decide"
     assert own < 0.2 * loss(build_model(config, split.train), pairs)
     written = model.explain(pairs)
     kinds = [KINDS[int(i[1:]) % 4] in text for (_, i), text in zip(pairs, written, strict=True)]
-    print("MARGIN", np.mean(kinds), len(set(written)))
     assert np.mean(kinds) > 0.6, "chance is 0.25"
     assert len(set(written)) > 4
