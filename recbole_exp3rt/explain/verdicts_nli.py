@@ -34,7 +34,10 @@ class NLIGrounder:
         """
         from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+        from recbole_exp3rt.llm.local.hub import config_file
+
         try:
+            config_file(name)
             self._tokenizer: Any = AutoTokenizer.from_pretrained(name)
             self._model: Any = AutoModelForSequenceClassification.from_pretrained(name)
         except (OSError, ValueError, KeyError) as error:

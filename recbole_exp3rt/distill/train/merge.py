@@ -13,6 +13,7 @@ from transformers.utils import logging
 from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.llm.base import LLMError
 from recbole_exp3rt.llm.card import CARD
+from recbole_exp3rt.llm.local.hub import config_file
 from recbole_exp3rt.llm.local.memory import USABLE, count_parameters, free_memory, gigabytes
 from recbole_exp3rt.llm.local.transformers_llm import loading, source_of, with_adapter
 from recbole_exp3rt.llm.names import PRESETS, base_of
@@ -35,6 +36,7 @@ def merge(adapter: str | Path, out: str | Path) -> Path:
     source = source_of(name)
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     with loading(name):
+        config_file(source)
         config = AutoConfig.from_pretrained(source, trust_remote_code=False)
         needed = sum(count_parameters(config)) * (config.dtype or torch.float32).itemsize
         if needed > USABLE * free_memory("cpu"):

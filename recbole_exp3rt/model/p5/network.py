@@ -157,7 +157,10 @@ def pretrained_t5(base: str, new_tokens: int) -> tuple[Any, Any, int]:
     """
     from transformers import AutoTokenizer, T5ForConditionalGeneration
 
+    from recbole_exp3rt.llm.local.hub import config_file
+
     try:
+        config_file(base)
         tokenizer = AutoTokenizer.from_pretrained(base)
         t5 = T5ForConditionalGeneration.from_pretrained(base)
     except (OSError, ValueError, ImportError, RuntimeError) as error:
