@@ -23,7 +23,7 @@ TRAINING = {
 }
 TRANSFORMERS = {
     f"llm.local.{name}"
-    for name in ("transformers_llm", "smollm2", "memory", "kv_cache", "attention", "frozen")
+    for name in ("transformers_llm", "smollm2", "memory", "kv_cache", "attention", "frozen", "hub")
 } | TRAINING
 TRANSFORMERS |= {"encode.encoders", "model.p5.network", "model.p5.words", "explain.verdicts_nli"}
 HTTP = {"llm.server.endpoint", "llm.server.http_client"}
