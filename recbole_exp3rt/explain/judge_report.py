@@ -17,6 +17,7 @@ from recbole_exp3rt.explain.criteria import CRITERIA
 from recbole_exp3rt.explain.explanations import Explanations
 from recbole_exp3rt.explain.judge import Judgement, outcomes_of
 from recbole_exp3rt.explain.judge_trust import ENOUGH, LEAST_KAPPA, MOST_FLIPS, Trust, trust_in
+from recbole_exp3rt.explain.origin import origin_table
 from recbole_exp3rt.explain.preferences import MATCHED, Standing, at_matched_length, standings
 from recbole_exp3rt.explain.preferences_report import figure_3, standings_table
 from recbole_exp3rt.report.content import (
@@ -112,13 +113,14 @@ def judge_report(judged: Judged) -> Report:
         tuple(tables),
         (figure_3("figure-3", found),) if found else (),
     )
+    judges = "; ".join(f"{name}: {identity}" for name, identity in judged.identities.items())
     return Report(
         "Explanations compared by a judge",
         __version__,
         datetime.now(timezone.utc).isoformat(timespec="seconds"),
         (part,),
         (),
-        _origin(judged),
+        origin_table(judged.explanations, f"Judges: {judges}"),
         dict(judged.about),
         how_to_read=(*HOW_TO_READ, *(f"{name}: {text}" for name, text in CRITERIA.items())),
         kicker="recbole-exp3rt judge",
@@ -270,24 +272,3 @@ def _said_table(judged: Judged) -> Table:
     headings = tuple(Heading(name.lower(), name, numeric=False) for name in names)
     lead = "Some judgements as they were written. judge.json holds all."
     return Table("said", "What was said", lead, headings, rows_of(shown))
-
-
-def _origin(judged: Judged) -> Table:
-    found = judged.explanations
-    headings = (
-        Heading("system", "System", numeric=False),
-        Heading("explained", "Pairs explained"),
-        Heading("shared", "Explained by all"),
-        Heading("models", "Models behind it", numeric=False),
-    )
-    rows = [
-        [
-            text_cell(name),
-            Cell(found.found[name], f"{found.found[name]:,}"),
-            Cell(found.shared, f"{found.shared:,}"),
-            text_cell(", ".join(found.writers.get(name, ())) or "not known"),
-        ]
-        for name in found.systems
-    ]
-    judges = "; ".join(f"{name}: {identity}" for name, identity in judged.identities.items())
-    return Table("origin", "Where this comes from", f"Judges: {judges}", headings, rows_of(rows))
