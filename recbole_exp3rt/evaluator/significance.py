@@ -92,7 +92,7 @@ class OfSums:
     @property
     def values(self) -> Array:
         """See Paired."""
-        return self._of(self.sums.sum(axis=0)[None])[0]
+        return np.asarray(self._of(self.sums.sum(axis=0)[None])[0])
 
     def drawn(self, weights: Array) -> Array:
         """See Drawable."""
@@ -111,7 +111,7 @@ class OfSums:
 
     def _of(self, sums: Array) -> Array:
         with np.errstate(invalid="ignore", divide="ignore"):
-            return self.formula(sums)[:, None]
+            return np.asarray(self.formula(sums)[:, None])
 
 
 @dataclass(frozen=True)

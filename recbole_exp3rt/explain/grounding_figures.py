@@ -95,7 +95,7 @@ class RankCorrelation:
     @property
     def values(self) -> Array:
         """See Paired."""
-        return self.drawn(np.ones((1, self.n)))[0]
+        return np.asarray(self.drawn(np.ones((1, self.n)))[0])
 
     def drawn(self, weights: Array) -> Array:
         """See Drawable."""
@@ -109,7 +109,7 @@ class RankCorrelation:
             spread = (own * x * x).sum(axis=1) * (own * y * y).sum(axis=1)
             found = (own * x * y).sum(axis=1) / np.sqrt(spread)
         found[~(spread > 1e-9)] = np.nan
-        return found[:, None]
+        return np.asarray(found[:, None])
 
     def paired(self, other: RankCorrelation) -> tuple[RankCorrelation, RankCorrelation]:
         """See Paired."""
@@ -211,9 +211,10 @@ def _figure(
 ) -> Figure | None:
     """A metric with its interval; None where no row has it, or it is not defined."""
     parts = PARTS.get(metric, (metric,))
-    there = ~np.all([np.isnan(rows[part]) for part in parts], axis=0)
-    if metric in PARTS and any(np.isnan(rows[part]).all() for part in parts):
+    if any(np.isnan(rows[part]).all() for part in parts):
         return None
+    # F1 is made of two means, each of its own rows; a rank correlation needs both values of a row
+    there = ~np.all([np.isnan(rows[part]) for part in parts], axis=0)
     if metric == "tone":
         there = _there(metric, rows)
     if not there.any():
@@ -230,7 +231,7 @@ def _figure(
 def _there(metric: str, rows: Rows) -> NDArray[np.bool_]:
     """The rows that have all that a metric is made of: [pairs]."""
     parts = PARTS.get(metric, (metric,))
-    return ~np.any([np.isnan(rows[part]) for part in parts], axis=0)
+    return np.asarray(~np.any([np.isnan(rows[part]) for part in parts], axis=0))
 
 
 def _statistic(

@@ -145,8 +145,8 @@ def _figure(name: str, figure: Figure | None, pairs: int) -> Cell:
     said = [_between(name, between.low, between.high)] if between else []
     if figure.n < pairs:
         said.append(f"n {figure.n:,}")
-    ends = (between.low, between.high) if between else (None, None)
-    return Cell(figure.value, found.text, *ends, interval="; ".join(said))
+    low, high = (between.low, between.high) if between else (None, None)
+    return Cell(figure.value, found.text, low, high, "; ".join(said))
 
 
 def differences_table(differences: Sequence[Difference]) -> Table:

@@ -145,8 +145,8 @@ def _check_readable(found: Mapping[str, Sequence[Judgement]]) -> None:
 
 def _about(options: JudgeOptions, judges: Sequence[Judge]) -> dict[str, Any]:
     """What the judgement was made with; no address and no key."""
-    kept = ("judges", "n", "criteria", "all_pairs", "item_word", "evidence_tokens")
-    kept += ("length_probes", "seed")
+    kept = ["judges", "n", "criteria", "all_pairs", "item_word", "evidence_tokens"]
+    kept += ["length_probes", "seed"]
     digests = {one.name: one.prompt_digest for one in judges}
     return {key: getattr(options, key) for key in kept} | {"prompt_digests": digests}
 
