@@ -155,8 +155,10 @@ def differences(
         for number, one in enumerate(names):
             for other in names[number + 1 :] if all_pairs or number == 0 else ():
                 there = _there(metric, rows[one]) & _there(metric, rows[other])
+                if not there.any():
+                    continue
                 pair = [_statistic(metric, rows[name], users, there) for name in (one, other)]
-                if not there.any() or any(np.isnan(each.values).any() for each in pair):
+                if any(np.isnan(each.values).any() for each in pair):
                     continue
                 n_users = len(np.unique(users[there]))
                 compared = Resampling(n_users, draws=draws, seed=seed).compare(*pair)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from rich import box
 from rich.console import Console
 from rich.table import Table as RichTable
@@ -26,9 +28,10 @@ def show_table(console: Console, table: Table) -> None:
     """Print a table of a report: its title and its sentence above, its notes below."""
     console.print(f"[bold]{escape(table.title)}[/bold]")
     console.print(escape(table.lead))
-    shown = RichTable(box=box.SIMPLE)
+    shown = RichTable(box=box.SIMPLE, padding=(0, 1, 0, 0))
     for heading in table.headings:
-        shown.add_column(escape(heading.title), justify="right" if heading.numeric else "left")
+        side: Literal["left", "right"] = "right" if heading.numeric else "left"
+        shown.add_column(escape(heading.title), justify=side, overflow="fold")
     for row in table.rows:
         shown.add_row(*map(_cell, row))
     console.print(shown)
@@ -38,4 +41,5 @@ def show_table(console: Console, table: Table) -> None:
 
 def _cell(cell: Cell) -> str:
     """A value with its star, and its interval below."""
-    return escape(f"{cell.text} {cell.mark}".strip()) + (f"\n{cell.interval}" * bool(cell.interval))
+    lines = [f"{cell.text} {cell.mark}".strip(), *cell.interval.split("; ")]
+    return escape("\n".join(filter(None, lines)))

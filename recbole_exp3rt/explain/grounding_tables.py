@@ -5,6 +5,7 @@ Console, page and Markdown show the same tables.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from datetime import datetime, timezone
 
@@ -117,7 +118,6 @@ def figures_table(report: GroundingReport) -> Table:
         Heading("texts", "Texts", "taken apart"),
         Heading("users", "Users"),
         Heading("statements", "Statements"),
-        Heading("stated", "Stated", "in a text"),
         *(Heading(name, TITLES[name]) for name in names),
     )
     rows = [_figures(one, names, report.pairs) for one in report.figures]
@@ -129,10 +129,14 @@ def figures_table(report: GroundingReport) -> Table:
 def _figures(one: SystemFigures, names: Sequence[str], pairs: int) -> list[Cell]:
     return [
         text_cell(one.system),
-        *(Cell(count, f"{count:,}") for count in (one.n, one.users, one.stated)),
-        number_cell(one.statements, ".1f"),
+        *(Cell(count, f"{count:,}") for count in (one.n, one.users)),
+        Cell(one.stated, f"{one.stated:,}", interval=_in_a_text(one.statements)),
         *(_figure(name, one.figures.get(name), pairs) for name in names),
     ]
+
+
+def _in_a_text(statements: float) -> str:
+    return "" if math.isnan(statements) else f"{statements:.1f} a text"
 
 
 def _figure(name: str, figure: Figure | None, pairs: int) -> Cell:
@@ -143,6 +147,8 @@ def _figure(name: str, figure: Figure | None, pairs: int) -> Cell:
     found = number_cell(size * figure.value, form)
     between = figure.interval
     said = [_between(name, between.low, between.high)] if between else []
+    if name != "tone":  # no share is negative, so a dash is clear, and short
+        said = [text.replace(" to ", "–") for text in said]
     if figure.n < pairs:
         said.append(f"n {figure.n:,}")
     low, high = (between.low, between.high) if between else (None, None)
@@ -194,7 +200,9 @@ def _scale(metric: str) -> tuple[int, str]:
 
 def _between(metric: str, low: float, high: float) -> str:
     size, form = _scale(metric)
-    return interval_text(size * low, size * high, form if size == 1 else ".0f")
+    if size == 1:
+        return interval_text(low, high, form)
+    return interval_text(size * low, size * high, ".0f")
 
 
 def metrics_table(report: GroundingReport) -> Table:

@@ -185,7 +185,7 @@ def test_the_report_has_the_majority_the_agreement_and_the_figure(answers, brows
         page.wait_for_timeout(50)
     # five criteria: win, tie, loss, no majority
     assert page.locator(".chart .bars .point").count() == 20
-    assert "no majority" in page.locator("figure .legend").inner_text()
+    assert "no majority" in page.locator("figure .legend").text_content()
     assert "No majority" in page.locator("#preferences thead").inner_text()
     assert "good against each other system" in page.locator("figure").inner_text()
     page.close()

@@ -359,6 +359,10 @@ def test_systems_are_compared_where_both_state_something():
     assert by_metric["recall"].comparison.difference == 0.25
 
 
+def test_who_states_nothing_at_all_is_compared_by_recall_alone():
+    assert compared(3, {"A": "The dark humour suits the user.", "B": "Hm."}).keys() == {"recall"}
+
+
 def test_noise_gets_no_star():
     good, bad = "The dark humour suits the user.", "The dark humour bothers the user."
     pairs = tuple(
