@@ -146,9 +146,11 @@ def _figure(name: str, figure: Figure | None, pairs: int) -> Cell:
     size, form = _scale(name)
     found = number_cell(size * figure.value, form)
     between = figure.interval
-    said = [_between(name, between.low, between.high)] if between else []
-    if name != "tone":  # no share is negative, so a dash is clear, and short
-        said = [text.replace(" to ", "–") for text in said]
+    said = []
+    if between and name == "tone":
+        said.append(interval_text(between.low, between.high, form))
+    elif between:  # no share is negative, so a dash is clear, and short
+        said.append(f"{size * between.low:.0f}–{size * between.high:.0f}")
     if figure.n < pairs:
         said.append(f"n {figure.n:,}")
     low, high = (between.low, between.high) if between else (None, None)
@@ -183,26 +185,20 @@ def differences_table(differences: Sequence[Difference]) -> Table:
 
 def _difference(one: Difference) -> Cell:
     found, (size, form) = one.comparison, _scale(one.metric)
+    between = interval_text(size * found.low, size * found.high, form)
     better = (found.difference < 0) == (one.metric in LOWER_IS_BETTER)
     return Cell(
         found.difference,
         signed(f"{size * found.difference:+{form}}"),
         found.low,
         found.high,
-        _between(one.metric, found.low, found.high),
+        between,
         star=("better" if better else "worse") if found.star else "",
     )
 
 
 def _scale(metric: str) -> tuple[int, str]:
     return (1, ".2f") if metric == "tone" else (100, ".1f")
-
-
-def _between(metric: str, low: float, high: float) -> str:
-    size, form = _scale(metric)
-    if size == 1:
-        return interval_text(low, high, form)
-    return interval_text(size * low, size * high, ".0f")
 
 
 def metrics_table(report: GroundingReport) -> Table:
