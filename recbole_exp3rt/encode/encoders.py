@@ -169,6 +169,16 @@ def source_of(name: str) -> str:
     return str(folder) if folder.is_dir() else name
 
 
+def layers_of(model: str) -> int:
+    """The number of layers of a transformer, by its folder or hub id.
+
+    Raises: OSError, ValueError or AttributeError if it is none.
+    """
+    from transformers import AutoConfig
+
+    return int(AutoConfig.from_pretrained(model).num_hidden_layers)
+
+
 def _digest(folder: Path) -> str:
     """Of all files of a model's folder, hidden ones left out."""
     digest = hashlib.sha256()

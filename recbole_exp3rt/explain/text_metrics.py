@@ -14,7 +14,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from recbole_exp3rt.encode.encoders import source_of
+from recbole_exp3rt.encode.encoders import layers_of, source_of
 from recbole_exp3rt.errors import UsageError
 
 EXTRA = "pip install 'recbole-exp3rt[explain]'"
@@ -68,20 +68,13 @@ def bert_score(
         where = source_of(model)
     except ImportError:
         raise UsageError(f"bertscore_model={model} needs {ENCODE_EXTRA}") from None
-    known = package.utils.model2layers.get(where)
-    *_, f1 = package.score(said, wanted, model_type=where, num_layers=known or _layers(where))
-    return {f"BERTScore ({Path(model).name})": float(f1.mean())}
-
-
-def _layers(model: str) -> int:
-    """The number of layers of a model. Raises: UsageError if there is no such model."""
-    from transformers import AutoConfig
-
     try:
-        return int(AutoConfig.from_pretrained(model).num_hidden_layers)
+        layers = package.utils.model2layers.get(where) or layers_of(where)
     except (OSError, ValueError, AttributeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UsageError(f"bertscore_model={model} cannot be loaded: {reason}") from error
+    *_, f1 = package.score(said, wanted, model_type=where, num_layers=layers)
+    return {f"BERTScore ({Path(model).name})": float(f1.mean())}
 
 
 def unique_share(texts: Sequence[str]) -> float:

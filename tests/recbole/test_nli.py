@@ -7,6 +7,7 @@ from transformers import BertConfig, BertForSequenceClassification, PreTrainedTo
 
 from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.explain.statements import Statement
+from recbole_exp3rt.explain.text_metrics import bert_score
 from recbole_exp3rt.explain.verdicts import Claim, Line
 from recbole_exp3rt.explain.verdicts_nli import NLIGrounder, decided, order_of
 
@@ -72,3 +73,14 @@ def test_labels_that_say_nothing_are_refused(tmp_path):
         order_of({0: "LABEL_0", 1: "LABEL_1"}, "x")
     with pytest.raises(UsageError, match="cannot be loaded"):
         NLIGrounder(str(tmp_path / "nothing"))
+
+
+def test_bertscore_takes_a_model_by_its_folder_and_names_it(tiny_nli, tmp_path):
+    pytest.importorskip("bert_score")
+    texts, wanted = ["The user likes rain .", "the sea ."], ["The user likes rain .", "rain and"]
+    found = bert_score(texts, wanted, model=tiny_nli)
+    assert found.keys() == {"BERTScore (tiny)"}
+    assert bert_score(texts[:1], wanted[:1], model=tiny_nli)["BERTScore (tiny)"] == pytest.approx(1)
+    assert found["BERTScore (tiny)"] < 1
+    with pytest.raises(UsageError, match="cannot be loaded"):
+        bert_score(texts, wanted, model=str(tmp_path))
