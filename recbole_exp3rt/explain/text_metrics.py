@@ -73,7 +73,11 @@ def bert_score(
     except (OSError, ValueError, AttributeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UsageError(f"bertscore_model={model} cannot be loaded: {reason}") from error
-    *_, f1 = package.score(said, wanted, model_type=where, num_layers=layers)
+    try:
+        *_, f1 = package.score(said, wanted, model_type=where, num_layers=layers)
+    except OverflowError:
+        reason = "its tokenizer_config.json has no model_max_length"
+        raise UsageError(f"bertscore_model={model} cannot be used: {reason}") from None
     return {f"BERTScore ({Path(model).name})": float(f1.mean())}
 
 

@@ -24,7 +24,8 @@ def tiny_nli(tmp_path_factory):
     trainer = trainers.WordLevelTrainer(special_tokens=special)
     plain.train_from_iterator(["The user likes rain and dislikes the sea ."], trainer)
     names = dict(zip(("pad_token", "unk_token", "cls_token", "sep_token"), special, strict=True))
-    PreTrainedTokenizerFast(tokenizer_object=plain, **names).save_pretrained(folder)
+    made = PreTrainedTokenizerFast(tokenizer_object=plain, model_max_length=64, **names)
+    made.save_pretrained(folder)
     torch.manual_seed(1)
     sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
     config = BertConfig(
