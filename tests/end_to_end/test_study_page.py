@@ -177,7 +177,7 @@ def test_the_report_has_the_majority_the_agreement_and_the_figure(answers, brows
     # D_o = 2/8, D_e = 2*7*1/(8*7) = 1/4, alpha = 0
     assert kept["agreement"][0]["alpha"] == pytest.approx(0.0)
     page = browser.new_page()
-    page.goto((folder / "study-report.html").as_uri())
+    page.goto((folder / "study-report.html").as_uri(), timeout=120_000)  # 5 MB of script
     page.wait_for_timeout(500)
     for _ in range(100):
         if page.evaluate("document.querySelectorAll('.chart .bars .point').length") >= 20:
