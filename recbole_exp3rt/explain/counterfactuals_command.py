@@ -26,7 +26,7 @@ from recbole_exp3rt.explain.counterfactuals import (
     counterfactuals,
     figures,
 )
-from recbole_exp3rt.explain.grounding import Figure
+from recbole_exp3rt.explain.grounding_figures import Figure
 from recbole_exp3rt.paths import check_new, write_atomic
 from recbole_exp3rt.recommender import Recommender
 

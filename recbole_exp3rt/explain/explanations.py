@@ -21,6 +21,12 @@ from recbole_exp3rt.evaluator.results import Case, Results
 
 OWN = "EXP3RT"  # whose explanation is the rationale of a case
 TABLES = (".parquet", ".csv", ".jsonl")
+# Explainers that write by a rule -> the steps of EXP3RT whose bullets they write down
+RULES: Mapping[str, tuple[str, ...]] = {
+    "Template": ("preferences", "profiles"),
+    "Popular": ("preferences",),
+    "SimilarUser": (),
+}
 Pair = tuple[str, str]
 Lists = Mapping[str, Sequence[str]]  # likes, dislikes
 
@@ -197,6 +203,8 @@ def _writers(about: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
     found: dict[str, tuple[str, ...]] = {}
     for name, identity in dict(systems).items():
         found[str(name)] = (str(identity),)
+    for name, read in RULES.items():
+        found[name] = tuple(dict.fromkeys(str(steps[one]) for one in read if one in steps))
     if own := [*dict(steps).values(), *taught]:
         found[OWN] = tuple(dict.fromkeys(map(str, own)))
     return found

@@ -17,10 +17,15 @@ from recbole_exp3rt.display.run import show_paid
 from recbole_exp3rt.display.steps import say
 from recbole_exp3rt.explain.explanations import Explanations, read_explanations
 from recbole_exp3rt.explain.grounding import ground
-from recbole_exp3rt.explain.grounding_measured import measure_grounder
+from recbole_exp3rt.explain.grounding_measured import (
+    STATEMENTS,
+    measure_cutter,
+    measure_grounder,
+)
 from recbole_exp3rt.explain.grounding_page import grounding_page
 from recbole_exp3rt.explain.grounding_run import GroundingReport, make_grounder, run_grounding
 from recbole_exp3rt.explain.grounding_show import show_grounding
+from recbole_exp3rt.explain.grounding_tables import grounding_report
 from recbole_exp3rt.explain.verdicts import Grounder, LLMGrounder
 from recbole_exp3rt.llm.base import LLM
 from recbole_exp3rt.llm.cached import CachedLLM
@@ -29,9 +34,10 @@ from recbole_exp3rt.llm.names import load_llm
 from recbole_exp3rt.model.language_models import LanguageModels
 from recbole_exp3rt.paths import check_new, write_atomic
 from recbole_exp3rt.quick_start.plan import Plan, StoredOnly, plan_asked
-from recbole_exp3rt.sample.truth import examples
+from recbole_exp3rt.report.forms import markdown
+from recbole_exp3rt.sample.truth import examples, texts
 
-FILES = ("ground.json", "ground.html")
+FILES = ("ground.json", "ground.html", "ground.md")
 
 
 @dataclass(frozen=True)
@@ -42,9 +48,11 @@ class GroundOptions:
     cutter: str | None
     n: int | None
     systems: tuple[str, ...]
+    all_pairs: bool
     measured: int
     metrics: bool
     bertscore: bool
+    bertscore_model: str | None
     item_word: str
     seed: int
     output: str
@@ -62,9 +70,11 @@ class GroundOptions:
             cutter=read.text_or_none("cutter"),
             n=read.whole_or_none("n"),
             systems=tuple(dict.fromkeys(read.text_list("systems"))),
+            all_pairs=read.flag("all_pairs"),
             measured=read.whole("measured", least=0),
             metrics=read.flag("metrics"),
             bertscore=read.flag("bertscore"),
+            bertscore_model=read.text_or_none("bertscore_model"),
             item_word=read.text("item_word"),
             seed=read.whole("seed", least=0, most=2**32 - 1),
             output=read.text("output"),
@@ -81,7 +91,7 @@ def ground_files(
     console: Console | None = None,
     load: Callable[..., LLM] = load_llm,
 ) -> GroundingReport | None:
-    """Ground the explanations in `files`, and write ground.json and ground.html; None: a dry run.
+    """Ground the explanations in `files`, and write ground.json, .html and .md; None: a dry run.
 
     given: settings of `properties/ground.yaml` and `llm.yaml`. load: makes a model of its name.
     Raises: UsageError, LLMError for whatever cannot be; answers so far are kept in the store.
@@ -113,15 +123,18 @@ def ground_files(
         checks,
         cutter=cuts,
         measured=options.measured,
+        all_pairs=options.all_pairs,
         metrics=options.metrics,
         bert=options.bertscore,
+        bert_model=options.bertscore_model,
         seed=options.seed,
     )
     show_grounding(console, report)
     show_paid(console, models)
     report.write(folder / FILES[0])
     write_atomic(folder / FILES[1], grounding_page(report))
-    say(console, f"Verdicts: {folder / FILES[0]}, {folder / FILES[1]}")
+    write_atomic(folder / FILES[2], markdown(grounding_report(report)))
+    say(console, f"Verdicts: {', '.join(str(folder / name) for name in FILES)}")
     return report
 
 
@@ -145,10 +158,11 @@ def _say_plan(
     cutting = stored(cuts, options.cutter or options.grounder)
     if options.measured:
         measure_grounder(checking, examples(options.measured, options.seed))
+        measure_cutter(cutting, texts(-(-options.measured // STATEMENTS), options.seed))
     grounded = ground(explanations, checking, cutting)
     prices = Prices.load(models.settings.prices)
     steps = [plan_asked(name, one, prices, name) for name, one in stand_ins.items()]
-    uncut = sum(one.statements is None for texts in grounded.texts.values() for one in texts)
+    uncut = sum(one.statements is None for own in grounded.texts.values() for one in own)
     bound = f"{uncut} texts are not taken apart yet: their statements are not counted"
     for line in Plan(tuple(steps), bound if uncut else "").lines():
         say(console, line)

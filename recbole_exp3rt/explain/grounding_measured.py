@@ -1,6 +1,7 @@
-"""How good a grounder is, on statements of the synthetic world whose verdict is known.
+"""How good a grounder is, on statements and texts of the synthetic world that are known.
 
-No grounder should judge anybody before this table is read.
+Two things are measured: its verdicts on statements whose verdict is known, and how it takes texts
+apart whose statements are known. No grounder should judge anybody before these tables are read.
 """
 
 from __future__ import annotations
@@ -10,9 +11,14 @@ from dataclasses import dataclass
 
 from recbole_exp3rt.explain.statements import Statement
 from recbole_exp3rt.explain.verdicts import VERDICTS, Claim, Grounder, Line, Verdict
-from recbole_exp3rt.sample.truth import Example
+from recbole_exp3rt.sample.lexicon import TASTES
+from recbole_exp3rt.sample.reading import read
+from recbole_exp3rt.sample.truth import Example, Fact, KnownText
+from recbole_exp3rt.text import share_words
 
-TRUSTED = 0.8  # share of right verdicts below which a grounder's figures are no evidence
+TRUSTED = 0.8  # share of right verdicts, F1 of statements, below which figures are no evidence
+STATEMENTS = 3  # of a known text, on average
+TOPICS = frozenset(taste.name for taste in TASTES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,3 +99,92 @@ def card(name: str, given: Sequence[Verdict | None], right: Sequence[Verdict]) -
     return GrounderCard(
         name, len(rows), read, sum(one == other for one, other in rows), tuple(by_verdict)
     )
+
+
+@dataclass(frozen=True)
+class CutterCard:
+    """A cutter on `texts` whose `known` statements are known; `read` are those it took apart.
+
+    given: statements that it found in them; found: known statements that one of these is about;
+    right: those whose sentiment is right too.
+    """
+
+    cutter: str
+    texts: int
+    read: int
+    known: int
+    given: int
+    found: int
+    right: int
+
+    @property
+    def precision(self) -> float | None:
+        """Share of its statements that are a known one, each counted once; None: it has none."""
+        return self.found / self.given if self.given else None
+
+    @property
+    def recall(self) -> float:
+        """Share of the known statements that it found."""
+        return self.found / self.known if self.known else 0.0
+
+    @property
+    def f1(self) -> float:
+        """Harmonic mean of precision and recall."""
+        return 2 * self.found / (self.given + self.known) if self.known else 0.0
+
+    @property
+    def sentiment(self) -> float | None:
+        """Share of the found statements with the right sentiment; None: nothing was found."""
+        return self.right / self.found if self.found else None
+
+    @property
+    def warning(self) -> str:
+        """A sentence for whoever reads its figures; "" where it can be trusted."""
+        if self.f1 >= TRUSTED:
+            return ""
+        return (
+            f"{self.cutter} takes texts apart with a precision of {self.precision or 0:.0%} and a "
+            f"recall of {self.recall:.0%}, on {self.texts} texts whose statements are known: "
+            "figures on its statements are no evidence"
+        )
+
+
+def measure_cutter(cutter: Grounder, known: Sequence[KnownText]) -> CutterCard:
+    """Let a cutter take known texts apart and compare its statements with the known ones."""
+    cut = cutter.cut([one.text for one in known])
+    matched = [
+        (fact, statement)
+        for one, own in zip(known, cut, strict=True)
+        for fact, statement in _matched(one.facts, own or ())
+    ]
+    return CutterCard(
+        cutter.name,
+        len(known),
+        sum(own is not None for own in cut),
+        sum(len(one.facts) for one in known),
+        sum(len(own or ()) for own in cut),
+        len(matched),
+        sum(fact.sentiment == statement.sentiment for fact, statement in matched),
+    )
+
+
+def _matched(
+    facts: Sequence[Fact], statements: Sequence[Statement]
+) -> list[tuple[Fact, Statement]]:
+    """Each statement with the fact that it is about; no fact has two statements."""
+    left, found = list(facts), []
+    for statement in statements:
+        about = [fact for fact in left if _is_about(statement, fact)]
+        if about:
+            best = max(about, key=lambda fact: fact.topic == statement.topic)
+            left.remove(best)
+            found.append((best, statement))
+    return found
+
+
+def _is_about(statement: Statement, fact: Fact) -> bool:
+    """By a topic of the sample, by a phrase of the sample's language, else by shared words."""
+    if statement.topic in TOPICS:
+        return statement.topic == fact.topic
+    said = {mention.taste for mention in read(statement.text)}
+    return fact.topic in said if said else share_words(statement.text, fact.words)

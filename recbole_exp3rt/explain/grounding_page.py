@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from recbole_exp3rt.explain.grounding import METRICS
 from recbole_exp3rt.explain.grounding_run import GroundingReport
-from recbole_exp3rt.explain.grounding_show import LEGEND, TITLES, stated, written
+from recbole_exp3rt.explain.grounding_tables import tables_of
+from recbole_exp3rt.explain.origin import origin_table
 from recbole_exp3rt.explain.pages import render
 
 MOST_PAIRS = 100  # of a page; the JSON file has all
@@ -24,11 +24,8 @@ def grounding_page(report: GroundingReport, most: int = MOST_PAIRS) -> str:
         "grounding",
         title="What explanations state, and what the evidence says",
         report=report,
-        names=[name for name in METRICS if any(name in one.figures for one in report.figures)],
-        titles=TITLES,
-        written=written,
-        stated=stated,
-        legend=LEGEND,
+        tables=tables_of(report),
+        origin=origin_table(report.explanations, f"Grounder: {report.grounded.grounder}"),
         marks=MARKS,
         shown=len(pairs),
         pairs=[

@@ -10,14 +10,20 @@ from typing import Any
 
 from recbole_exp3rt import __version__
 from recbole_exp3rt.explain.explanations import Explanations
-from recbole_exp3rt.explain.grounding import (
-    Grounded,
-    GroundedText,
+from recbole_exp3rt.explain.grounding import Grounded, GroundedText, ground
+from recbole_exp3rt.explain.grounding_figures import (
+    Difference,
     SystemFigures,
-    ground,
+    differences,
     measure,
 )
-from recbole_exp3rt.explain.grounding_measured import GrounderCard, measure_grounder
+from recbole_exp3rt.explain.grounding_measured import (
+    STATEMENTS,
+    CutterCard,
+    GrounderCard,
+    measure_cutter,
+    measure_grounder,
+)
 from recbole_exp3rt.explain.text_metrics import bert_score, feature_metrics, text_metrics
 from recbole_exp3rt.explain.verdicts import Grounder, LLMGrounder
 from recbole_exp3rt.explain.verdicts_oracle import OracleGrounder
@@ -25,7 +31,7 @@ from recbole_exp3rt.llm.names import ORACLE
 from recbole_exp3rt.model.language_models import LanguageModels
 from recbole_exp3rt.paths import write_atomic
 from recbole_exp3rt.report.forms import without_nan
-from recbole_exp3rt.sample.truth import GroundTruth, examples
+from recbole_exp3rt.sample.truth import GroundTruth, examples, texts
 from recbole_exp3rt.stages.step import Progress, silent
 
 NLI = "nli:"
@@ -37,19 +43,34 @@ TRUTHS = {"sample": GroundTruth.of_sample}
 class GroundingReport:
     """All that is known of a set of explanations, ready to be shown and written."""
 
-    dataset: str
-    pairs: int
-    shared: int
+    explanations: Explanations
     card: GrounderCard | None  # None: the grounder was not measured
+    cutting: CutterCard | None
     figures: Sequence[SystemFigures]
+    differences: Sequence[Difference]
     metrics: Mapping[str, Mapping[str, float]]  # system -> metric of its texts -> value
     grounded: Grounded
     unreadable: Mapping[str, str] = field(default_factory=dict)  # step -> how many, why
 
     @property
+    def dataset(self) -> str:
+        """Its name; "": not known."""
+        return self.explanations.dataset
+
+    @property
+    def pairs(self) -> int:
+        """How many pairs of user and item all systems have explained."""
+        return len(self.explanations.pairs)
+
+    @property
+    def users(self) -> int:
+        """How many users these pairs have."""
+        return len(set(self.explanations.users))
+
+    @property
     def warnings(self) -> list[str]:
         """What must be known before a figure is read."""
-        found = [self.card.warning] if self.card and self.card.warning else []
+        found = [one.warning for one in (self.card, self.cutting) if one and one.warning]
         if self.grounded.grounder == OracleGrounder.name and self.dataset not in TRUTHS:
             found.append(
                 f"{OracleGrounder.name} reads the language of the sample alone; of "
@@ -64,8 +85,11 @@ class GroundingReport:
             "dataset": self.dataset,
             "grounder": self.grounded.grounder,
             "pairs": self.pairs,
+            "users": self.users,
             "measured": asdict(self.card) if self.card else None,
-            "figures": [asdict(one) for one in self.figures],
+            "cutting": asdict(self.cutting) if self.cutting else None,
+            "figures": [{**asdict(one), "statements": one.statements} for one in self.figures],
+            "differences": [asdict(one) for one in self.differences],
             "metrics": self.metrics,
             "unreadable": self.unreadable,
             "texts": [
@@ -114,28 +138,35 @@ def run_grounding(
     *,
     cutter: Grounder | None = None,
     measured: int = 60,
+    all_pairs: bool = False,
     metrics: bool = False,
     bert: bool = False,
+    bert_model: str | None = None,
     seed: int = 0,
 ) -> GroundingReport:
     """Measure the grounder on `measured` examples (0: not at all), then ground everything.
 
-    metrics: BLEU, ROUGE, USR and those of features too; bert: BERTScore too.
+    A cutter is measured on texts with about as many statements. all_pairs: each system is compared
+    with each other one, not the first alone. metrics: BLEU, ROUGE, USR and those of features too;
+    bert: BERTScore too, by `bert_model`.
     Raises: UsageError without the packages of the metrics; LLMError.
     """
     card = measure_grounder(grounder, examples(measured, seed)) if measured else None
+    cutting = None
+    if measured:
+        cutting = measure_cutter(cutter or grounder, texts(-(-measured // STATEMENTS), seed))
     make = TRUTHS.get(explanations.dataset)
     grounded = ground(explanations, grounder, cutter, make() if make else None)
     found = {}
     if metrics or bert:
-        found = {system: _metrics(texts, bert=bert) for system, texts in grounded.texts.items()}
+        found = {system: _metrics(own, bert, bert_model) for system, own in grounded.texts.items()}
     counts = {**(cutter.counts if cutter else {}), **grounder.counts}
     return GroundingReport(
-        explanations.dataset,
-        len(explanations.pairs),
-        explanations.shared,
+        explanations,
         card,
+        cutting,
         measure(grounded, seed=seed),
+        differences(grounded, all_pairs=all_pairs, seed=seed),
         found,
         grounded,
         {
@@ -147,11 +178,11 @@ def run_grounding(
     )
 
 
-def _metrics(texts: Sequence[GroundedText], *, bert: bool) -> dict[str, float]:
+def _metrics(texts: Sequence[GroundedText], bert: bool, bert_model: str | None) -> dict[str, float]:
     said, wanted = [one.text for one in texts], [one.pair.review for one in texts]
     topics = [{c.statement.topic for c in one.statements or ()} - {""} for one in texts]
     of_reviews = [{s.topic for s, _ in one.recalled or ()} - {""} for one in texts]
     found = text_metrics(said, wanted)
     if any(topics) and any(of_reviews):
         found |= feature_metrics(topics, of_reviews)
-    return {**found, **(bert_score(said, wanted) if bert else {})}
+    return {**found, **(bert_score(said, wanted, model=bert_model) if bert else {})}

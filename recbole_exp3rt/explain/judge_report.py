@@ -12,11 +12,20 @@ from statistics import mean, median
 from typing import Any
 
 from recbole_exp3rt import __version__
-from recbole_exp3rt.explain.agreement import agreement, fleiss
+from recbole_exp3rt.evaluator.significance import Interval
+from recbole_exp3rt.explain.agreement import agreement, fleiss, fleiss_interval
 from recbole_exp3rt.explain.criteria import CRITERIA
 from recbole_exp3rt.explain.explanations import Explanations
 from recbole_exp3rt.explain.judge import Judgement, outcomes_of
-from recbole_exp3rt.explain.judge_trust import ENOUGH, LEAST_KAPPA, MOST_FLIPS, Trust, trust_in
+from recbole_exp3rt.explain.judge_trust import (
+    ENOUGH,
+    LEAST_KAPPA,
+    MOST_FLIPS,
+    MOST_PADDED,
+    Trust,
+    trust_in,
+)
+from recbole_exp3rt.explain.origin import origin_table
 from recbole_exp3rt.explain.preferences import MATCHED, Standing, at_matched_length, standings
 from recbole_exp3rt.explain.preferences_report import figure_3, standings_table
 from recbole_exp3rt.report.content import (
@@ -25,6 +34,7 @@ from recbole_exp3rt.report.content import (
     Part,
     Report,
     Table,
+    interval_text,
     number_cell,
     rows_of,
     text_cell,
@@ -49,17 +59,24 @@ HOW_TO_READ = (
     "better than it is. Where nearly all verdicts are for one system, kappa is low even if few "
     "differ: read both.",
     "Judges and people prefer longer texts. So the last table counts only pairs whose shorter "
-    f"explanation has at least {MATCHED:.0%} of the longer one's words.",
+    f"explanation has at least {MATCHED:.0%} of the longer one's words. That the longer text wins "
+    "is no fault: it may be the better one. The clean test are probes: each judge compares a text "
+    "with its copy that is longer by empty sentences. A judge for whom the copy wins more often "
+    f"than it loses, by more than {MOST_PADDED:.0%} of the probes, follows length.",
 )
 
 
 @dataclass(frozen=True)
 class Judged:
-    """All judgements of a run of the judges: judge -> [n_duels], in one order."""
+    """All judgements of a run of the judges: judge -> [n_duels], in one order.
+
+    probes: judge -> what it said of texts and their longer copies, each with its user.
+    """
 
     explanations: Explanations
     judgements: Mapping[str, Sequence[Judgement]]
     identities: Mapping[str, str]
+    probes: Mapping[str, Sequence[tuple[str, Judgement]]] = field(default_factory=dict)
     seed: int = 0
     about: Mapping[str, Any] = field(default_factory=dict)
 
@@ -74,7 +91,16 @@ class Judged:
         """How each judge judged."""
         words, writers = self.words, self.explanations.writers
         return [
-            trust_in(name, self.identities[name], found, words, writers)
+            trust_in(
+                name,
+                self.identities[name],
+                found,
+                words,
+                writers,
+                self.explanations.users,
+                self.probes.get(name, ()),
+                seed=self.seed,
+            )
             for name, found in self.judgements.items()
         ]
 
@@ -96,29 +122,33 @@ def judge_report(judged: Judged) -> Report:
     lead = "Shares of the pairs that were judged, by the majority of the judges."
     tables = [_trust_table(trust)]
     if len(trust) > 1:
-        tables.append(_agreement_table(judged.judgements))
+        tables.append(_agreement_table(judged))
     notes = _warnings(trust)
-    tables.append(standings_table("preferences", "Who is preferred", lead, found, notes))
+    several = len(trust) > 1
+    tables.append(
+        standings_table("preferences", "Who is preferred", lead, found, notes, several=several)
+    )
     tables.append(_length_table(judged.words))
     lead = "Of pairs whose explanations are about as long."
     none = () if matched else ("No two explanations of a pair are about as long.",)
     title = "At matched length"
-    tables.append(standings_table("matched", title, lead, matched, none or notes))
+    tables.append(standings_table("matched", title, lead, matched, none or notes, several=several))
     tables.append(_said_table(judged))
     part = Part(
         "judgement",
         f"{judged.explanations.dataset or 'Explanations'}: {len(judged.explanations.pairs)} pairs",
         tuple(findings(trust, found)),
         tuple(tables),
-        (figure_3("figure-3", found),) if found else (),
+        (figure_3("figure-3", found, several=several),) if found else (),
     )
+    judges = "; ".join(f"{name}: {identity}" for name, identity in judged.identities.items())
     return Report(
         "Explanations compared by a judge",
         __version__,
         datetime.now(timezone.utc).isoformat(timespec="seconds"),
         (part,),
         (),
-        _origin(judged),
+        origin_table(judged.explanations, f"Judges: {judges}"),
         dict(judged.about),
         how_to_read=(*HOW_TO_READ, *(f"{name}: {text}" for name, text in CRITERIA.items())),
         kicker="recbole-exp3rt judge",
@@ -142,8 +172,10 @@ def findings(trust: Sequence[Trust], found: Sequence[Standing]) -> list[str]:
         if judge.faults:
             said.append(f"{judge.judge} cannot be trusted here: {'; '.join(judge.faults)}.")
         else:
-            kappa = number_cell(judge.orders.kappa, ".2f").text
+            kappa = _kappa(judge.orders.kappa, judge.orders.interval).words
             said.append(f"{judge.judge} follows the texts: kappa of its two orders is {kappa}.")
+            if judge.probes < ENOUGH:
+                said.append(f"Whether {judge.judge} follows length was not tested.")
         said += [f"Beware: {warning}." for warning in judge.kin]
     in_vain = bool(trust) and all(judge.faults for judge in trust)
     for one in found:
@@ -169,7 +201,10 @@ def _trust_table(trust: Sequence[Trust]) -> Table:
         Heading("kappa", "Kappa of orders"),
         Heading("tied", "Ties"),
         Heading("shown_first", "First shown wins"),
-        Heading("longer", "Longer wins"),
+        Heading("longer", "Longer wins", "no fault in itself"),
+        Heading("padded", "Padded copy wins"),
+        Heading("padded_lost", "Padded copy loses"),
+        Heading("probes", "Probes"),
         Heading("verdict", "Trust", numeric=False),
     )
     rows = [
@@ -177,9 +212,14 @@ def _trust_table(trust: Sequence[Trust]) -> Table:
             text_cell(one.judge),
             Cell(one.readable, f"{one.readable:,}"),
             Cell(one.pairs, f"{one.pairs:,}"),
-            *(number_cell(value, ".1%") for value in (one.unreadable, one.consistent, one.flipped)),
-            number_cell(one.orders.kappa, ".2f"),
-            *(number_cell(value, ".1%") for value in (one.tied, one.shown_first, one.longer)),
+            number_cell(one.unreadable, ".1%"),
+            *(_share(one, name) for name in ("consistent", "flipped")),
+            _kappa(one.orders.kappa, one.orders.interval),
+            _share(one, "tied"),
+            *(number_cell(value, ".1%") for value in (one.shown_first, one.longer)),
+            _share(one, "padded"),
+            number_cell(one.padded_lost, ".1%"),
+            Cell(one.probes, f"{one.probes:,}"),
             text_cell("no: " + "; ".join(one.faults) if one.faults else "no fault found"),
         ]
         for one in trust
@@ -196,18 +236,40 @@ def _trust_table(trust: Sequence[Trust]) -> Table:
     return Table("trust", title, lead, headings, rows_of(rows), tuple(dict.fromkeys(notes)))
 
 
-def _agreement_table(judgements: Mapping[str, Sequence[Judgement]]) -> Table:
+def _share(one: Trust, name: str) -> Cell:
+    """A share with its interval."""
+    value, between = float(getattr(one, name)), one.intervals.get(name)
+    cell = number_cell(value, ".1%")
+    if between is None:
+        return cell
+    said = interval_text(100 * between.low, 100 * between.high, ".0f")
+    return Cell(value, cell.text, between.low, between.high, said)
+
+
+def _kappa(value: float, between: Interval) -> Cell:
+    """Kappa with its interval; n/a where it is not defined."""
+    cell, (low, high) = number_cell(value, ".2f"), (between.low, between.high)
+    if cell.value is None or math.isnan(low):
+        return cell
+    return Cell(value, cell.text, low, high, interval_text(low, high, ".2f"))
+
+
+def _agreement_table(judged: Judged) -> Table:
+    judgements, seed = judged.judgements, judged.seed
+    users = judged.explanations.users
+    whose = [users[one.duel.pair] for one in next(iter(judgements.values()))]
     said = {
         name: [None if one.same else one.verdict for one in found]
         for name, found in judgements.items()
     }
     rows = []
     for one, other in combinations(said, 2):
-        both = agreement(said[one], said[other])
-        rows.append(_agreed(one, other, both.kappa, both.raw, both.n))
+        both = agreement(said[one], said[other], whose, seed=seed)
+        rows.append(_agreed(one, other, _kappa(both.kappa, both.interval), both.raw, both.n))
     if len(said) > 2:
         whole = sum(None not in row for row in zip(*said.values(), strict=True))
-        rows.append(_agreed("all judges", "Fleiss' kappa", fleiss(said), math.nan, whole))
+        kappa = _kappa(fleiss(said), fleiss_interval(said, whose, seed=seed))
+        rows.append(_agreed("all judges", "Fleiss' kappa", kappa, math.nan, whole))
     headings = (
         Heading("one", "Judge", numeric=False),
         Heading("other", "And", numeric=False),
@@ -219,8 +281,8 @@ def _agreement_table(judgements: Mapping[str, Sequence[Judgement]]) -> Table:
     return Table("agreement", "Agreement of judges", lead, headings, rows_of(rows))
 
 
-def _agreed(one: str, other: str, kappa: float, raw: float, n: int) -> list[Cell]:
-    cells = [text_cell(one), text_cell(other), number_cell(kappa, ".2f"), number_cell(raw, ".1%")]
+def _agreed(one: str, other: str, kappa: Cell, raw: float, n: int) -> list[Cell]:
+    cells = [text_cell(one), text_cell(other), kappa, number_cell(raw, ".1%")]
     return [*cells, Cell(n, f"{n:,}")]
 
 
@@ -270,24 +332,3 @@ def _said_table(judged: Judged) -> Table:
     headings = tuple(Heading(name.lower(), name, numeric=False) for name in names)
     lead = "Some judgements as they were written. judge.json holds all."
     return Table("said", "What was said", lead, headings, rows_of(shown))
-
-
-def _origin(judged: Judged) -> Table:
-    found = judged.explanations
-    headings = (
-        Heading("system", "System", numeric=False),
-        Heading("explained", "Pairs explained"),
-        Heading("shared", "Explained by all"),
-        Heading("models", "Models behind it", numeric=False),
-    )
-    rows = [
-        [
-            text_cell(name),
-            Cell(found.found[name], f"{found.found[name]:,}"),
-            Cell(found.shared, f"{found.shared:,}"),
-            text_cell(", ".join(found.writers.get(name, ())) or "not known"),
-        ]
-        for name in found.systems
-    ]
-    judges = "; ".join(f"{name}: {identity}" for name, identity in judged.identities.items())
-    return Table("origin", "Where this comes from", f"Judges: {judges}", headings, rows_of(rows))

@@ -19,6 +19,7 @@ from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.explain.criteria import chosen_criteria
 from recbole_exp3rt.explain.explanations import Explanations, read_explanations
 from recbole_exp3rt.explain.judge import Duel, Judge, Judgement, duels_of
+from recbole_exp3rt.explain.judge_probe import probe, probe_requests, probes_of
 from recbole_exp3rt.explain.judge_report import Judged, findings, judge_report
 from recbole_exp3rt.llm.base import LLM, LLMError, Request, text_of
 from recbole_exp3rt.llm.cached import CachedLLM
@@ -46,6 +47,7 @@ class JudgeOptions:
     all_pairs: bool
     item_word: str
     evidence_tokens: int
+    length_probes: int
     seed: int
     output: str
     overwrite: bool
@@ -65,6 +67,7 @@ class JudgeOptions:
             all_pairs=read.flag("all_pairs"),
             item_word=read.text("item_word"),
             evidence_tokens=read.whole("evidence_tokens"),
+            length_probes=read.whole("length_probes", least=0),
             seed=read.whole("seed", least=0, most=2**32 - 1),
             output=read.text("output"),
             overwrite=read.flag("overwrite"),
@@ -107,8 +110,11 @@ def judge(
         )
         for name in options.judges
     ]
+    probes = probes_of(explanations, options.length_probes, seed=options.seed)
+    criterion = options.criteria[-1]
     for one in judges:
-        say(console, _plan(one, one.requests(explanations, duels), options.models.prices))
+        asked = one.requests(explanations, duels) + probe_requests(one, probes, criterion)
+        say(console, _plan(one, asked, options.models.prices))
     if options.dry_run:
         return None
     progress = ConsoleProgress(console)
@@ -118,6 +124,10 @@ def judge(
         explanations,
         found,
         {one.name: one.llm.identity for one in judges},
+        {
+            one.name: list(zip(probes.users, probe(one, probes, criterion, progress), strict=True))
+            for one in judges
+        },
         options.seed,
         {**_about(options, judges), "files": list(files), "paid": asdict(models.spent)},
     )
@@ -135,7 +145,8 @@ def _check_readable(found: Mapping[str, Sequence[Judgement]]) -> None:
 
 def _about(options: JudgeOptions, judges: Sequence[Judge]) -> dict[str, Any]:
     """What the judgement was made with; no address and no key."""
-    kept = ("judges", "n", "criteria", "all_pairs", "item_word", "evidence_tokens", "seed")
+    kept = ["judges", "n", "criteria", "all_pairs", "item_word", "evidence_tokens"]
+    kept += ["length_probes", "seed"]
     digests = {one.name: one.prompt_digest for one in judges}
     return {key: getattr(options, key) for key in kept} | {"prompt_digests": digests}
 

@@ -1,6 +1,7 @@
 """Whether a judge can be trusted: does it follow the texts, or the position and the length?
 
-What is measured costs nothing more, as every duel is asked in both orders.
+The position is tested by the duels themselves, as each is asked in both orders; length by probes
+(`judge_probe.py`). Intervals draw users.
 """
 
 from __future__ import annotations
@@ -11,6 +12,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
+from recbole_exp3rt.evaluator.significance import Interval, Measured, Resampling
 from recbole_exp3rt.explain.agreement import Agreement, agreement
 from recbole_exp3rt.explain.judge import Judgement
 from recbole_exp3rt.explain.preferences import Outcome, longer_wins
@@ -19,8 +23,8 @@ from recbole_exp3rt.explain.preferences import Outcome, longer_wins
 LEAST_KAPPA = 0.4
 MOST_FLIPS = 0.25
 MOST_UNREADABLE = 0.1
-MOST_LONGER = 0.9
-ENOUGH = 10  # pairs that tell anything, and decisions on length
+MOST_PADDED = 0.2  # by how much a padded copy may win more often than it loses
+ENOUGH = 10  # pairs, or probes, that tell anything
 # Words that name a family of models; others are named by the letters that their name begins with.
 FAMILIES = re.compile(
     r"(?<![a-z])(?:chat|code|meta)?(gpt|llama|qwen|qwq|mistral|mixtral|ministral|gemma|gemini|claude|smollm|phi|deepseek|glm"
@@ -37,8 +41,11 @@ class Trust:
     criterion and rival, and duels of one pair are not independent.
     consistent: the same verdict in both orders; flipped: the winner changed with the order;
     tied: a tie in the end; shown_first: wins of what was shown first, of all answers that name a
-    winner; longer: duels that the longer explanation won, of those with a winner.
+    winner; longer: duels that the longer explanation won, of the `longer_of` with a winner; it may
+    be the better one. padded, padded_lost: of the `probes`, those that the copy with empty
+    sentences won, lost.
     orders: agreement of both orders, whose kappa is -1 for a judge that follows the position alone.
+    intervals: of `flipped`, `tied`, `consistent` and `padded`.
     """
 
     judge: str
@@ -53,7 +60,11 @@ class Trust:
     shown_first: float
     longer: float
     longer_of: int
+    probes: int
+    padded: float
+    padded_lost: float
     orders: Agreement
+    intervals: Mapping[str, Interval] = field(default_factory=dict)
     reasons: Mapping[str, int] = field(default_factory=dict)
     kin: tuple[str, ...] = ()
 
@@ -79,8 +90,11 @@ class Trust:
             found.append("it calls everything a tie")
         elif kappa < LEAST_KAPPA:
             found.append(f"kappa of its two orders is {kappa:.2f}".replace("-", "−"))
-        if self.longer_of >= ENOUGH and self.longer > MOST_LONGER:
-            found.append(f"the longer explanation wins in {self.longer:.0%} of its decisions")
+        if self.probes >= ENOUGH and self.padded - self.padded_lost > MOST_PADDED:
+            found.append(
+                f"it prefers a text's copy with empty sentences in {self.padded:.0%} of "
+                f"{self.probes} probes: length decides"
+            )
         return tuple(found)
 
     @property
@@ -95,10 +109,16 @@ def trust_in(
     judgements: Sequence[Judgement],
     words: Mapping[str, Sequence[int]],
     writers: Mapping[str, Sequence[str]],
+    users: Sequence[str],
+    probes: Sequence[tuple[str, Judgement]] = (),
+    *,
+    seed: int = 0,
 ) -> Trust:
-    """How a judge judged; words: system -> length of its texts [n_pairs]; writers: see `kinship`.
+    """How a judge judged.
 
-    Duels of two equal texts were not asked, and tell nothing of the judge.
+    words: system -> length of its texts [n_pairs]; writers: see `kinship`; users: of each pair
+    [n_pairs]; probes: each with its user. Duels of two equal texts were not asked, and tell
+    nothing of the judge.
     """
     asked = [one for one in judgements if not one.same]
     read = [one for one in asked if one.readable]
@@ -115,6 +135,18 @@ def trust_in(
     ]
     longer, of = longer_wins(outcomes, words)
     reasons = Counter(reason for one in asked for reason in one.reasons)
+    whose = [users[one.duel.pair] for one in read]
+    probed = [(user, one.verdict) for user, one in probes if one.readable]
+    flags = {
+        "consistent": [one.first == one.second for one in read],
+        "flipped": [one.flipped for one in read],
+        "tied": [one.verdict == "tie" for one in read],
+    }
+    won = [verdict == "one" for _, verdict in probed]
+    intervals = {name: _interval(own, whose, seed) for name, own in flags.items() if own}
+    if won:
+        intervals["padded"] = _interval(won, [user for user, _ in probed], seed)
+    first, second = [one.first for one in read], [one.second for one in read]
     return Trust(
         judge,
         identity,
@@ -122,13 +154,17 @@ def trust_in(
         len(read),
         len({one.duel.pair for one in read}),
         len(judgements) - len(asked),
-        _share([one.first == one.second for one in read]),
-        _share([one.flipped for one in read]),
-        _share([one.verdict == "tie" for one in read]),
+        _share(flags["consistent"]),
+        _share(flags["flipped"]),
+        _share(flags["tied"]),
         _share(shown),
         longer / of if of else math.nan,
         of,
-        agreement([one.first for one in read], [one.second for one in read], both_sides=True),
+        len(probed),
+        _share(won),
+        _share([verdict == "other" for _, verdict in probed]),
+        agreement(first, second, whose, both_sides=True, seed=seed),
+        intervals,
         dict(reasons.most_common()),
         kinship(identity, writers),
     )
@@ -164,6 +200,14 @@ def family_of(identity: str) -> str:
     letters = re.match(r"[a-z]+", base)
     word = named.group(1) if named else letters.group() if letters else base
     return KIN.get(word, word)
+
+
+def _interval(flags: Sequence[bool], users: Sequence[str], seed: int) -> Interval:
+    """95 % interval of the share of `flags`, users drawn."""
+    names, index = np.unique(np.asarray(users), return_inverse=True)
+    measured = Measured.of([np.asarray(flags)], [index], len(names), root=False)
+    (found,) = Resampling(len(names), seed=seed).intervals([measured])
+    return found
 
 
 def _share(flags: Sequence[bool]) -> float:

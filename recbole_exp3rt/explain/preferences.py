@@ -17,6 +17,8 @@ from recbole_exp3rt.evaluator.significance import DRAWS, LEVEL, Interval, Measur
 
 Verdict = Literal["one", "other", "tie"]
 VERDICTS: tuple[Verdict, ...] = ("one", "tie", "other")  # a win of the first, a tie, a loss
+Decision = Literal["one", "other", "tie", "split"]  # of several; split: none has the majority
+DECISIONS: tuple[Decision, ...] = (*VERDICTS, "split")
 MIRRORED: Mapping[Verdict, Verdict] = {"one": "other", "other": "one", "tie": "tie"}
 MATCHED = 0.8  # the shorter explanation has at least this share of the longer one's words
 
@@ -30,7 +32,7 @@ class Outcome:
     other: str
     pair: int
     user: str
-    verdict: Verdict
+    verdict: Decision
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,8 @@ class Standing:
     win: float
     tie: float
     loss: float
-    intervals: tuple[Interval, Interval, Interval]  # of win, tie and loss
+    split: float  # no majority
+    intervals: tuple[Interval, ...]  # of win, tie, loss and split
     p: float
     holm: float
     lead: int
@@ -65,13 +68,13 @@ class Standing:
         return "better" if self.lead > 0 else "worse"
 
 
-def majority(verdicts: Iterable[Verdict]) -> Verdict | None:
-    """What more than half of the verdicts say; else a tie. None of no verdict."""
-    counts = Counter(verdicts)
+def majority(verdicts: Iterable[Verdict]) -> Decision | None:
+    """What more than half of the verdicts say; `split` where nothing is. None of no verdict."""
+    counts: Counter[Verdict] = Counter(verdicts)
     if not counts:
         return None
     (best, number), *_ = counts.most_common(1)
-    return best if 2 * number > counts.total() else "tie"
+    return best if 2 * number > counts.total() else "split"
 
 
 def sign_test(outcomes: Sequence[Outcome]) -> float:
@@ -89,7 +92,7 @@ def _sides(outcomes: Sequence[Outcome]) -> tuple[int, int]:
     """How many users prefer the first system, and the other one."""
     net: Counter[str] = Counter()
     for one in outcomes:
-        net[one.user] += {"one": 1, "tie": 0, "other": -1}[one.verdict]
+        net[one.user] += {"one": 1, "other": -1}.get(one.verdict, 0)
     ahead, behind = (sum(sign * value > 0 for value in net.values()) for sign in (1, -1))
     return ahead, behind
 
@@ -108,16 +111,16 @@ def _standing(
     key: tuple[str, str, str], outcomes: Sequence[Outcome], seed: int, draws: int
 ) -> Standing:
     users, index = np.unique([one.user for one in outcomes], return_inverse=True)
-    said = np.array([VERDICTS.index(one.verdict) for one in outcomes])
-    parts = [(said == number).astype(np.float64) for number in range(len(VERDICTS))]
+    said = np.array([DECISIONS.index(one.verdict) for one in outcomes])
+    parts = [(said == number).astype(np.float64) for number in range(len(DECISIONS))]
     measured = [Measured.of([part], [index], len(users), root=False) for part in parts]
-    win, tie, loss = (float(part.mean()) for part in parts)
-    low = Resampling(len(users), draws=draws, seed=seed).intervals(measured)
+    win, tie, loss, split = (float(part.mean()) for part in parts)
+    intervals = tuple(Resampling(len(users), draws=draws, seed=seed).intervals(measured))
     p = sign_test(outcomes)
-    intervals = (low[0], low[1], low[2])
     ahead, behind = _sides(outcomes)
     lead = ahead - behind
-    return Standing(*key, len(outcomes), len(users), win, tie, loss, intervals, p, p, lead)
+    shares = (win, tie, loss, split)
+    return Standing(*key, len(outcomes), len(users), *shares, intervals, p, p, lead)
 
 
 def at_matched_length(
@@ -137,7 +140,7 @@ def longer_wins(outcomes: Sequence[Outcome], words: Mapping[str, Sequence[int]])
     decided = [
         (words[one.one][one.pair] - words[one.other][one.pair], one.verdict)
         for one in outcomes
-        if one.verdict != "tie"
+        if one.verdict in ("one", "other")
     ]
     uneven = [(difference, verdict) for difference, verdict in decided if difference]
     return sum((difference > 0) == (verdict == "one") for difference, verdict in uneven), len(

@@ -47,8 +47,8 @@ RELIABLE, TENTATIVE = 0.8, 0.667  # Krippendorff's own bounds
 DRAWS = 500  # of the interval of alpha
 HOW_TO_READ = (
     "People saw two explanations without the names of their systems; which one stood left was "
-    "drawn. The verdict of a pair is what more than half of its raters chose; else it is a tie. So "
-    "a tie can be raters who disagree.",
+    "drawn. The verdict of a pair is what more than half of its raters chose; where nothing has "
+    "more than half, there is no majority. A tie is a pair that most raters called one.",
     "The small figures are 95 % intervals: users were drawn again many times, raters were not, so "
     "they say nothing of other raters. p is of a sign test over users, corrected for the number of "
     "tests in the table (Holm). A star ★ marks p < 0.05. Where all verdicts are the same the "
@@ -176,10 +176,10 @@ def _same(row: Sequence[Verdict]) -> float:
 
 def study_report(rated: Rated) -> Report:
     """The whole report."""
-    found = rated.standings
+    found, several = rated.standings, len(rated.raters) > 1
     lead = "Shares of the pairs, by the majority of the raters."
     tables = (
-        standings_table("preferences", "Who is preferred", lead, found),
+        standings_table("preferences", "Who is preferred", lead, found, several=several),
         _agreement_table(rated.agreements),
         _raters_table(rated),
     )
@@ -189,7 +189,7 @@ def study_report(rated: Rated) -> Report:
         f"{rated.key.dataset or 'Explanations'}: {tasks} comparisons, {len(rated.raters)} raters",
         tuple(findings(rated)),
         tables,
-        (figure_3("figure-3", found),) if found else (),
+        (figure_3("figure-3", found, several=several),) if found else (),
     )
     return Report(
         "Explanations compared by people",
@@ -212,9 +212,10 @@ def findings(rated: Rated) -> list[str]:
     for one in rated.standings:
         if one.criterion == last:
             star = "the difference holds" if one.star else "this may be chance"
+            split = f", {one.split:.0%} without a majority" if len(rated.raters) > 1 else ""
             said.append(
                 f"{one.one} against {one.other}, {one.criterion}: {one.win:.0%} wins, "
-                f"{one.tie:.0%} ties, {one.loss:.0%} losses; {star}."
+                f"{one.tie:.0%} ties, {one.loss:.0%} losses{split}; {star}."
             )
     if len(rated.raters) == 1:
         said.append("One rater alone: agreement is not known.")

@@ -11,12 +11,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Sequence
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
+from recbole_exp3rt.encode.encoders import layers_of, source_of
 from recbole_exp3rt.errors import UsageError
 
 EXTRA = "pip install 'recbole-exp3rt[explain]'"
 BERT_EXTRA = "pip install 'recbole-exp3rt[bertscore]'"
+ENCODE_EXTRA = "pip install 'recbole-exp3rt[encode]'"
 ROUGES = ("rouge1", "rouge2", "rougeL")
 Topics = Sequence[Collection[str]]  # of each explanation
 
@@ -46,16 +49,36 @@ def text_metrics(texts: Sequence[str], references: Sequence[str]) -> dict[str, f
 def bert_score(
     texts: Sequence[str], references: Sequence[str], *, model: str | None = None
 ) -> dict[str, float]:
-    """Mean F1 of BERTScore, 0 to 1, without rescaling. `model`: a hub id; None: the package's own.
+    """Mean F1 of BERTScore, 0 to 1, without rescaling.
 
-    Raises: UsageError without the package.
+    model: `minilm`, a hub id or a folder; None: the package's own for English. Of a model that the
+    package does not know the last layer is taken, and its name is in the name of the metric: the
+    figures of two models do not compare.
+    Raises: UsageError without the package, or if there is no such model.
     """
     package = _package("bert_score", BERT_EXTRA)
     rows = [pair for pair in zip(texts, references, strict=True) if pair[1].strip()]
     if not rows:
         return {}
-    *_, f1 = package.score([r[0] for r in rows], [r[1] for r in rows], lang="en", model_type=model)
-    return {"BERTScore": float(f1.mean())}
+    said, wanted = [text for text, _ in rows], [reference for _, reference in rows]
+    if model is None:
+        *_, f1 = package.score(said, wanted, lang="en")
+        return {"BERTScore": float(f1.mean())}
+    try:
+        where = source_of(model)
+    except ImportError:
+        raise UsageError(f"bertscore_model={model} needs {ENCODE_EXTRA}") from None
+    try:
+        layers = package.utils.model2layers.get(where) or layers_of(where)
+    except (OSError, ValueError, AttributeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UsageError(f"bertscore_model={model} cannot be loaded: {reason}") from error
+    try:
+        *_, f1 = package.score(said, wanted, model_type=where, num_layers=layers)
+    except OverflowError:
+        reason = "its tokenizer_config.json has no model_max_length"
+        raise UsageError(f"bertscore_model={model} cannot be used: {reason}") from None
+    return {f"BERTScore ({Path(model).name})": float(f1.mean())}
 
 
 def unique_share(texts: Sequence[str]) -> float:

@@ -1,8 +1,9 @@
 """What is true in the synthetic world, for whoever checks statements about it.
 
-Two kinds. `GroundTruth` knows every viewer and movie, so it can tell whether a statement about a
+Three kinds. `GroundTruth` knows every viewer and movie, so it can tell whether a statement about a
 pair is true, whatever anybody wrote. `examples` are statements beside evidence whose verdict is
-known by construction: with them a grounder is measured before it judges anybody.
+known by construction, `texts` are texts whose statements are: with them a grounder is measured
+before it judges anybody.
 """
 
 from __future__ import annotations
@@ -31,6 +32,23 @@ class Example:
     sentiment: Sentiment
     evidence: tuple[tuple[str, str], ...]
     verdict: Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """What a text says of one topic, and the words that say it."""
+
+    topic: str
+    sentiment: Sentiment
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
+class KnownText:
+    """A text with all that it states."""
+
+    text: str
+    facts: tuple[Fact, ...]
 
 
 class GroundTruth:
@@ -83,6 +101,41 @@ def examples(n: int, seed: int = 0) -> list[Example]:
     """
     rng = random.Random(seed)
     return [_example(rng, VERDICTS[k % 3], profile=k % 2 == 1) for k in range(n)]
+
+
+def texts(n: int, seed: int = 0) -> list[KnownText]:
+    """`n` texts of two to four facts, reviews and explanations in turn.
+
+    A review has a sentence for each fact, and one that states nothing. An explanation tells its
+    likes in one sentence and its dislikes in another, so a sentence may hold several statements.
+    """
+    rng = random.Random(f"texts {seed}")
+    return [_explanation(rng) if k % 2 else _told(rng) for k in range(n)]
+
+
+def _told(rng: random.Random) -> KnownText:
+    named = rng.sample(TASTES, rng.randint(2, 4))
+    facts = [_fact(rng, taste, _side(rng)) for taste in named]
+    lines = [f"{one.words[0].upper()}{one.words[1:]}." for one in facts]
+    lines.insert(rng.randint(0, len(lines)), rng.choice(lexicon.FILLERS))
+    return KnownText(" ".join(lines), tuple(facts))
+
+
+def _fact(rng: random.Random, taste: Taste, side: Sentiment) -> Fact:
+    return Fact(taste.name, side, lexicon.phrase(taste, side == "positive", rng))
+
+
+def _explanation(rng: random.Random) -> KnownText:
+    named = [taste.name for taste in rng.sample(TASTES, rng.randint(2, 4))]
+    cut = rng.randint(0, len(named))
+    lines, facts = [], []
+    sides: tuple[tuple[Sentiment, str], ...] = (("positive", "suit"), ("negative", "bother"))
+    for (side, verb), own in zip(sides, (named[:cut], named[cut:]), strict=True):
+        if own:
+            said = " and the ".join(own)
+            lines.append(f"The {said} {verb if len(own) > 1 else f'{verb}s'} the user.")
+            facts += [Fact(name, side, name) for name in own]
+    return KnownText(" ".join(lines), tuple(facts))
 
 
 def _example(rng: random.Random, verdict: Verdict, *, profile: bool) -> Example:

@@ -51,6 +51,10 @@ def test_neighbours_are_the_most_similar_users_who_rated_the_item(known):
     assert [one.similarity for one in found] == sorted((o.similarity for o in found), reverse=True)
     own = {review.user: review.rating for review in corpus.item_reviews(item)}
     assert all(one.rating == own[one.user] and one.user != user for one in found)
+    page = case_page(case_study(recommender, user, item, {}))
+    for one in found:
+        items = f"{one.common} item{'s' * (one.common != 1)}"
+        assert f"{one.similarity:.2f}<br><small>{items}</small>" in page
 
 
 def test_no_markup_of_a_review_reaches_the_page(known):

@@ -168,22 +168,25 @@ def test_the_report_has_the_majority_the_agreement_and_the_figure(answers, brows
     rated = report_study(folder, files, overwrite=True)
     assert list(rated.raters) == ["first-1", "second"]
     for one in rated.standings:
-        # one says tie, one says good: no majority, so a tie; elsewhere both say good
+        # one says tie, one says good: no majority, and no tie; elsewhere both say good
         assert (one.one, one.other, one.n) == ("good", "bad", 4)
-        assert (one.win, one.tie, one.loss) == (0.75, 0.25, 0.0)
+        assert (one.win, one.tie, one.loss, one.split) == (0.75, 0.0, 0.0, 0.25)
     kept = json.loads((folder / "study-report.json").read_text("utf-8"))
     assert len(kept["answers"]) == 2 * 4 * 5 and "first-1" not in json.dumps(kept)
     # nominal alpha by hand: 8 values, 7 good and 1 tie; one of 4 units disagrees:
     # D_o = 2/8, D_e = 2*7*1/(8*7) = 1/4, alpha = 0
     assert kept["agreement"][0]["alpha"] == pytest.approx(0.0)
     page = browser.new_page()
-    page.goto((folder / "study-report.html").as_uri())
+    page.goto((folder / "study-report.html").as_uri(), timeout=120_000)  # 5 MB of script
     page.wait_for_timeout(500)
     for _ in range(100):
-        if page.evaluate("document.querySelectorAll('.chart .bars .point').length") >= 15:
+        if page.evaluate("document.querySelectorAll('.chart .bars .point').length") >= 20:
             break
         page.wait_for_timeout(50)
-    assert page.locator(".chart .bars .point").count() == 15  # five criteria: win, tie, loss
+    # five criteria: win, tie, loss, no majority
+    assert page.locator(".chart .bars .point").count() == 20
+    assert "no majority" in page.locator("figure .legend").text_content()
+    assert "No majority" in page.locator("#preferences thead").inner_text()
     assert "good against each other system" in page.locator("figure").inner_text()
     page.close()
 

@@ -7,6 +7,7 @@ from transformers import BertConfig, BertForSequenceClassification, PreTrainedTo
 
 from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.explain.statements import Statement
+from recbole_exp3rt.explain.text_metrics import bert_score
 from recbole_exp3rt.explain.verdicts import Claim, Line
 from recbole_exp3rt.explain.verdicts_nli import NLIGrounder, decided, order_of
 
@@ -23,7 +24,8 @@ def tiny_nli(tmp_path_factory):
     trainer = trainers.WordLevelTrainer(special_tokens=special)
     plain.train_from_iterator(["The user likes rain and dislikes the sea ."], trainer)
     names = dict(zip(("pad_token", "unk_token", "cls_token", "sep_token"), special, strict=True))
-    PreTrainedTokenizerFast(tokenizer_object=plain, **names).save_pretrained(folder)
+    made = PreTrainedTokenizerFast(tokenizer_object=plain, model_max_length=64, **names)
+    made.save_pretrained(folder)
     torch.manual_seed(1)
     sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
     config = BertConfig(
@@ -72,3 +74,14 @@ def test_labels_that_say_nothing_are_refused(tmp_path):
         order_of({0: "LABEL_0", 1: "LABEL_1"}, "x")
     with pytest.raises(UsageError, match="cannot be loaded"):
         NLIGrounder(str(tmp_path / "nothing"))
+
+
+def test_bertscore_takes_a_model_by_its_folder_and_names_it(tiny_nli, tmp_path):
+    pytest.importorskip("bert_score")
+    texts, wanted = ["The user likes rain .", "the sea ."], ["The user likes rain .", "rain and"]
+    found = bert_score(texts, wanted, model=tiny_nli)
+    assert found.keys() == {"BERTScore (tiny)"}
+    assert bert_score(texts[:1], wanted[:1], model=tiny_nli)["BERTScore (tiny)"] == pytest.approx(1)
+    assert found["BERTScore (tiny)"] < 1
+    with pytest.raises(UsageError, match="cannot be loaded"):
+        bert_score(texts, wanted, model=str(tmp_path))

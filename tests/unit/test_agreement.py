@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from recbole_exp3rt.explain.agreement import agreement, alpha, fleiss
+from recbole_exp3rt.explain.agreement import agreement, alpha, fleiss, fleiss_interval
 from recbole_exp3rt.explain.preferences import (
     Outcome,
     at_matched_length,
@@ -52,6 +52,29 @@ def test_fleiss_kappa_by_hand():
     assert math.isnan(fleiss({name: ["one"] * 3 for name in "abc"}))
 
 
+def test_the_interval_of_kappa_draws_users():
+    one = ["one", "one", "other", "other", "one", "tie"]
+    other = ["one", "one", "other", "one", "one", "other"]
+    alone = agreement(one, other, ["u"] * 6)
+    assert alone.interval.low == pytest.approx(alone.kappa) == pytest.approx(alone.interval.high)
+    apart = agreement(one, other, list("abcdef"))
+    assert apart.interval.low < apart.kappa < apart.interval.high <= 1
+    sided = agreement(one, other, ["u"] * 6, both_sides=True)
+    assert sided.interval.low == pytest.approx(sided.kappa)
+
+
+def test_the_interval_of_fleiss_kappa_draws_users():
+    judges = {
+        "a": ["one", "one", "other", "other", None],
+        "b": ["one", "one", "other", "one", "one"],
+        "c": ["one", "other", "other", "other", "one"],
+    }
+    alone = fleiss_interval(judges, ["u"] * 5)
+    assert alone.low == pytest.approx(1 / 3) and alone.high == pytest.approx(1 / 3)
+    apart = fleiss_interval(judges, list("abcde"))
+    assert apart.low < 1 / 3 < apart.high
+
+
 def test_krippendorffs_alpha_by_hand_and_with_gaps():
     pytest.importorskip("krippendorff")
     raters = {"a": ["one", "one", "other", "other"], "b": ["one", "one", "other", "one"]}
@@ -65,13 +88,14 @@ def test_krippendorffs_alpha_by_hand_and_with_gaps():
 
 def test_the_majority_needs_more_than_half():
     assert majority(["one", "one", "tie"]) == "one"
-    assert majority(["one", "other"]) == majority(["one", "other", "tie"]) == "tie"
+    assert majority(["one", "other"]) == majority(["one", "other", "tie"]) == "split"
+    assert majority(["tie", "tie", "one"]) == "tie"
     assert majority([]) is None
 
 
 def outcomes(text, user=str):
     """One outcome a letter: w, t, l."""
-    verdicts = {"w": "one", "t": "tie", "l": "other"}
+    verdicts = {"w": "one", "t": "tie", "l": "other", "s": "split"}
     return [Outcome("overall", "a", "b", n, user(n), verdicts[c]) for n, c in enumerate(text)]
 
 
@@ -91,6 +115,13 @@ def test_shares_intervals_and_holm():
     assert first.holm == pytest.approx(2 * 2 / 2**8) and first.star == "better"
     assert second.win == 0.5 and second.holm == 1.0 and second.star == ""
     assert second.intervals[0].low < 0.5 < second.intervals[0].high
+
+
+def test_no_majority_is_no_tie_and_decides_nothing():
+    (found,) = standings(outcomes("wwts"), draws=200)
+    assert (found.win, found.tie, found.loss, found.split) == (0.5, 0.25, 0.0, 0.25)
+    assert len(found.intervals) == 4 and found.lead == 2
+    assert sign_test(outcomes("wwwwts")) == sign_test(outcomes("wwww"))
 
 
 def test_a_star_needs_users_and_pairs_to_point_one_way():

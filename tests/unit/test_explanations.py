@@ -7,6 +7,7 @@ import pytest
 from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.evaluator.results import Case, Results
 from recbole_exp3rt.explain.explanations import read_explanations
+from recbole_exp3rt.explain.origin import models_behind
 
 
 def write_run(path, said, *, dataset="sample", digest="d", about=None, **case):
@@ -66,6 +67,22 @@ def test_who_wrote_and_who_taught_is_known(tmp_path):
         "EXP3RT": ("student@1+adapter@2", "openai:gpt-x"),
         "XRec": ("smollm2@3",),
     }
+
+
+def test_a_rule_has_no_language_model_behind_it_and_its_bullets_may(tmp_path):
+    about = {"steps": {"preferences": "big@1", "profiles": "big@2", "rating": "big@1"}}
+    said = {name: "because" for name in ("Template", "SimilarUser", "Popular", "P5", "Mine")}
+    found = read_explanations(
+        [write_run(tmp_path / "a.json", texts("own"), about=about, texts=said)]
+    )
+    assert {name: models_behind(found, name) for name in said} == {
+        "Template": "none (no language model); bullets by big@1, big@2",
+        "SimilarUser": "none (no language model)",
+        "Popular": "none (no language model); bullets by big@1",
+        "P5": "its own, trained by the run",
+        "Mine": "not known",
+    }
+    assert found.writers["Template"] == ("big@1", "big@2"), "a judge may be of their family"
 
 
 def test_what_cannot_be_compared_is_refused_in_one_line(tmp_path):

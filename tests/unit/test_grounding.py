@@ -4,6 +4,7 @@ import io
 import json
 import math
 
+import numpy as np
 import pytest
 from rich.console import Console
 
@@ -11,10 +12,11 @@ from recbole_exp3rt.cli.main import main
 from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.evaluator.results import Case, Results
 from recbole_exp3rt.explain.explanations import ExplainedPair, Explanations
-from recbole_exp3rt.explain.grounding import ground, lines_of, measure, shown_lines, tone
+from recbole_exp3rt.explain.grounding import ground, lines_of, shown_lines
 from recbole_exp3rt.explain.grounding_command import ground_files
-from recbole_exp3rt.explain.grounding_measured import card, measure_grounder
-from recbole_exp3rt.explain.statements import Statement, parse
+from recbole_exp3rt.explain.grounding_figures import RankCorrelation, differences, measure, tone
+from recbole_exp3rt.explain.grounding_measured import card, measure_cutter, measure_grounder
+from recbole_exp3rt.explain.statements import Statement, by_sentence, parse
 from recbole_exp3rt.explain.verdicts import (
     LABELS,
     REVIEW,
@@ -27,7 +29,8 @@ from recbole_exp3rt.explain.verdicts_oracle import OracleGrounder
 from recbole_exp3rt.llm.base import Completion
 from recbole_exp3rt.llm.scripted import ScriptedLLM
 from recbole_exp3rt.sample.reading import read
-from recbole_exp3rt.sample.truth import GroundTruth, examples
+from recbole_exp3rt.sample.truth import Fact, GroundTruth, KnownText, examples
+from recbole_exp3rt.sample.truth import texts as known_texts
 from recbole_exp3rt.sample.world import make_world
 from recbole_exp3rt.stages.lists import Unreadable
 
@@ -137,6 +140,50 @@ def test_precision_and_recall_of_verdicts_by_hand():
     assert (made.read, made.right, made.accuracy) == (3, 2, 0.5)
 
 
+# --- and so is the cutter
+
+
+def test_the_rules_find_every_statement_and_a_cutter_by_sentence_not_all():
+    known = known_texts(60, seed=5)
+    perfect = measure_cutter(ORACLE, known)
+    assert (perfect.precision, perfect.recall, perfect.sentiment) == (1, 1, 1)
+    assert perfect.read == 60 and not perfect.warning
+
+    class BySentence(OracleGrounder):
+        def cut(self, texts):
+            return [by_sentence(text) for text in texts]
+
+    plain = measure_cutter(BySentence(), known)
+    assert plain.sentiment == 0, "a sentence without a model has no sentiment"
+    assert 0.5 < plain.recall < 1, "a sentence with two tastes is one statement"
+    assert plain.recall < plain.precision < 1, "a filler states nothing"
+
+
+def test_a_cutter_by_hand():
+    """One text of two facts, one of one; what was given is right, wrong in tone, or too much."""
+    humour = Fact("dark humour", "positive", "I loved the gallows wit")
+    pace = Fact("slow pace", "negative", "the slow burn wore me out")
+    known = [KnownText("a", (humour, pace)), KnownText("b", (pace,)), KnownText("c", (pace,))]
+
+    class Scripted(OracleGrounder):
+        def cut(self, texts):
+            return [
+                (
+                    Statement("The gallows wit is loved", "wit", "negative"),
+                    Statement("Gallows wit again", "humour", "positive"),
+                    Statement("It drags", "slow pace", "negative"),
+                ),
+                (Statement("The music is lush", "music", "positive"),),
+                None,
+            ]
+
+    found = measure_cutter(Scripted(), known)
+    assert (found.texts, found.read, found.known, found.given) == (3, 2, 4, 4)
+    assert (found.found, found.right) == (2, 1)
+    assert (found.precision, found.recall, found.sentiment) == (0.5, 0.5, 0.5)
+    assert "a precision of 50% and a recall of 50%" in found.warning
+
+
 # --- verdicts of a language model
 
 
@@ -219,6 +266,8 @@ def test_shares_by_hand():
     assert b["f1"].value == 0 and c["recall"].value == 0
     assert "faithful" not in c and "precision" not in c, "who states nothing has no precision"
     assert [one.statements for one in found] == [1.5, 1, 0]
+    assert [(one.n, one.users, one.stated) for one in found] == [(2, 2, 3), (2, 2, 2), (2, 2, 0)]
+    assert a["f1"].interval.low <= 0.5 <= a["f1"].interval.high
 
 
 def test_intervals_are_drawn_by_user():
@@ -243,6 +292,85 @@ def test_tone_follows_the_rating_or_does_not():
     ]
     (found,) = measure(ground(Explanations("x", "", ("A",), tuple(pairs)), ORACLE), draws=10)
     assert found.figures["tone"].value == pytest.approx(0.894, abs=1e-3)  # ties of two
+
+
+def test_a_rank_correlation_counts_each_user_as_often_as_drawn():
+    spearmanr = pytest.importorskip("scipy.stats").spearmanr
+    x, y = np.array([1.0, 2, 2, 5, 3, 1]), np.array([2.0, 1, 4, 9, 3, 3])
+    users = np.array([0, 0, 1, 1, 2, 2])
+    found, other = (RankCorrelation(*both, users, 3) for both in ((x, y), (y, x[::-1])))
+    weights = np.array([[1.0, 1, 1], [2, 0, 1], [0, 1, 2]])
+    for value, own in zip(found.drawn(weights)[:, 0], weights, strict=True):
+        rows = np.repeat(np.arange(6), own[users].astype(int))
+        assert value == pytest.approx(spearmanr(x[rows], y[rows]).statistic)
+    mine, its = found.swapped(other, np.array([[0.0, 1, 0]]))
+    moved = users == 1
+    assert mine.item() == pytest.approx(
+        spearmanr(np.where(moved, y, x), np.where(moved, x[::-1], y)).statistic
+    )
+    assert its.item() == pytest.approx(
+        spearmanr(np.where(moved, x, y), np.where(moved, y, x[::-1])).statistic
+    )
+    flat = RankCorrelation(np.ones(6), y, users, 3)
+    assert math.isnan(flat.values.item()), "the same everywhere: no correlation"
+
+
+def compared(n, texts, **given):
+    """Differences of systems that say the same of `n` users, as metric -> difference."""
+    pairs = tuple(pair(f"u{k}", texts=texts, **given) for k in range(n))
+    found = differences(ground(Explanations("x", "", tuple(texts), pairs), ORACLE), draws=400)
+    return {one.metric: one for one in found}
+
+
+def test_differences_by_hand():
+    found = compared(
+        8,
+        {
+            "A": "The dark humour suits the user. The slow pace bothers the user.",
+            "B": "The dark humour suits the user. The slow pace suits the user.",
+        },
+    )
+    # A: both of the review; B: one of the two, and one against it
+    said = {name: one.comparison.difference for name, one in found.items()}
+    assert said == {
+        "faithful": 0.5,
+        "precision": 0.5,
+        "recall": 0.5,
+        "f1": pytest.approx(1 - 0.5),
+        "contradicted": -0.5,
+    }
+    assert all((one.n, one.users) == (8, 8) for one in found.values())
+    # 8 users who all move one way: 2 of 2^8 swaps are as large; times 5 by Holm
+    one = found["f1"].comparison
+    assert one.p == pytest.approx(2 / 2**8, abs=0.01) and one.holm == pytest.approx(5 * one.p)
+    assert (one.low, one.high) == (0.5, 0.5)
+
+
+def test_systems_are_compared_where_both_state_something():
+    silent, other = "A fine film.", "The dark humour suits the user."
+    pairs = (
+        pair(texts={"A": other, "B": other}),
+        pair("bob", texts={"A": other, "B": silent}),
+    )
+    found = differences(ground(Explanations("x", "", ("A", "B"), pairs), ORACLE), draws=50)
+    by_metric = {one.metric: one for one in found}
+    assert (by_metric["precision"].n, by_metric["recall"].n, by_metric["f1"].n) == (1, 2, 1)
+    assert by_metric["precision"].comparison.difference == 0
+    assert by_metric["recall"].comparison.difference == 0.25
+
+
+def test_who_states_nothing_at_all_is_compared_by_recall_alone():
+    assert compared(3, {"A": "The dark humour suits the user.", "B": "Hm."}).keys() == {"recall"}
+
+
+def test_noise_gets_no_star():
+    good, bad = "The dark humour suits the user.", "The dark humour bothers the user."
+    pairs = tuple(
+        pair(f"u{k}", texts={"A": (good, bad)[k % 2], "B": (bad, good)[k % 2]}) for k in range(12)
+    )
+    found = differences(ground(Explanations("x", "", ("A", "B"), pairs), ORACLE), draws=400)
+    assert not any(one.comparison.star for one in found)
+    assert all(one.comparison.low < 0 < one.comparison.high for one in found)
 
 
 # --- the command
@@ -276,6 +404,10 @@ def test_the_command_writes_a_page_and_all_verdicts(tmp_path, monkeypatch, capsy
     (first, *_) = body["texts"]
     assert first["statements"][0]["shown"]["verdict"] == "entailed"
     assert body["figures"][0]["figures"]["precision"]["value"] == 1
+    told = (tmp_path / "saved/ground/ground.md").read_text()
+    for text in (printed, page, told):
+        assert "3 pairs of 3 users." in " ".join(text.split()) and "Taking texts apart" in text
+    assert body["cutting"]["found"] == body["cutting"]["known"] == body["cutting"]["right"] > 50
     assert main(["ground", "--runs", run, "--grounder=oracle"]) == 2
     assert "is there already" in capsys.readouterr().err
 
@@ -288,9 +420,9 @@ def test_a_dry_run_asks_nothing_and_counts_what_it_would(tmp_path, monkeypatch):
     given = {"grounder": "openai:big", "dry_run": True, "measured": 6, "store_path": "s.sqlite"}
     console = Console(file=out, width=200)
     assert ground_files([run], given, console=console, load=lambda *_, **__: asked) is None
-    # six examples; one text and one review to take apart; nothing to check before that
+    # six examples and two known texts; one text and one review to take apart; nothing more yet
     assert (
-        "openai:big: 8 calls" in out.getvalue() and "3 texts are not taken apart" in out.getvalue()
+        "openai:big: 10 calls" in out.getvalue() and "3 texts are not taken apart" in out.getvalue()
     )
     assert not (tmp_path / "saved").exists() or not (tmp_path / "saved/ground").exists()
 

@@ -27,11 +27,16 @@ EVIL = (
 @pytest.fixture
 def runs(tmp_path):
     """Two systems on the same pairs: the good one is the shorter one in every third pair."""
+    return written(tmp_path, shorter_in=3)
+
+
+def written(tmp_path, shorter_in):
+    """Two files of texts; the good system is the shorter one in every `shorter_in`th pair."""
     files = []
     for name in ("good", "bad"):
         cases = []
         for pair in range(N):
-            longer = (name == "good") == (pair % 3 != 0)
+            longer = (name == "good") == (shorter_in > N or pair % shorter_in != 0)
             text = f"A {name} reason for {pair}." + " More words follow here." * longer
             profile = {"likes": ["loud action"], "dislikes": []}
             user, item = f"user{pair % 12}", f"i{pair}"
@@ -114,7 +119,9 @@ def test_a_judge_that_likes_length_is_consistent_and_still_found_out(runs, tmp_p
     _, kept = judged(runs, tmp_path, length_biased)
     (trust,) = kept["trust"]
     assert trust["orders"]["kappa"] == 1.0 and trust["longer"] == 1.0 and not trust["trusted"]
-    assert trust["faults"] == ["the longer explanation wins in 100% of its decisions"]
+    (fault,) = trust["faults"]
+    assert fault.startswith("it prefers a text's copy with empty sentences in 100% of 20 probes")
+    assert (trust["padded"], trust["padded_lost"]) == (1.0, 0.0)
     assert kept["preferences"][0]["win"] == pytest.approx(2 / 3)
     assert kept["at_matched_length"] == []  # no two texts here are about as long
 
@@ -130,6 +137,34 @@ def test_a_perfect_judge_finds_the_better_system_and_no_fault(runs, tmp_path):
         # 12 users, all on one side: p = 2 / 2^12, and times 5 by Holm
         assert one["win"] == 1.0 and one["p"] == pytest.approx(2 / 2**12)
         assert one["holm"] == pytest.approx(5 * 2 / 2**12)
+
+
+def test_a_good_judge_is_not_condemned_because_the_better_texts_are_longer(tmp_path):
+    runs = written(tmp_path, shorter_in=N + 1)
+    _, kept = judged(runs, tmp_path, perfect)
+    (trust,) = kept["trust"]
+    assert trust["longer"] == 1.0 and trust["longer_of"] == 5 * N
+    assert trust["padded"] == trust["padded_lost"] == 0.0 and trust["probes"] == 20
+    assert trust["trusted"] and trust["faults"] == []
+    _, kept = judged(runs, tmp_path, length_biased)  # the same verdicts, but for length
+    assert kept["preferences"][0]["win"] == 1.0 and not kept["trust"][0]["trusted"]
+
+
+def test_without_probes_length_is_not_tested_and_the_report_says_so(runs, tmp_path):
+    _, kept = judged(runs, tmp_path, length_biased, length_probes=0)
+    assert kept["trust"][0]["probes"] == 0 and kept["trust"][0]["padded"] is None
+    assert "follows length was not tested" in (tmp_path / "told" / "judge.md").read_text("utf-8")
+
+
+def test_flips_ties_and_kappa_have_intervals_over_users(runs, tmp_path):
+    _, kept = judged(runs, tmp_path, by_chance)
+    (trust,) = kept["trust"]
+    for name in ("flipped", "tied", "consistent"):
+        between = trust["intervals"][name]
+        assert between["low"] < trust[name] < between["high"]
+    kappa = trust["orders"]
+    assert kappa["interval"]["low"] < kappa["kappa"] < kappa["interval"]["high"]
+    assert " to " in (tmp_path / "told" / "judge.md").read_text("utf-8")
 
 
 def test_a_judge_that_calls_everything_a_tie_is_not_trusted(runs, tmp_path):
@@ -150,6 +185,7 @@ def test_a_judge_that_guesses_has_no_kappa_and_proves_nothing(runs, tmp_path):
     _, kept = judged(runs, tmp_path, by_chance)
     (trust,) = kept["trust"]
     assert abs(trust["orders"]["kappa"]) < 0.2 and not trust["trusted"]
+    assert not any("copy" in fault for fault in trust["faults"]), "it has another fault"
     assert all(one["holm"] > 0.05 for one in kept["preferences"])
 
 
@@ -158,9 +194,10 @@ def test_several_judges_give_a_majority_and_their_kappa(runs, tmp_path):
     _, kept = judged(runs, tmp_path, perfect, length_biased, always_first)
     # good wins by two of three where it is longer; elsewhere perfect, length and a tie disagree
     assert kept["preferences"][0]["win"] == pytest.approx(2 / 3)
-    assert kept["preferences"][0]["tie"] == pytest.approx(1 / 3)
+    assert kept["preferences"][0]["split"] == pytest.approx(1 / 3)
+    assert kept["preferences"][0]["tie"] == 0
     text = (tmp_path / "told" / "judge.md").read_text("utf-8")
-    assert "Agreement of judges" in text and "Raw agreement" in text
+    assert "Agreement of judges" in text and "Raw agreement" in text and "No majority" in text
 
 
 def test_unreadable_answers_are_counted_and_decide_nothing(runs, tmp_path):
