@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from recbole_exp3rt.benchmark.cells import Cell, Identity, cells_of, changed, identify, slug
+from recbole_exp3rt.benchmark.folder import check_folder, claim_folder
 from recbole_exp3rt.benchmark.grid import Grid, check_settings, read_grid
 from recbole_exp3rt.benchmark.plan import plan_cell, show_plan
 from recbole_exp3rt.config.checks import MissingDataset
@@ -113,6 +114,7 @@ def benchmark(
         show_plan(console, len(finished), [plan_cell(cell, ready.cells[cell]) for cell in todo])
         _show_notes(console, _merged(found.notes))
         return found
+    claim_folder(ready.folder, ready.grid)
     known: dict[str, list[float]] = {}
     for cell, seconds in finished.items():
         known.setdefault(cell.system.name, []).append(seconds)
@@ -161,8 +163,7 @@ class Ready:
         grid = grid if isinstance(grid, Grid) else read_grid(grid)
         grid = grid.chosen(systems, datasets, seeds)
         folder = Path(output) if output else FOLDER / slug(grid.title)
-        if folder.exists() and not folder.is_dir():
-            raise UsageError(f"output={folder} is a file; name a folder")
+        check_folder(folder, grid)
         notes = [Note(one.name, one.absent, absent=True) for one in grid.systems if one.absent]
         cells: dict[Cell, Identity] = {}
         missing: set[str] = set()  # data sets

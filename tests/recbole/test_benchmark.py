@@ -15,6 +15,7 @@ from rich.console import Console
 from dataset_converters.sample import make_sample
 from recbole_exp3rt.benchmark import benchmark, grid_of
 from recbole_exp3rt.cli.main import main
+from recbole_exp3rt.errors import UsageError
 
 ORACLE = {"name": "EXP3RT: oracle", "model": "EXP3RT", "settings": {"student": "oracle"}}
 GRID = {
@@ -87,6 +88,8 @@ def test_a_killed_grid_goes_on_and_runs_no_finished_cell_again(finished, world):
     assert all("RMSE" in line for line in log)
     found, _ = start(GRID, options(folder, world))
     assert found.ran == [] and len(found.results) == 6
+    with pytest.raises(UsageError, match="results of another grid, one from Python"):
+        benchmark("quick", **options(folder, world) | {"systems": []})
 
 
 def test_its_tables_have_each_row_once_with_all_seeds(finished):

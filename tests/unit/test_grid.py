@@ -11,7 +11,9 @@ from rich.console import Console
 
 from dataset_converters.sample import make_sample
 from recbole_exp3rt.benchmark.cells import Cell, cells_of, changed, identify, slug
+from recbole_exp3rt.benchmark.folder import check_folder, claim_folder
 from recbole_exp3rt.benchmark.grid import DataSet, grid_of, read_grid
+from recbole_exp3rt.benchmark.plan import CellPlan, show_plan
 from recbole_exp3rt.benchmark.rows import without_bias
 from recbole_exp3rt.cli.main import main
 from recbole_exp3rt.config.known import known_keys
@@ -240,6 +242,42 @@ def test_two_names_are_two_files():
     names = ["a b", "a-b", "a/b", "a: b", "ä", "plain"]
     assert len({slug(name) for name in names}) == len(names) and slug("plain") == "plain"
     assert all("/" not in slug(name) and slug(name).isascii() for name in names[:4])
+
+
+def test_a_folder_belongs_to_one_grid_however_it_grows(tmp_path):
+    file, other, folder = tmp_path / "a.yaml", tmp_path / "b.yaml", tmp_path / "out"
+    for path in (file, other):
+        path.write_text(json.dumps({**SMALL, "title": "quick"}))
+    check_folder(folder, read_grid(file))  # a folder that is not there is anybody's
+    claim_folder(folder, read_grid(file))
+    for one in ("quick", other):
+        with pytest.raises(UsageError, match=r"results of another grid, .*a\.yaml; .*--output"):
+            check_folder(folder, read_grid(one))
+    with pytest.raises(UsageError, match="another grid"):
+        check_folder(folder, grid_of({**SMALL, "title": "quick"}))
+    file.write_text(json.dumps({**SMALL, "title": "quick", "systems": ["MF", "WDL"]}))
+    check_folder(folder, read_grid(file).chosen(["WDL"], ["elsewhere"], 2))
+    moved = tmp_path.rename(tmp_path.with_name(f"{tmp_path.name}-moved"))
+    check_folder(moved / "out", read_grid(moved / "a.yaml"))
+    (moved / "a.yaml").unlink()
+    check_folder(moved / "out", read_grid(moved / "b.yaml"))  # renamed: the folder is free
+
+    claim_folder(moved / "ours", read_grid("quick"))
+    check_folder(moved / "ours", read_grid("quick").chosen(["MF"]))
+    with pytest.raises(UsageError, match="another grid, quick; "):
+        check_folder(moved / "ours", read_grid(moved / "b.yaml"))
+
+
+def test_a_plan_says_why_a_time_or_a_price_is_not_known():
+    def said(**values):
+        console = Console(file=io.StringIO(), width=100)
+        show_plan(console, 0, [CellPlan("cell", "", calls=5, tokens=50, **values)])
+        return " ".join(console.file.getvalue().split())
+
+    assert "?" not in said(seconds=60.0, cost=0.0)
+    assert "no earlier run here asked that model" in said(seconds=None)
+    assert "--eval_pairs=10" in said(seconds=None) and "Dollars" not in said(seconds=None)
+    assert "Dollars ?: no price" in said(seconds=60.0, cost=None)
 
 
 @pytest.mark.parametrize(
