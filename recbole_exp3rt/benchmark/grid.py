@@ -133,6 +133,20 @@ class Grid:
             seeds=self.seeds if seeds is None else _seeds(seeds, "seeds"),
         )
 
+    def untrained(self) -> Grid:
+        """The grid whose rows ask the student of a run as it is, where they would train one.
+
+        Rows that ask the student of another row would be those rows again, so they go.
+        """
+        said = "asks the student as it is; none was trained for this row"
+
+        def asking(one: System) -> System:
+            note = f"{one.note}; {said}" if one.note else said
+            return one if one.train is None else replace(one, train=None, note=note)
+
+        rows = [asking(one) for one in self.systems if not one.student_of]
+        return replace(self, systems=tuple(rows))
+
 
 def read_grid(file: str | Path) -> Grid:
     """The grid in a yaml file, or one of ours by its name, such as `quick` or `table3`.

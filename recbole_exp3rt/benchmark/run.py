@@ -85,6 +85,7 @@ def benchmark(
     settings: Mapping[str, Any] | None = None,
     output: str | Path | None = None,
     report: str | Path | None = None,
+    untrained: bool = False,
     overwrite: bool = False,
     dry_run: bool = False,
     console: Console | None = None,
@@ -93,11 +94,13 @@ def benchmark(
 
     `systems`, `datasets`, `seeds` choose from the grid, see `Grid.chosen`. `settings` go to every
     cell whose system knows them. Results go to `output` (saved/benchmark/<title>), the report to
-    `report` (`output`/report). `overwrite` runs finished cells again; `dry_run` prints the plan
-    alone.
+    `report` (`output`/report). `untrained`: rows that train a student ask that of `settings`, see
+    `Grid.untrained`. `overwrite` runs finished cells again; `dry_run` prints the plan alone.
     Raises: UsageError for what is wrong with the grid as a whole, before any work.
     """
     console = console or Console(quiet=True)
+    grid = grid if isinstance(grid, Grid) else read_grid(grid)
+    grid = grid.untrained() if untrained else grid
     ready = Ready.make(grid, systems, datasets, seeds, settings, output, console)
     found = Benchmark(ready.folder, notes=list(ready.notes))
     place = Path(report) if report else ready.folder / "report"
@@ -149,7 +152,7 @@ class Ready:
     @classmethod
     def make(
         cls,
-        grid: Grid | str | Path,
+        grid: Grid,
         systems: Sequence[str],
         datasets: Sequence[str],
         seeds: int | Sequence[int] | None,
@@ -157,10 +160,9 @@ class Ready:
         output: str | Path | None,
         console: Console,
     ) -> Ready:
-        """Read, choose, check. Raises: UsageError for what is wrong with the grid as a whole."""
+        """Choose, check. Raises: UsageError for what is wrong with the grid as a whole."""
         settings = settings or {}
         check_settings(settings, "settings")
-        grid = grid if isinstance(grid, Grid) else read_grid(grid)
         grid = grid.chosen(systems, datasets, seeds)
         folder = Path(output) if output else FOLDER / slug(grid.title)
         check_folder(folder, grid)

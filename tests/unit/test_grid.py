@@ -238,6 +238,19 @@ def test_what_is_not_here_is_told_apart_from_what_is_wrong(cell, monkeypatch, sy
     assert not isinstance(wrong.value, NotHere)
 
 
+def test_rows_ask_a_student_as_it_is_where_none_is_to_be_trained(cell):
+    grid = read_grid("table6").untrained()
+    rows = {one.name: one for one in grid.systems}
+    assert list(rows) == ["Bias", "TextKNN", "EXP3RT: all", "EXP3RT: helpful", "EXP3RT: neighbor"]
+    assert rows["EXP3RT: helpful"].settings == {"item_profile": "helpful"}
+    assert "EXP3RT: all: asks the student as it is; none was trained for this row" in grid.remarks()
+    row = {"name": "own", "model": "EXP3RT", "train": {"epochs": 1}, "note": "ours"}
+    one = cell(row)
+    asked = replace(one, system=one.grid.untrained().systems[-1])
+    assert one.settings["train"] and "train" not in asked.settings
+    assert asked.system.note.startswith("ours; asks the student as it is")
+
+
 def test_two_names_are_two_files():
     names = ["a b", "a-b", "a/b", "a: b", "ä", "plain"]
     assert len({slug(name) for name in names}) == len(names) and slug("plain") == "plain"
