@@ -1,7 +1,8 @@
 """The folder of a benchmark belongs to one grid: another one would put its report over the first.
 
 `grid.json` in the folder says whose it is: one of ours by its name, a file by its path from the
-folder, so both can move together. What a grid holds is not in it: a grid that grows goes on.
+folder, so both can move together, one made in Python by its title. What a grid holds is not in it:
+a grid that grows goes on. A folder for a report is marked in the same way.
 """
 
 from __future__ import annotations
@@ -30,11 +31,16 @@ def check_folder(folder: Path, grid: Grid) -> None:
     file = owner.get("file", "")
     if file and not (folder / file).is_file():
         return
-    named = owner.get("ours") or (os.path.normpath(folder / file) if file else "one from Python")
+    named = os.path.normpath(folder / file) if file else " ".join(owner.values())
     raise UsageError(
         f"{folder} has the results of another grid, {named}; "
         "name a folder by --output, or give the grid another title"
     )
+
+
+def is_of(folder: Path, grid: Grid) -> bool:
+    """Whether an earlier run of this grid claimed the folder."""
+    return _owner(folder) == _entry(folder, grid)
 
 
 def claim_folder(folder: Path, grid: Grid) -> None:
@@ -45,7 +51,7 @@ def claim_folder(folder: Path, grid: Grid) -> None:
 def _entry(folder: Path, grid: Grid) -> dict[str, str]:
     """What `grid.json` says of a grid."""
     if not os.path.isabs(grid.origin):
-        return {"ours": grid.origin} if grid.origin else {}
+        return {"ours": grid.origin} if grid.origin else {"title": grid.title}
     try:
         return {"file": Path(os.path.relpath(grid.origin, folder.resolve())).as_posix()}
     except ValueError:  # on another drive

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from recbole_exp3rt.benchmark.cells import Cell, Identity, cells_of, changed, identify, slug
-from recbole_exp3rt.benchmark.folder import check_folder, claim_folder
+from recbole_exp3rt.benchmark.folder import check_folder, claim_folder, is_of
 from recbole_exp3rt.benchmark.grid import Grid, check_settings, read_grid
 from recbole_exp3rt.benchmark.plan import plan_cell, show_plan
 from recbole_exp3rt.config.checks import MissingDataset
@@ -94,8 +94,9 @@ def benchmark(
 
     `systems`, `datasets`, `seeds` choose from the grid, see `Grid.chosen`. `settings` go to every
     cell whose system knows them. Results go to `output` (saved/benchmark/<title>), the report to
-    `report` (`output`/report). `untrained`: rows that train a student ask that of `settings`, see
-    `Grid.untrained`. `overwrite` runs finished cells again; `dry_run` prints the plan alone.
+    `report` (`output`/report), where it replaces an earlier one of this grid. `untrained`: rows
+    that train a student ask that of `settings`, see `Grid.untrained`. `overwrite` runs finished
+    cells again; `dry_run` prints the plan alone.
     Raises: UsageError for what is wrong with the grid as a whole, before any work.
     """
     console = console or Console(quiet=True)
@@ -104,7 +105,7 @@ def benchmark(
     ready = Ready.make(grid, systems, datasets, seeds, settings, output, console)
     found = Benchmark(ready.folder, notes=list(ready.notes))
     place = Path(report) if report else ready.folder / "report"
-    if report and not dry_run:
+    if report and not dry_run and not is_of(place, ready.grid):
         from recbole_exp3rt.report import check_report
 
         check_report(place, overwrite=overwrite)
@@ -137,6 +138,8 @@ def benchmark(
                 found.ran.append(cell.name)
     found.results = ready.results()
     _tables(found, ready.grid, place, console)
+    if report and found.files:
+        claim_folder(place, ready.grid)
     return found
 
 

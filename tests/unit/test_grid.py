@@ -11,7 +11,7 @@ from rich.console import Console
 
 from dataset_converters.sample import make_sample
 from recbole_exp3rt.benchmark.cells import Cell, cells_of, changed, identify, slug
-from recbole_exp3rt.benchmark.folder import check_folder, claim_folder
+from recbole_exp3rt.benchmark.folder import check_folder, claim_folder, is_of
 from recbole_exp3rt.benchmark.grid import DataSet, grid_of, read_grid
 from recbole_exp3rt.benchmark.plan import CellPlan, show_plan
 from recbole_exp3rt.benchmark.rows import without_bias
@@ -279,6 +279,9 @@ def test_a_folder_belongs_to_one_grid_however_it_grows(tmp_path):
     check_folder(moved / "ours", read_grid("quick").chosen(["MF"]))
     with pytest.raises(UsageError, match="another grid, quick; "):
         check_folder(moved / "ours", read_grid(moved / "b.yaml"))
+    claim_folder(moved / "python", grid_of(SMALL))
+    assert is_of(moved / "python", grid_of({**SMALL, "systems": ["WDL"]}))
+    assert not is_of(moved / "python", grid_of({**SMALL, "title": "other"}))
 
 
 def test_a_plan_says_why_a_time_or_a_price_is_not_known():
