@@ -71,7 +71,8 @@ class Grid:
     """Systems x data sets x seeds, measured in the same way.
 
     `settings` hold for every cell whose system knows them. `slices` are the columns of a rating
-    table. `paper` has `source` and `figures`: data set -> system -> metric -> value.
+    table. `paper` has `source` and `figures`: data set -> system -> metric -> value. `origin` is
+    where it was read: the name of one of ours, the path of a file, "" for one made in Python.
     """
 
     title: str
@@ -83,6 +84,7 @@ class Grid:
     slices: tuple[str, ...] = SLICES
     paper: Mapping[str, Any] = field(default_factory=dict)
     note: str = ""
+    origin: str = ""
 
     def remarks(self) -> list[str]:
         """What stands below the tables: of the grid, and of each row; whether a student of its
@@ -131,6 +133,20 @@ class Grid:
             seeds=self.seeds if seeds is None else _seeds(seeds, "seeds"),
         )
 
+    def untrained(self) -> Grid:
+        """The grid whose rows ask the student of a run as it is, where they would train one.
+
+        Rows that ask the student of another row would be those rows again, so they go.
+        """
+        said = "asks the student as it is; none was trained for this row"
+
+        def asking(one: System) -> System:
+            note = f"{one.note}; {said}" if one.note else said
+            return one if one.train is None else replace(one, train=None, note=note)
+
+        rows = [asking(one) for one in self.systems if not one.student_of]
+        return replace(self, systems=tuple(rows))
+
 
 def read_grid(file: str | Path) -> Grid:
     """The grid in a yaml file, or one of ours by its name, such as `quick` or `table3`.
@@ -138,16 +154,16 @@ def read_grid(file: str | Path) -> Grid:
     Raises: UsageError in one line for a file that is no grid.
     """
     path = Path(file)
-    ours = properties_dir() / "benchmark"
+    ours, origin = properties_dir() / "benchmark", str(path.resolve())
     if not path.is_file() and path.suffix == "" and path.name == str(file):
-        path = ours / f"{file}.yaml"
+        path, origin = ours / f"{file}.yaml", str(file)
     if not path.is_file():
         shipped = sorted(one.stem for one in ours.glob("*.yaml"))
         raise UsageError(
             f"no grid {file}{nearest(str(file), shipped)}; name a yaml file, or one of "
             f"{', '.join(shipped)}"
         )
-    return grid_of(read_layers([path]), str(file), path.parent)
+    return replace(grid_of(read_layers([path]), str(file), path.parent), origin=origin)
 
 
 def grid_of(values: Mapping[str, Any], where: str = "grid", folder: Path | None = None) -> Grid:
@@ -155,9 +171,8 @@ def grid_of(values: Mapping[str, Any], where: str = "grid", folder: Path | None 
 
     Raises: UsageError in one line.
     """
-    _check_keys_of(
-        values, [one.name for one in fields(Grid) if one.name != "tasks"] + ["task"], where
-    )
+    keys = [one.name for one in fields(Grid) if one.name not in ("tasks", "origin")]
+    _check_keys_of(values, [*keys, "task"], where)
     title = _text(values, "title", where) or Path(where).stem
     tasks = read_names(f"{where}: task", values.get("task")) or ("rating",)
     for task in tasks:

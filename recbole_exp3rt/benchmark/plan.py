@@ -108,8 +108,16 @@ def show_plan(console: Console, finished: int, plans: Sequence[CellPlan]) -> Non
         console.print(
             "A question that several cells ask is counted in each and asked once: this is the most."
         )
-    if any(plan.seconds is None for plan in plans):
-        console.print("?: not known; no rate or price of the model is known on this machine yet.")
+    asking = [plan for plan in plans if plan.calls]
+    if any(plan.seconds is None for plan in asking):
+        console.print(
+            "Time ?: no earlier run here asked that model, so its speed on this machine is not "
+            "known, or the row trains a student first. A run of a few rows measures the speed for "
+            "later plans: --eval_pairs=10 --rerank_users=1 --seeds=1 --output=trial",
+            soft_wrap=True,
+        )
+    if any(plan.cost is None for plan in asking):
+        console.print("Dollars ?: no price of the model is known; --prices=FILE", soft_wrap=True)
     if plans:
         console.print("Time is that of language models; fitting and training come on top.")
 

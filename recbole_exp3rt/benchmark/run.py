@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from recbole_exp3rt.benchmark.cells import Cell, Identity, cells_of, changed, identify, slug
+from recbole_exp3rt.benchmark.folder import check_folder, claim_folder, is_of
 from recbole_exp3rt.benchmark.grid import Grid, check_settings, read_grid
 from recbole_exp3rt.benchmark.plan import plan_cell, show_plan
 from recbole_exp3rt.config.checks import MissingDataset
@@ -84,6 +85,7 @@ def benchmark(
     settings: Mapping[str, Any] | None = None,
     output: str | Path | None = None,
     report: str | Path | None = None,
+    untrained: bool = False,
     overwrite: bool = False,
     dry_run: bool = False,
     console: Console | None = None,
@@ -92,15 +94,18 @@ def benchmark(
 
     `systems`, `datasets`, `seeds` choose from the grid, see `Grid.chosen`. `settings` go to every
     cell whose system knows them. Results go to `output` (saved/benchmark/<title>), the report to
-    `report` (`output`/report). `overwrite` runs finished cells again; `dry_run` prints the plan
-    alone.
+    `report` (`output`/report), where it replaces an earlier one of this grid. `untrained`: rows
+    that train a student ask that of `settings`, see `Grid.untrained`. `overwrite` runs finished
+    cells again; `dry_run` prints the plan alone.
     Raises: UsageError for what is wrong with the grid as a whole, before any work.
     """
     console = console or Console(quiet=True)
+    grid = grid if isinstance(grid, Grid) else read_grid(grid)
+    grid = grid.untrained() if untrained else grid
     ready = Ready.make(grid, systems, datasets, seeds, settings, output, console)
     found = Benchmark(ready.folder, notes=list(ready.notes))
     place = Path(report) if report else ready.folder / "report"
-    if report and not dry_run:
+    if report and not dry_run and not is_of(place, ready.grid):
         from recbole_exp3rt.report import check_report
 
         check_report(place, overwrite=overwrite)
@@ -113,6 +118,7 @@ def benchmark(
         show_plan(console, len(finished), [plan_cell(cell, ready.cells[cell]) for cell in todo])
         _show_notes(console, _merged(found.notes))
         return found
+    claim_folder(ready.folder, ready.grid)
     known: dict[str, list[float]] = {}
     for cell, seconds in finished.items():
         known.setdefault(cell.system.name, []).append(seconds)
@@ -132,6 +138,8 @@ def benchmark(
                 found.ran.append(cell.name)
     found.results = ready.results()
     _tables(found, ready.grid, place, console)
+    if report and found.files:
+        claim_folder(place, ready.grid)
     return found
 
 
@@ -147,7 +155,7 @@ class Ready:
     @classmethod
     def make(
         cls,
-        grid: Grid | str | Path,
+        grid: Grid,
         systems: Sequence[str],
         datasets: Sequence[str],
         seeds: int | Sequence[int] | None,
@@ -155,14 +163,12 @@ class Ready:
         output: str | Path | None,
         console: Console,
     ) -> Ready:
-        """Read, choose, check. Raises: UsageError for what is wrong with the grid as a whole."""
+        """Choose, check. Raises: UsageError for what is wrong with the grid as a whole."""
         settings = settings or {}
         check_settings(settings, "settings")
-        grid = grid if isinstance(grid, Grid) else read_grid(grid)
         grid = grid.chosen(systems, datasets, seeds)
         folder = Path(output) if output else FOLDER / slug(grid.title)
-        if folder.exists() and not folder.is_dir():
-            raise UsageError(f"output={folder} is a file; name a folder")
+        check_folder(folder, grid)
         notes = [Note(one.name, one.absent, absent=True) for one in grid.systems if one.absent]
         cells: dict[Cell, Identity] = {}
         missing: set[str] = set()  # data sets

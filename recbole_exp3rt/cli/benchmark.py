@@ -48,6 +48,11 @@ def _groups(model: str) -> list[Group]:
     "--output", cls=Named, metavar="DIR", help="Results. [default: saved/benchmark/TITLE]"
 )
 @click.option("--report", cls=Named, metavar="DIR", help="The report. [default: OUTPUT/report]")
+@click.option(
+    "--untrained",
+    is_flag=True,
+    help="Rows that train a student of their own ask --student as it is.",
+)
 @click.option("--overwrite", is_flag=True, help="Run finished cells again; replace the report.")
 @click.option("--dry_run", "--dry-run", is_flag=True, help="Print the plan; run nothing.")
 @click.pass_context
@@ -58,6 +63,7 @@ def command(
     seeds: str | None,
     output: str | None,
     report: str | None,
+    untrained: bool,
     overwrite: bool,
     dry_run: bool,
 ) -> None:
@@ -81,6 +87,7 @@ def command(
             settings=read_values(given),
             output=output,
             report=report,
+            untrained=untrained,
             overwrite=overwrite,
             dry_run=dry_run,
             console=console,

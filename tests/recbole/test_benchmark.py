@@ -15,6 +15,7 @@ from rich.console import Console
 
 from recbole_exp3rt.benchmark import benchmark, grid_of
 from recbole_exp3rt.cli.main import main
+from recbole_exp3rt.errors import UsageError
 
 ORACLE = {"name": "EXP3RT: oracle", "model": "EXP3RT", "settings": {"student": "oracle"}}
 GRID = {
@@ -87,6 +88,8 @@ def test_a_killed_grid_goes_on_and_runs_no_finished_cell_again(finished, world):
     assert all("RMSE" in line for line in log)
     found, _ = start(GRID, options(folder, world))
     assert found.ran == [] and len(found.results) == 6
+    with pytest.raises(UsageError, match=r"results of another grid, tiny; .*--output"):
+        benchmark("quick", **options(folder, world) | {"systems": []})
 
 
 def test_its_tables_have_each_row_once_with_all_seeds(finished):
@@ -113,8 +116,14 @@ def test_a_changed_setting_runs_its_cells_alone_and_says_why(finished, world):
     found, said = start({**GRID, "systems": ["MF", changed]}, options(folder, world))
     assert found.ran == [cell for cell in CELLS if "oracle" in cell]
     assert "seed 2021 is run again: profile_reviews=3, was None" in said
-    found, _ = start(GRID, options(folder, world))
+    given = {**options(folder, world), "report": folder / "told"}
+    found, _ = start(GRID, given)
     assert found.ran == []  # the old results are there still
+    (folder / "told" / "report.md").write_text("an earlier report of this grid")
+    start(GRID, given)
+    assert "MF" in (folder / "told" / "report.md").read_text()
+    with pytest.raises(UsageError, match=r"report.*is there already"):
+        start({**GRID, "title": "other"}, {**given, "output": folder / "other"})
 
 
 def test_a_dry_run_counts_and_runs_nothing(world, tmp_path):

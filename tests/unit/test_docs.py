@@ -21,7 +21,7 @@ PYTHON_FILE = re.compile(r"`([\w/{},]+\.py)`")
 # RecBole's own settings that the documents use, and options of the commands
 OTHERS = {"epochs", "use_gpu", "data_path", "seed", "learning_rate", "search"} | {
     *("model", "dataset", "config_files", "help", "version", "user", "item", "from", "overwrite"),
-    *("systems", "datasets", "seeds", "report", "title", "runs", "html"),
+    *("systems", "datasets", "seeds", "report", "untrained", "title", "runs", "html"),
     *("steps", "pairs", "output"),
 }
 

@@ -11,7 +11,9 @@ import pytest
 from rich.console import Console
 
 from recbole_exp3rt.benchmark.cells import Cell, cells_of, changed, identify, slug
+from recbole_exp3rt.benchmark.folder import check_folder, claim_folder, is_of
 from recbole_exp3rt.benchmark.grid import DataSet, grid_of, read_grid
+from recbole_exp3rt.benchmark.plan import CellPlan, show_plan
 from recbole_exp3rt.benchmark.rows import without_bias
 from recbole_exp3rt.cli.main import main
 from recbole_exp3rt.config.known import known_keys
@@ -236,10 +238,62 @@ def test_what_is_not_here_is_told_apart_from_what_is_wrong(cell, monkeypatch, sy
     assert not isinstance(wrong.value, NotHere)
 
 
+def test_rows_ask_a_student_as_it_is_where_none_is_to_be_trained(cell):
+    grid = read_grid("table6").untrained()
+    rows = {one.name: one for one in grid.systems}
+    assert list(rows) == ["Bias", "TextKNN", "EXP3RT: all", "EXP3RT: helpful", "EXP3RT: neighbor"]
+    assert rows["EXP3RT: helpful"].settings == {"item_profile": "helpful"}
+    assert "EXP3RT: all: asks the student as it is; none was trained for this row" in grid.remarks()
+    row = {"name": "own", "model": "EXP3RT", "train": {"epochs": 1}, "note": "ours"}
+    one = cell(row)
+    asked = replace(one, system=one.grid.untrained().systems[-1])
+    assert one.settings["train"] and "train" not in asked.settings
+    assert asked.system.note.startswith("ours; asks the student as it is")
+
+
 def test_two_names_are_two_files():
     names = ["a b", "a-b", "a/b", "a: b", "ä", "plain"]
     assert len({slug(name) for name in names}) == len(names) and slug("plain") == "plain"
     assert all("/" not in slug(name) and slug(name).isascii() for name in names[:4])
+
+
+def test_a_folder_belongs_to_one_grid_however_it_grows(tmp_path):
+    file, other, folder = tmp_path / "a.yaml", tmp_path / "b.yaml", tmp_path / "out"
+    for path in (file, other):
+        path.write_text(json.dumps({**SMALL, "title": "quick"}))
+    check_folder(folder, read_grid(file))  # a folder that is not there is anybody's
+    claim_folder(folder, read_grid(file))
+    for one in ("quick", other):
+        with pytest.raises(UsageError, match=r"results of another grid, .*a\.yaml; .*--output"):
+            check_folder(folder, read_grid(one))
+    with pytest.raises(UsageError, match="another grid"):
+        check_folder(folder, grid_of({**SMALL, "title": "quick"}))
+    file.write_text(json.dumps({**SMALL, "title": "quick", "systems": ["MF", "WDL"]}))
+    check_folder(folder, read_grid(file).chosen(["WDL"], ["elsewhere"], 2))
+    moved = tmp_path.rename(tmp_path.with_name(f"{tmp_path.name}-moved"))
+    check_folder(moved / "out", read_grid(moved / "a.yaml"))
+    (moved / "a.yaml").unlink()
+    check_folder(moved / "out", read_grid(moved / "b.yaml"))  # renamed: the folder is free
+
+    claim_folder(moved / "ours", read_grid("quick"))
+    check_folder(moved / "ours", read_grid("quick").chosen(["MF"]))
+    with pytest.raises(UsageError, match="another grid, quick; "):
+        check_folder(moved / "ours", read_grid(moved / "b.yaml"))
+    claim_folder(moved / "python", grid_of(SMALL))
+    assert is_of(moved / "python", grid_of({**SMALL, "systems": ["WDL"]}))
+    assert not is_of(moved / "python", grid_of({**SMALL, "title": "other"}))
+
+
+def test_a_plan_says_why_a_time_or_a_price_is_not_known():
+    def said(**values):
+        console = Console(file=io.StringIO(), width=100)
+        show_plan(console, 0, [CellPlan("cell", "", calls=5, tokens=50, **values)])
+        return " ".join(console.file.getvalue().split())
+
+    assert "?" not in said(seconds=60.0, cost=0.0)
+    assert "no earlier run here asked that model" in said(seconds=None)
+    assert "--eval_pairs=10" in said(seconds=None) and "Dollars" not in said(seconds=None)
+    assert "Dollars ?: no price" in said(seconds=60.0, cost=None)
 
 
 @pytest.mark.parametrize(
