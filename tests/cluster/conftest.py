@@ -1,6 +1,8 @@
 """One Ray cluster for all of these tests: two nodes on this machine. Starting it takes long."""
 
 import os
+import secrets
+import socket
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -8,7 +10,10 @@ from pathlib import Path
 import pytest
 from needed import need
 
+from recbole_exp3rt.cluster.session import LOOPBACK
+
 HERE = Path(__file__).parent
+STARTS = 3  # Ray gives a node 15 seconds to start, which a busy machine may need more than once
 sys.path.insert(0, str(HERE))
 
 
@@ -18,16 +23,18 @@ class Nodes:
     def __init__(self):
         from ray.cluster_utils import Cluster
 
-        memory = 100_000_000
-        self.cluster = Cluster(
-            initialize_head=True,
-            head_node_args={
-                "num_cpus": 3,
-                "object_store_memory": memory,
-                "include_dashboard": False,
-            },
-        )
-        self.memory = memory
+        self.memory = 100_000_000
+        head = {"num_cpus": 3, "object_store_memory": self.memory, "include_dashboard": False}
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            head["ray_client_server_port"] = free.getsockname()[1]
+        self.client = f"ray://127.0.0.1:{head['ray_client_server_port']}"
+        for left in reversed(range(STARTS)):
+            try:
+                self.cluster = Cluster(initialize_head=True, head_node_args=head)
+                break
+            except Exception as error:
+                if not left or "timed out during startup" not in str(error):
+                    raise
         self.address = self.cluster.address
 
     def add(self):
@@ -43,6 +50,9 @@ def nodes():
         # workers import what the tests do, and run as fast as they
         "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parents[1])]),
         "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+        **LOOPBACK,
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": secrets.token_hex(),
         "RAY_health_check_initial_delay_ms": "1000",
         "RAY_health_check_period_ms": "500",
         "RAY_health_check_timeout_ms": "1000",
