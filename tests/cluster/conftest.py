@@ -23,8 +23,9 @@ class Nodes:
     def __init__(self):
         from ray.cluster_utils import Cluster
 
-        self.memory = 100_000_000
-        head = {"num_cpus": 3, "object_store_memory": self.memory, "include_dashboard": False}
+        self.small = {"object_store_memory": 100_000_000, "include_log_monitor": False}
+        # what scales, logs and shows a cluster is not needed here, and takes long to start
+        head = {"num_cpus": 3, "include_dashboard": False, "no_monitor": True, **self.small}
         with socket.create_server(("127.0.0.1", 0)) as free:
             head["ray_client_server_port"] = free.getsockname()[1]
         self.client = f"ray://127.0.0.1:{head['ray_client_server_port']}"
@@ -39,7 +40,7 @@ class Nodes:
 
     def add(self):
         """A second node with room of its own."""
-        return self.cluster.add_node(num_cpus=2, object_store_memory=self.memory)
+        return self.cluster.add_node(num_cpus=2, **self.small)
 
 
 @pytest.fixture(scope="session")
