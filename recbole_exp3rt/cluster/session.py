@@ -10,10 +10,8 @@ from typing import Any
 from recbole_exp3rt.errors import NotHere, UsageError
 
 NEEDED = "workers=ray needs Ray: pip install 'recbole-exp3rt[ray]'"
-TOKEN = (
-    "the cluster takes no call without its token: set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN_PATH "
-    "to a file with the token of the cluster"
-)
+# Without its token a cluster does not answer at all.
+TOKEN = "; where it has a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH=FILE"
 HERE = "ray"  # this machine, or the cluster that Ray's own RAY_ADDRESS names
 CLIENT = "ray://"
 # A model on CPUs would wait for all others; what Ray logs for its authors is not for users.
@@ -82,11 +80,10 @@ def connect(address: str = HERE) -> Any:
         options["include_dashboard"] = False
     try:
         ray.init(address=where, **options)
-    except ray.exceptions.AuthenticationError as error:
-        raise UsageError(f"workers={address}: {TOKEN}") from error
     except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise UsageError(f"workers={address}: no Ray cluster at {where}: {reason}") from error
+        hint = TOKEN if where.startswith(CLIENT) else ""
+        raise UsageError(f"workers={address}: no Ray cluster at {where}: {reason}{hint}") from error
     return ray
 
 

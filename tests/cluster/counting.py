@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from recbole_exp3rt.llm.base import LLMError
+from recbole_exp3rt.llm.scripted import ScriptedLLM
 from recbole_exp3rt.llm.stores import database
 from recbole_exp3rt.sample.oracle import OracleTeacher
 
@@ -41,6 +42,17 @@ class Load:
 
     def __call__(self, *args, **options):
         return CountingOracle(self.log, self.seconds)
+
+
+def loud(request):
+    return request.messages[-1].content.upper()
+
+
+class Loud:
+    """Makes a model that answers in capitals."""
+
+    def __call__(self):
+        return ScriptedLLM(loud, identity="loud")
 
 
 class Refusing(Load):
