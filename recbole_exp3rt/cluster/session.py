@@ -80,8 +80,10 @@ def connect(address: str = HERE) -> Any:
         options["include_dashboard"] = False
     try:
         ray.init(address=where, **options)
-    except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+    except Exception as error:  # where a node does not start in time Ray raises just that
         reason = " ".join(str(error).split())[:200]
+        if where == "local":
+            raise UsageError(f"workers={address}: Ray did not start: {reason}") from error
         hint = TOKEN if where.startswith(CLIENT) else ""
         raise UsageError(f"workers={address}: no Ray cluster at {where}: {reason}{hint}") from error
     return ray

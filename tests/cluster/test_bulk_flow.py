@@ -177,7 +177,8 @@ def test_the_flow_gives_the_ratings_of_a_run_which_then_asks_nothing(
     monkeypatch.chdir(tmp_path)
     few = {"eval_pairs": 6, "task": "rating", "baselines": [], "export_dir": "exported"}
     first = run("EXP3RT", "sample", config_dict=settings(sample, **few))
-    log, given = tmp_path / "asked", {**of_pairs(sample), "pairs": "exported/ratings.parquet"}
+    log, given = tmp_path / "asked", of_pairs(sample, num_workers=1)
+    given["pairs"] = "exported/ratings.parquet"
     done = scale("sample", **given, load=counting.Load(log)).done
     assert counting.again(log) == (sum(one.asked for one in done.values()), 0)
     own = {**few, "store_path": "many.sqlite", "export_dir": "again"}

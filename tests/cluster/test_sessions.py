@@ -4,6 +4,7 @@ import ipaddress
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 LOCAL = """
 import psutil
@@ -56,13 +57,12 @@ def client(address, **own):
     return done.stdout.splitlines()
 
 
-def test_a_client_with_the_token_gets_the_answers_of_one_machine(nodes):
+def test_a_client_gets_its_answers_with_the_token_and_is_told_what_it_needs_without(nodes):
     token = {key: os.environ[key] for key in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN")}
-    answers, refused = client(nodes.client, **token)
+    with ThreadPoolExecutor() as pool:
+        without = pool.submit(client, nodes.client, RAY_AUTH_MODE="disabled")  # waits for 30 s
+        answers, bulk = client(nodes.client, **token)
     assert answers == f"loud {[f'FILM {k}' for k in range(40)]}"
-    assert "RAY_ADDRESS=auto" in refused  # for the bulk flow
-
-
-def test_a_client_without_the_token_is_told_what_it_needs(nodes):
-    (said,) = client(nodes.client, RAY_AUTH_MODE="disabled")
+    assert "RAY_ADDRESS=auto" in bulk  # `scale` is refused
+    (said,) = without.result()
     assert "RAY_AUTH_TOKEN_PATH" in said
