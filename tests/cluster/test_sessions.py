@@ -11,7 +11,7 @@ import psutil
 from recbole_exp3rt.cluster.session import connect
 
 ray = connect()
-ray.get(ray.remote(int).remote())  # a worker listens too
+ray.get(ray.remote(lambda: 1).remote())  # a worker listens too
 driver = psutil.Process()
 for process in [driver, *driver.children(recursive=True)]:
     for one in process.net_connections("tcp"):
