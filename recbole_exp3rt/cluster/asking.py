@@ -15,6 +15,7 @@ import pyarrow as pa
 from recbole_exp3rt.cluster import rows
 from recbole_exp3rt.cluster.tally import Done
 from recbole_exp3rt.corpus import Corpus
+from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.llm.base import LLM, LLMError, forces_prefill
 from recbole_exp3rt.llm.cached import CachedLLM
 from recbole_exp3rt.llm.cost.budget import MeteredLLM
@@ -47,7 +48,7 @@ class Paid:
 class Asking:
     """All that a step needs where it runs. It pickles; model and store are opened there.
 
-    `add` tells what a batch has done. Raises: LLMError where the model is not `identity`.
+    `add` tells what a batch has done, or raised. Raises: LLMError where the model is another one.
     """
 
     load: Callable[[], LLM]
@@ -56,7 +57,7 @@ class Asking:
     paid: Paid | None
     settings: StageSettings
     prompts: Prompts
-    add: Callable[[Done], None]
+    add: Callable[[Done | Exception], None]
 
     def open(self) -> CachedLLM:
         """The model behind the store."""
@@ -90,7 +91,11 @@ class _Worker:
         """The rows of a batch; what was asked for them is added to the count of all workers."""
         self.step = Step(self.name, "", self.llm, silent)
         calls, hits = self.llm.calls, self.llm.hits
-        done = batch()
+        try:
+            done = batch()
+        except (LLMError, UsageError) as error:
+            self.asking.add(error)
+            raise
         failed = sum(value is not None for value in done.column("failed").to_pylist())
         asked, known = self.llm.calls - calls, self.llm.hits - hits
         self.asking.add(Done(len(done), asked, known, self.step.count.readable, failed))

@@ -93,13 +93,26 @@ class Flow:
         """Whether only what pairs need is asked."""
         return (self.folder / "pairs").is_dir()
 
+    def _ids(self) -> list[Any]:
+        """The users and the items of the pairs."""
+        pairs = ds.dataset(str(self.folder / "pairs"), format="parquet")
+        table = pairs.to_table(columns=["user_id", "item_id"])
+        return [pc.unique(table.column(name)) for name in ("user_id", "item_id")]
+
+    def _number_needed(self) -> int:
+        """How many reviews `_needed` keeps."""
+        if not self.for_pairs:
+            return self._count("reviews")
+        users, items = self._ids()
+        of_pairs = ds.field("user_id").isin(users) | ds.field("item_id").isin(items)
+        reviews = ds.dataset(str(self.folder / "reviews"), format="parquet")
+        return int(reviews.count_rows(filter=of_pairs))
+
     def _needed(self, reviews: Any) -> Any:
         """The reviews by users and of items of the pairs; all, where there are no pairs."""
         if not self.for_pairs:
             return reviews
-        pairs = ds.dataset(str(self.folder / "pairs"), format="parquet")
-        table = pairs.to_table(columns=["user_id", "item_id"])
-        ids = [self.ray.put(pc.unique(table.column(name))) for name in ("user_id", "item_id")]
+        ids = [self.ray.put(one) for one in self._ids()]
         ray = self.ray
 
         def of_pairs(given: pa.Table) -> pa.Table:
@@ -173,14 +186,15 @@ class Flow:
     def _ask(self, given: Any, step: Any, name: str, asking: Callable[[Any], Asking]) -> Any:
         """`step` over the rows, in as many processes as there is room for."""
         room = self.rooms[name]
-        of = {"preferences": "reviews", "profiles": "preferences", "ratings": "pairs"}[name]
-        size = max(1, min(BATCH, -(-self._count(of) // (SHARES * room.workers))))
+        of = {"profiles": "preferences", "ratings": "pairs"}
+        number = self._count(of[name]) if name in of else self._number_needed()
+        size = max(1, min(BATCH, -(-number // (SHARES * room.workers))))
         here = beside_the_driver(self.ray)  # another node may be lost
         self.tally = self.ray.remote(Tally).options(num_cpus=0, scheduling_strategy=here).remote()
         tally = self.tally
         return given.repartition(target_num_rows_per_block=size).map_batches(
             step,
-            fn_constructor_args=(asking(_Add(tally)),),
+            fn_constructor_args=(asking(_Add(self.ray, tally)),),
             batch_format="pyarrow",
             batch_size=size,
             compute=self.ray.data.ActorPoolStrategy(size=room.workers),
@@ -198,7 +212,7 @@ class Flow:
             try:
                 made.write_parquet(str(new))
             except Exception as error:
-                cause = original(error)
+                cause = self.ray.get(self.tally.first_error.remote()) or original(error)
                 del made  # its workers live as long as it does
                 gc.collect()
                 raise cause from error
@@ -233,11 +247,13 @@ class Flow:
 class _Add:
     """Adds to the tally of all workers; it pickles."""
 
-    def __init__(self, tally: Any) -> None:
-        self.tally = tally
+    def __init__(self, ray: Any, tally: Any) -> None:
+        self.get, self.tally = ray.get, tally
 
-    def __call__(self, done: Done) -> None:
-        self.tally.add.remote(done)
+    def __call__(self, done: Done | Exception) -> None:
+        arrived = self.tally.add.remote(done)
+        if not isinstance(done, Done):
+            self.get(arrived)  # before the step breaks off
 
 
 def _descriptions(row: rows.Row) -> Iterable[rows.Row]:

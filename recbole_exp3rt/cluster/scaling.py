@@ -20,6 +20,7 @@ from recbole_exp3rt.cluster.ray_llm import RayLLM
 from recbole_exp3rt.cluster.session import (
     ClusterOptions,
     Room,
+    check_is_node,
     connect,
     machines,
     room,
@@ -200,6 +201,7 @@ class _Scaling:
         self.options = settings.cluster or ClusterOptions()
         self.prompts = load_prompts(settings.prompt_dir)
         self.ray = connect(self.options.address)
+        check_is_node(self.ray, self.options.address)
         set_up_data(self.ray)
         self._check_store()
         self.models = LanguageModels(settings, load)

@@ -10,10 +10,15 @@ from typing import Any
 from recbole_exp3rt.errors import NotHere, UsageError
 
 NEEDED = "workers=ray needs Ray: pip install 'recbole-exp3rt[ray]'"
+# Without its token a cluster does not answer at all.
+TOKEN = "; where it has a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH=FILE"
 HERE = "ray"  # this machine, or the cluster that Ray's own RAY_ADDRESS names
 CLIENT = "ray://"
 # A model on CPUs would wait for all others; what Ray logs for its authors is not for users.
 OWN = {"RAY_worker_niceness": "0", "RAY_BACKEND_LOG_LEVEL": "fatal"}
+# What Ray does where nobody sets up clusters: all its servers listen on 127.0.0.1 alone. It is read
+# when Ray is imported. (`_node_ip_address="127.0.0.1"` becomes the address of the machine again.)
+LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 # Of an actor with a model, at most; all of them take half of the cluster's CPUs at most, as what
 # reads and shuffles rows needs room beside them.
 CPUS = 0.25
@@ -49,9 +54,9 @@ class Room:
         return {"num_cpus": self.cpus, "num_gpus": self.gpus}
 
 
-def ray_module() -> Any:
-    """Ray. Raises: NotHere if it is not installed."""
-    for key, value in OWN.items():
+def ray_module(here: bool = False) -> Any:
+    """Ray; `here`: for a cluster of this machine. Raises: NotHere if it is not installed."""
+    for key, value in {**OWN, **(LOOPBACK if here else {})}.items():
         os.environ.setdefault(key, value)
     try:
         import ray
@@ -63,22 +68,34 @@ def ray_module() -> Any:
 def connect(address: str = HERE) -> Any:
     """Ray, connected; a connection of this process is used again.
 
-    Without RAY_ADDRESS `ray` means a new cluster on this machine: an old one may be ending.
-    Raises: UsageError if nobody answers at the address.
+    Without RAY_ADDRESS `ray` means a new cluster on this machine, which no other one can reach: an
+    old one may be ending. Raises: UsageError if nobody answers at the address.
     """
-    ray = ray_module()
+    where = address if address != HERE else os.environ.get("RAY_ADDRESS") or "local"
+    ray = ray_module(here=where == "local")
     if ray.is_initialized():
         return ray
-    where = address if address != HERE else os.environ.get("RAY_ADDRESS") or "local"
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if where == "local":
         options["include_dashboard"] = False
     try:
         ray.init(address=where, **options)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except Exception as error:  # where a node does not start in time Ray raises just that
         reason = " ".join(str(error).split())[:200]
-        raise UsageError(f"workers={address}: no Ray cluster at {where}: {reason}") from error
+        if where == "local":
+            raise UsageError(f"workers={address}: Ray did not start: {reason}") from error
+        hint = TOKEN if where.startswith(CLIENT) else ""
+        raise UsageError(f"workers={address}: no Ray cluster at {where}: {reason}{hint}") from error
     return ray
+
+
+def check_is_node(ray: Any, address: str) -> None:
+    """Raises: UsageError if this process reaches the cluster by Ray's client alone."""
+    if ray.util.client.ray.is_connected():
+        raise UsageError(
+            f"workers={address}: scale works with data on the machines of the cluster; start it on "
+            "one of them, with workers=ray and RAY_ADDRESS=auto"
+        )
 
 
 def room(ray: Any, options: ClusterOptions, *, local: bool) -> Room:

@@ -32,14 +32,22 @@ class Done:
 
 
 class Tally:
-    """The sum of what is done."""
+    """The sum of what is done, and the first error of a worker: Ray passes on its text only."""
 
     def __init__(self) -> None:
         self.total = Done()
+        self.error: Exception | None = None
 
-    def add(self, done: Done) -> None:
-        """A batch is done."""
-        self.total = self.total + done
+    def add(self, done: Done | Exception) -> None:
+        """A batch is done, or it has failed."""
+        if isinstance(done, Done):
+            self.total = self.total + done
+        else:
+            self.error = self.error or done
+
+    def first_error(self) -> Exception | None:
+        """What the first batch that failed has raised."""
+        return self.error
 
     def now(self) -> Done:
         """What is done by now."""

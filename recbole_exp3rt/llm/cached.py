@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import replace
 
 from recbole_exp3rt.errors import UsageError
@@ -137,7 +137,7 @@ class CachedLLM:
                 taken = claims.take(list(missing))
                 ours = {key: missing.pop(key) for key in list(missing) if key in taken}
                 if ours:
-                    yield from self._ask(llm, requests, ours, claims)
+                    missing |= yield from self._ask(llm, requests, ours, claims)
                     pause = FIRST_LOOK
                 elif pause == LAST_LOOK:
                     warnings.warn(
@@ -166,37 +166,44 @@ class CachedLLM:
         requests: Sequence[Request],
         positions: dict[str, list[int]],
         claims: Claims,
-    ) -> Iterator[tuple[int, Answer]]:
+    ) -> Generator[tuple[int, Answer], None, dict[str, list[int]]]:
+        """Answers of the model; returns what it was not asked, as the claims have lapsed."""
         keys = list(positions)
+        left = dict(positions)
+        theirs: dict[str, Completion] = {}  # of another run that was first
 
         def put(some: list[tuple[str, Completion]]) -> None:
             answers = {key: (requests[positions[key][0]], answer) for key, answer in some}
-            self.store.put_many(self.identity, answers)
+            if self.store.put_many(self.identity, answers) < len(answers):
+                theirs.update(self.store.get_many(list(answers)))
+
+        def kept(some: list[tuple[str, Completion]]) -> Iterator[tuple[int, Answer]]:
+            for key, answer in some:
+                self.prompt_tokens += answer.prompt_tokens
+                self.new_tokens += answer.new_tokens
+                yield from self._passed_on(positions[key], theirs.get(key, answer))
 
         # Waiting for more would leave answers unsaved while the model works on the next batch.
         with Grouped(put, beside=self.store.flushes) as commits:
             try:
                 for k, reply in llm.generate([requests[positions[key][0]] for key in keys]):
+                    left.pop(keys[k], None)
                     answer = reply if isinstance(reply, Failure) else self._storable(reply)
                     self.calls += 1
                     if isinstance(answer, Completion):
-                        yield from self._kept(commits.add((keys[k], answer)), positions)
+                        yield from kept(commits.add((keys[k], answer)))
                     else:
                         claims.release([keys[k]])
                         yield from self._passed_on(positions[keys[k]], answer)
+                    if claims.lapsed:  # others may ask by now: look before more is asked
+                        break
+                else:
+                    left.clear()
             except LLMError:  # the budget is reached: first all that is paid
-                yield from self._kept(commits.rest(), positions)
+                yield from kept(commits.rest())
                 raise
-            yield from self._kept(commits.rest(), positions)
-
-    def _kept(
-        self, answers: Sequence[tuple[str, Completion]], positions: dict[str, list[int]]
-    ) -> Iterator[tuple[int, Answer]]:
-        """Pass on answers that are in the store now."""
-        for key, answer in answers:
-            self.prompt_tokens += answer.prompt_tokens
-            self.new_tokens += answer.new_tokens
-            yield from self._passed_on(positions[key], answer)
+            yield from kept(commits.rest())
+        return left
 
     def _passed_on(self, positions: Sequence[int], answer: Answer) -> Iterator[tuple[int, Answer]]:
         self.hits += len(positions) - 1

@@ -1,7 +1,7 @@
 """Claims: of several runs with one store, one asks for an answer and the others wait for it.
 
 The store keeps which owner claims which key (`ClaimStore`). An owner renews its claims by a
-heartbeat; without it they lapse.
+heartbeat; without it they lapse, and an owner that was cut off from the store finds that out.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import platform
 import threading
+import time
 import uuid
 from collections.abc import Collection, Sequence
 from contextlib import suppress
@@ -45,13 +46,20 @@ class Claims:
     Leaving the `with` block, also by an error, releases them.
     """
 
-    def __init__(self, store: ClaimStore, seconds: float = LAPSE_SECONDS) -> None:
+    def __init__(self, store: ClaimStore) -> None:
         self.store = store
-        self.seconds = seconds
+        self.seconds = LAPSE_SECONDS
         self.owner = this_owner()
         self._held: set[str] = set()
         self._ended = threading.Event()
         self._heart: threading.Thread | None = None
+        self._until = 0.0  # when the claims lapse, on this process's clock
+        self._lost = False  # a heartbeat came too late
+
+    @property
+    def lapsed(self) -> bool:
+        """Whether others may have asked for what was taken: then it is to be taken again."""
+        return self._lost or time.monotonic() > self._until
 
     def __enter__(self) -> Claims:
         return self
@@ -63,8 +71,11 @@ class Claims:
 
     def take(self, keys: Sequence[str]) -> set[str]:
         """Those of `keys` that are now ours to ask."""
+        start = time.monotonic()
         taken = self.store.claim(self.owner, keys, self.seconds)
         self._held |= taken
+        if taken:
+            self._until, self._lost = start + self.seconds, False
         if taken and self._heart is None:
             self._heart = threading.Thread(target=self._beat, name="claims", daemon=True)
             self._heart.start()
@@ -78,8 +89,11 @@ class Claims:
 
     def _beat(self) -> None:
         while not self._ended.wait(self.seconds / BEATS):
+            start = time.monotonic()
             with suppress(UsageError):  # the next beat, or the next answer, finds out
                 self.store.renew(self.owner, self.seconds)
+                self._lost |= start > self._until
+                self._until = max(self._until, start + self.seconds)
 
 
 _thread = threading.local()

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections import defaultdict
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from cable import Cable
 
 from recbole_exp3rt.cli.main import main
 from recbole_exp3rt.cluster import rows, train_tables
@@ -27,7 +29,9 @@ from recbole_exp3rt.corpus import Corpus
 from recbole_exp3rt.data.split import load_split
 from recbole_exp3rt.data.train_corpus import corpus_of
 from recbole_exp3rt.errors import UsageError
+from recbole_exp3rt.llm.base import LLMError
 from recbole_exp3rt.llm.cost.budget import BudgetReached
+from recbole_exp3rt.llm.store import open_store
 from recbole_exp3rt.prompts import load_prompts
 from recbole_exp3rt.quick_start.quick_start import run
 from recbole_exp3rt.recommender import Recommender
@@ -67,6 +71,14 @@ def expected(folder, **more):
     return {
         pair: (one.expected, one.rationale) for pair, one in zip(pairs, said, strict=True)
     }, recommender.rater.calls
+
+
+@pytest.fixture(scope="module")
+def told(sample, tmp_path_factory):
+    """What one machine says of the pairs, and how many questions it asks."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("one"))
+        return expected(sample)
 
 
 def predicted(folder):
@@ -165,7 +177,8 @@ def test_the_flow_gives_the_ratings_of_a_run_which_then_asks_nothing(
     monkeypatch.chdir(tmp_path)
     few = {"eval_pairs": 6, "task": "rating", "baselines": [], "export_dir": "exported"}
     first = run("EXP3RT", "sample", config_dict=settings(sample, **few))
-    log, given = tmp_path / "asked", {**of_pairs(sample), "pairs": "exported/ratings.parquet"}
+    log, given = tmp_path / "asked", of_pairs(sample, num_workers=1)
+    given["pairs"] = "exported/ratings.parquet"
     done = scale("sample", **given, load=counting.Load(log)).done
     assert counting.again(log) == (sum(one.asked for one in done.values()), 0)
     own = {**few, "store_path": "many.sqlite", "export_dir": "again"}
@@ -186,6 +199,12 @@ def test_the_flow_gives_the_ratings_of_a_run_which_then_asks_nothing(
     assert "ratings: 6 rows are there (6 asked, 0 known, 6 readable, 0 failed)" in said
 
 
+def test_what_a_worker_raises_is_said_in_its_own_words(nodes, sample, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(LLMError, match=r"^the server takes no questions today$"):
+        scale("sample", **of_pairs(sample), load=counting.Refusing(tmp_path / "asked"))
+
+
 # --- kills
 
 
@@ -203,7 +222,7 @@ def during(log, questions, kill):
 
 @pytest.mark.parametrize("place", ["postgres"], indirect=True)
 def test_killed_workers_nodes_and_databases_lose_no_answer(
-    nodes, cluster, place, sample, tmp_path, monkeypatch
+    nodes, cluster, place, sample, told, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
     log = tmp_path / "asked"
@@ -223,11 +242,49 @@ def test_killed_workers_nodes_and_databases_lose_no_answer(
     kills = [during(log, questions, kill) for questions, kill in order.items()]
     scale("sample", **of_pairs(sample, store=place), load=counting.Load(log, 0.02))
     assert not any(kill.is_alive() for kill in kills)
-    told, calls = expected(sample)
-    assert predicted(tmp_path / "tables") == told
+    predictions, calls = told
+    assert predicted(tmp_path / "tables") == predictions
     distinct, twice = counting.again(log)
     assert distinct >= calls
     assert twice <= 8  # in progress at a kill, or answered and on their way to a commit
+
+
+@pytest.mark.parametrize("place", ["postgres"], indirect=True)
+def test_a_worker_that_is_cut_off_from_the_store_goes_on_once_it_is_back(
+    nodes, cluster, place, sample, told, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PGPORT", str(cluster.port))  # that of the other worker
+    log, behind, cable = tmp_path / "asked", tmp_path / "behind", Cable(cluster.port)
+
+    def asked(cut_off):
+        return sum((pid == behind.read_text()) is cut_off for _, pid in counting.lines(log))
+
+    def wait_for(more, cut_off):
+        before = asked(cut_off)
+        counting.wait_for(lambda: asked(cut_off) >= before + more)
+
+    def pull():
+        counting.wait_for(behind.exists)
+        for pull_it in (cable.cut, cable.hold):
+            wait_for(10, cut_off=True)
+            pull_it()
+            wait_for(20, cut_off=False)  # the other one goes on
+            time.sleep(1.2)  # longer than a silent server is waited for here
+            cable.mend()
+        wait_for(5, cut_off=True)
+
+    pulling = threading.Thread(target=pull, daemon=True)
+    pulling.start()
+    load = counting.LoadBehindCable(log, 0.05, behind, cable.port)
+    store = place.replace(f":{cluster.port}/", "/")
+    done = scale("sample", **of_pairs(sample, store=store), load=load).done
+    assert not pulling.is_alive() and cable.broken and cable.held
+    assert predicted(tmp_path / "tables") == told[0]
+    distinct, twice = counting.again(log)
+    assert distinct == len(open_store(place)) and twice == 0
+    assert sum(one.asked for one in done.values()) == distinct
+    cable.cut()
 
 
 DRIVER = """
@@ -242,7 +299,7 @@ scale("sample", pairs=sys.argv[1] + "/pairs.csv", output="tables", config_dict=o
 """
 
 
-def test_a_killed_driver_loses_no_answer(nodes, sample, tmp_path, monkeypatch):
+def test_a_killed_driver_loses_no_answer(nodes, sample, told, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     log = tmp_path / "asked"
     driver = subprocess.Popen([sys.executable, "-c", DRIVER, str(sample), str(log)])
@@ -252,7 +309,7 @@ def test_a_killed_driver_loses_no_answer(nodes, sample, tmp_path, monkeypatch):
     before = len(counting.lines(log))
     assert before >= 30
     scale("sample", **of_pairs(sample), load=counting.Load(log))
-    assert predicted(tmp_path / "tables") == expected(sample)[0]
+    assert predicted(tmp_path / "tables") == told[0]
     distinct, twice = counting.again(log)
     assert distinct > before - twice and twice <= 3
 

@@ -9,7 +9,7 @@ from contextlib import nullcontext
 import pytest
 
 from recbole_exp3rt.errors import UsageError
-from recbole_exp3rt.llm import cached
+from recbole_exp3rt.llm import cached, claims
 from recbole_exp3rt.llm.base import (
     LLM,
     Completion,
@@ -21,7 +21,6 @@ from recbole_exp3rt.llm.base import (
     answer_all,
 )
 from recbole_exp3rt.llm.cached import CachedLLM
-from recbole_exp3rt.llm.claims import Claims
 from recbole_exp3rt.llm.scripted import ScriptedLLM
 from recbole_exp3rt.llm.store import Store
 
@@ -244,7 +243,7 @@ def test_a_list_that_is_not_read_to_its_end_blocks_nobody_of_its_own_thread(stor
 def test_a_slow_answer_is_kept_from_others_by_its_heartbeat_and_taken_over_without(
     store, monkeypatch
 ):
-    monkeypatch.setattr(Claims.__init__, "__defaults__", (1.2,))  # seconds until a claim lapses
+    monkeypatch.setattr(claims, "LAPSE_SECONDS", 1.2)
     asked = []
 
     def slow(request):

@@ -67,8 +67,10 @@ class Store(Protocol):
         """The completions that are there, by key."""
         ...
 
-    def put_many(self, identity: str, answers: Mapping[str, tuple[Request, Completion]]) -> None:
-        """Keep all answers in one commit. An answer that is there already stays as it is."""
+    def put_many(self, identity: str, answers: Mapping[str, tuple[Request, Completion]]) -> int:
+        """Keep all answers in one commit; how many were not there before. An answer that is there
+        already stays as it is.
+        """
         ...
 
     def put_rows(self, rows: Sequence[Row]) -> int:

@@ -1,12 +1,13 @@
 """A PostgreSQL database that machines share: its connection, its tables, what its errors mean.
 
 libpq reads what the URL leaves out: PGPASSWORD, ~/.pgpass, PGSSLMODE and so on. A lost connection
-and a server that starts again are waited for, up to a bound. All tables stand in the schema
-`exp3rt`.
+and a server that starts again are waited for, up to a bound; so is a server that says nothing. All
+tables stand in the schema `exp3rt`.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import threading
@@ -16,13 +17,13 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import psycopg
+from psycopg.abc import RV, PQGen
 from psycopg.conninfo import conninfo_to_dict
 
 from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.llm.server.urls import secrets_of
 from recbole_exp3rt.llm.stores.places import check_place, shown
 
-Connection = psycopg.Connection[tuple[Any, ...]]
 T = TypeVar("T")
 
 VERSION = 1
@@ -34,6 +35,7 @@ USUAL = {"connect_timeout": "10", "application_name": "exp3rt", "client_encoding
 USUAL |= {"keepalives_idle": "10", "keepalives_interval": "5", "keepalives_count": "3"}
 USUAL |= {"tcp_user_timeout": "30000"}
 LOCK_SECONDS = 60
+REPLY_SECONDS = 90.0  # without a word; a server that waits for a lock says so before
 
 TABLES = (
     "CREATE SCHEMA IF NOT EXISTS exp3rt",
@@ -110,6 +112,33 @@ PASSING = ("57P01", "57P02", "57P03", "57P05", "53300", "40001", "40P01")
 STARTING = ("starting up", "shutting down", "recovery", "too many clients")
 
 
+class Connection(psycopg.Connection[tuple[Any, ...]]):
+    """A connection that breaks off a statement whose server says nothing for `reply` seconds.
+
+    TCP finds no fault where a proxy, or a machine that stands still, keeps the connection open.
+    """
+
+    reply = math.inf
+
+    def wait(self, gen: PQGen[RV], *arguments: Any, **options: Any) -> RV:
+        """What `gen` returns. Raises: OperationalError after `reply` seconds."""
+        return super().wait(self._bounded(gen), *arguments, **options)
+
+    def _bounded(self, gen: PQGen[RV]) -> PQGen[RV]:
+        deadline = time.monotonic() + self.reply
+        try:
+            wanted = next(gen)
+            while True:
+                ready = yield wanted
+                if not ready and time.monotonic() > deadline:
+                    self.close()  # whether the statement was done is not known
+                    raise psycopg.OperationalError(f"no reply for {self.reply:g} s")
+                wanted = gen.send(ready)
+        except StopIteration as end:
+            value: RV = end.value
+            return value
+
+
 class Database:
     """One connection to the database at `url`, one thread at a time; made again in a fork.
 
@@ -132,19 +161,25 @@ class Database:
         self._options = {key: value for key, value in USUAL.items() if key not in given}
         self.read_only = self.run(self._prepare, patience)
 
-    def run(self, work: Callable[[Connection], T], patience: float = PATIENCE) -> T:
+    def run(
+        self, work: Callable[[Connection], T], patience: float = PATIENCE, *, long: bool = False
+    ) -> T:
         """What `work` returns. It is done again after a lost connection, so it must be repeatable.
 
-        Raises: UsageError after `patience` seconds without a server, and for any other error.
+        A `long` work may take any time. Raises: UsageError after `patience` seconds without a
+        server, and for any other error.
         """
         with self._lock:
-            deadline, pause, said = time.monotonic() + patience, FIRST_PAUSE, False
+            deadline, pause, said = math.inf, FIRST_PAUSE, False
             while True:
                 try:
-                    return work(self._connected())
+                    connection = self._connected()
+                    connection.reply = math.inf if long else REPLY_SECONDS
+                    return work(connection)
                 except psycopg.Error as error:
                     if not self._passes(error, patience):
                         raise self.unusable(error) from None
+                    deadline = min(deadline, time.monotonic() + patience)  # since the first one
                     if time.monotonic() + pause > deadline + STARTING_SECONDS * (patience == 0):
                         raise self._lost(error) from None
                     if not said and pause > FIRST_PAUSE:
@@ -161,7 +196,8 @@ class Database:
         if self._process != os.getpid():  # in a fork the connection is the parent's
             self._connection, self._process = None, os.getpid()
         if self._connection is None or self._connection.closed:
-            made = psycopg.connect(self.url, autocommit=True, **self._options)  # type: ignore[arg-type]
+            made = Connection.connect(self.url, autocommit=True, **self._options)  # type: ignore[arg-type]
+            made.reply = REPLY_SECONDS
             (commit,) = made.execute("SHOW synchronous_commit").fetchone() or ("",)
             if commit == "off":  # an acknowledged answer survives the server
                 made.execute("SET synchronous_commit = on")

@@ -76,9 +76,11 @@ class PostgresStore:
         self._damaged.keys -= found.keys()  # another process has mended it
         return found
 
-    def put_many(self, identity: str, answers: Mapping[str, tuple[Request, Completion]]) -> None:
-        """Keep all answers in one commit. An answer that is there already stays as it is."""
-        self.put_rows(rows_of(identity, answers))
+    def put_many(self, identity: str, answers: Mapping[str, tuple[Request, Completion]]) -> int:
+        """Keep all answers in one commit; how many were not there before. An answer that is there
+        already stays as it is.
+        """
+        return self.put_rows(rows_of(identity, answers))
 
     def put_rows(self, rows: Sequence[Row]) -> int:
         """Keep all rows in one commit; how many were not there before."""
@@ -175,21 +177,21 @@ class PostgresStore:
     def identities(self) -> list[str]:
         """Identities of the models whose answers are stored, sorted."""
         query = 'SELECT DISTINCT identity COLLATE "C" FROM exp3rt.answers ORDER BY 1'
-        return [identity for (identity,) in self._read(query)]
+        return [identity for (identity,) in self._look(query)]
 
     def held(self) -> list[Held]:
         """What is stored of each model, by its identity."""
         query = """SELECT identity COLLATE "C", count(*), sum(prompt_tokens), sum(new_tokens)
             FROM exp3rt.answers GROUP BY 1 ORDER BY 1"""
-        return [Held(name, n, int(prompt), int(new)) for name, n, prompt, new in self._read(query)]
+        return [Held(name, n, int(prompt), int(new)) for name, n, prompt, new in self._look(query)]
 
     def size(self) -> int:
         """Bytes of the answers on the server's disk."""
-        ((size,),) = self._read("SELECT pg_total_relation_size('exp3rt.answers')")
+        ((size,),) = self._look("SELECT pg_total_relation_size('exp3rt.answers')")
         return int(size)
 
     def __len__(self) -> int:
-        ((count,),) = self._read("SELECT count(*) FROM exp3rt.answers")
+        ((count,),) = self._look("SELECT count(*) FROM exp3rt.answers")
         return int(count)
 
     def close(self) -> None:
@@ -198,3 +200,7 @@ class PostgresStore:
 
     def _read(self, query: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         return self._database.run(lambda c: c.execute(query, values).fetchall())
+
+    def _look(self, query: str) -> list[tuple[Any, ...]]:
+        """The same for a query that reads the whole table, which may take long."""
+        return self._database.run(lambda c: c.execute(query).fetchall(), long=True)

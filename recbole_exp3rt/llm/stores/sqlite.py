@@ -231,9 +231,11 @@ class SQLiteStore:
             self._damaged.keys -= found.keys()  # another process has mended it
         return found
 
-    def put_many(self, identity: str, answers: Mapping[str, tuple[Request, Completion]]) -> None:
-        """Keep all answers in one commit. An answer that is there already stays as it is."""
-        self.put_rows(rows_of(identity, answers))
+    def put_many(self, identity: str, answers: Mapping[str, tuple[Request, Completion]]) -> int:
+        """Keep all answers in one commit; how many were not there before. An answer that is there
+        already stays as it is.
+        """
+        return self.put_rows(rows_of(identity, answers))
 
     def put_rows(self, rows: Sequence[Row]) -> int:
         """Keep all rows in one commit; how many were not there before."""
