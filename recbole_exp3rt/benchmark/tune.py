@@ -38,6 +38,10 @@ WARM_UP = 20  # epochs of a trial before it may be ended early
 DONE = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
+class NoTrial(UsageError):
+    """No trial of a model came to its end."""
+
+
 @dataclass(frozen=True)
 class Winner:
     """The best settings of a model on validation.
@@ -145,12 +149,12 @@ class Search:
     def winner(self) -> Winner:
         """The best of the finalists, trained again on train + validation.
 
-        Raises: UsageError if no trial came to its end.
+        Raises: NoTrial if no trial came to its end.
         """
         bigger = self.config["valid_metric_bigger"]
         finished = [one for one in self.done() if one.state == TrialState.COMPLETE]
         if not finished:
-            raise UsageError(f"{self.model}: no trial came to its end; give more minutes or trials")
+            raise NoTrial(f"{self.model}: no trial came to its end; give more minutes or trials")
         ranked = sorted(finished, key=lambda one: one.value or 0.0, reverse=bigger)
         finalists = ranked[: self.options.finalists]
         usual = [one for one in finished if one.user_attrs["usual"]][:1]
@@ -218,7 +222,15 @@ def tune(
             output = chosen.file(config.dataset)
             searches = [_search(name, config, split, spaces, chosen, console) for name in models]
             _check_output(output, searches, overwrite=bool(config["overwrite"]))
-            return [_tuned(search, config.dataset, output, console) for search in searches]
+            winners, without = [], []
+            for search in searches:
+                try:
+                    winners.append(_tuned(search, config.dataset, output, console))
+                except NoTrial as error:  # the other models are searched all the same
+                    without.append(str(error))
+            if without:
+                raise UsageError("; ".join(without))
+            return winners
 
 
 def _search(
