@@ -168,9 +168,15 @@ class _Call:
                 )
         else:
             yield from self._replies(worker, said)
-        while self.waiting and len(worker.busy) < AHEAD:
+        while self.waiting and self._may_have(worker, self.waiting[0][0]):
             self._give(worker, *self.waiting.popleft())
         worker.waits_for = worker.actor.take.remote(self.number) if worker.busy else None
+
+    def _may_have(self, worker: _Hired, job: int) -> bool:
+        """Whether a worker may get one more job. One that a lost worker had is worked on alone: so
+        it shows which of its jobs kills, and the answers of the others arrive."""
+        alone = any(one in self.lost for one in (job, *worker.busy))
+        return len(worker.busy) < (1 if alone else AHEAD)
 
     def _give(self, worker: _Hired, job: int, places: dict[int, int]) -> None:
         requests = [self.requests[position] for position in places.values()]
@@ -193,8 +199,9 @@ class _Call:
         self.in_a_row += 1
         if self.in_a_row > TRIES * max(1, len(self.workers)):
             raise LLMError(f"{self.in_a_row} workers were lost one after the other: {_line(error)}")
-        for place, (job, left) in enumerate(worker.busy.items()):
-            self.lost[job] = self.lost.get(job, 0) + (place == 0)  # it worked on the first one
+        had = list(worker.busy.items())
+        for job, left in reversed(had):  # which then wait in the same order
+            self.lost[job] = self.lost.get(job, 0) + (job == had[0][0])  # it worked on the first
             if self.lost[job] >= TRIES:
                 for position in left.values():
                     yield position, Failure(f"{TRIES} workers were lost over these questions")
