@@ -66,7 +66,10 @@ def _find_our_models(quick_start: Any) -> None:
 
     @wraps(original)
     def get_model(model_name: str) -> Any:
-        return find_model(model_name) if model_name in MODELS else original(model_name)
+        if model_name in MODELS:
+            return find_model(model_name)
+        with compat.no_search_for_anomalies():
+            return original(model_name)
 
     names = ("recbole.utils", "recbole.config.configurator")
     for module in (utils, quick_start, *map(import_module, names)):

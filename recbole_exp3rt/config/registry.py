@@ -81,6 +81,7 @@ def find_model(name: str) -> type:
         return model
     from recbole.utils.utils import get_model
 
-    found: type = get_model(name)
+    with compat.no_search_for_anomalies():
+        found: type = get_model(name)
     compat.read_plain_arrays()
     return found

@@ -62,6 +62,21 @@ def test_no_output_and_no_warning_of_libraries(make_world, tmp_path):
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
+@pytest.mark.parametrize(
+    "import_it",
+    [
+        "from recbole_exp3rt.config.registry import find_model; find_model('SASRec')",
+        "import recbole_exp3rt, recbole.utils; recbole_exp3rt.register(); "
+        "recbole.utils.get_model('GRU4Rec')",
+    ],
+)
+def test_a_sequential_model_makes_no_training_of_the_process_slow(import_it):
+    """RecBole's SINE, imported with any of them, has torch look for anomalies in each step."""
+    code = f"{import_it}; import torch; print('looks:', torch.is_anomaly_enabled())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "looks: False" in done.stdout
+
+
 def test_recbole_finds_our_models_by_name():
     from recbole_exp3rt.config.native import register
     from recbole_exp3rt.config.registry import MODELS
