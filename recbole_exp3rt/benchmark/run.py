@@ -288,6 +288,7 @@ def _tables(found: Benchmark, grid: Grid, place: Path, console: Console) -> None
             title=grid.title,
             paper=paper or None,
             tables=found.tables,
+            notes=[*(f"note: {note}" for note in found.notes), *grid.remarks()],
             overwrite=True,
         )
         console.print(escape(f"Report: {found.files[0]}"), soft_wrap=True)

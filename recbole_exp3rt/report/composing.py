@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timezone
 from itertools import zip_longest
 from typing import Any
@@ -44,9 +45,11 @@ def compose(
     title: str,
     paper: Paper | None = None,
     tables: Sequence[ComparisonTable] | None = None,
+    notes: Sequence[str] = (),
 ) -> Report:
     """All tables, charts, cases and origins of these results; `tables` are their comparison.
 
+    `notes` stand below the first table of each data set.
     Raises: UsageError if the results cannot be compared.
     """
     compared = list(compare(results) if tables is None else tables)
@@ -56,6 +59,7 @@ def compose(
         groups.setdefault((table.dataset, table.task), []).append(table)
     names = _Names()
     parts = [_part(names, key, group, results, paper) for key, group in groups.items()]
+    parts = [_noted(part, notes) for part in parts]
     given = [dict(one.about.get("settings") or {}) for one in results]
     shared = _shared(given)
     effective = [dict(one.about.get("effective_settings") or {}) for one in results]
@@ -71,6 +75,11 @@ def compose(
         common,
         tuple(_without(settings, common) for settings in effective),
     )
+
+
+def _noted(part: Part, notes: Sequence[str]) -> Part:
+    first, *others = part.tables
+    return replace(part, tables=(replace(first, notes=(*first.notes, *notes)), *others))
 
 
 class _Names:

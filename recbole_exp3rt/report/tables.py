@@ -121,7 +121,7 @@ def differences(table: ComparisonTable, name: str) -> Table | None:
         f"Each system minus {against}, on the same rows. p: permutation by user, corrected by Holm "
         f"over the table. {MARKS['better']}: better, and the "
         f"difference holds at 5 %; {MARKS['worse']}: worse, and it holds. A column with fewer than "
-        f"{FEWEST} rows gets none."
+        f"{FEWEST} rows gets none, and its p is not corrected."
     )
     return Table(name, f"Differences from {against}", lead, tuple(headings), rows_of(rows))
 

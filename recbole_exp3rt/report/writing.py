@@ -34,6 +34,7 @@ def write_report(
     title: str,
     paper: Paper | None = None,
     tables: Sequence[ComparisonTable] | None = None,
+    notes: Sequence[str] = (),
     overwrite: bool = False,
 ) -> list[Path]:
     """Write `report.html`, `.md`, `.tex`, `.json` and one CSV a table into `folder`: the files.
@@ -41,12 +42,13 @@ def write_report(
     paper: figures to stand beside ours, by (system, column) or (data set, system, column). A
     column is a metric with its slice: `rmse`, `rmse cold`, `ndcg@10`.
     tables: the comparison of these results, if it is made already.
+    notes: sentences below the first table of each data set.
     Raises: UsageError if there is nothing to report, a file is there already (and no
     `overwrite`), or cannot be written; nothing is written then.
     """
     place = Path(folder)
     check_report(place, overwrite=overwrite)
-    report = compose(results, title=title, paper=paper, tables=tables)
+    report = compose(results, title=title, paper=paper, tables=tables, notes=notes)
     if not report.parts:
         raise UsageError(f"report: {place} gets nothing, as no system was measured")
     frames = _frames(report)

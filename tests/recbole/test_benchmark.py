@@ -147,6 +147,8 @@ def test_what_is_not_here_is_a_note_and_what_is_wrong_is_an_exit_code(world, tmp
     assert "note: nowhere: data set nowhere does not exist" in texts
     assert "note: sample · served · seed 2020: openai:gpt-4o needs a key" in texts
     assert "nowhere: the paper alone; ours n/a" in texts and "1.2500" in texts
+    (report,) = (file for file in found.files if file.name == "report.md")
+    assert "openai:gpt-4o needs a key" in report.read_text(encoding="utf-8")
 
     wrong = {"name": "wrong", "model": "MF", "settings": {"embedding_size": -1}}
     values = {**GRID, "seeds": 1, "systems": [wrong, "MF"]}
