@@ -116,9 +116,7 @@ def texts(n: int, seed: int = 0) -> list[KnownText]:
 def _told(rng: random.Random) -> KnownText:
     named = rng.sample(TASTES, rng.randint(2, 4))
     facts = [_fact(rng, taste, _side(rng)) for taste in named]
-    lines = [f"{one.words[0].upper()}{one.words[1:]}." for one in facts]
-    lines.insert(rng.randint(0, len(lines)), rng.choice(lexicon.FILLERS))
-    return KnownText(" ".join(lines), tuple(facts))
+    return KnownText(" ".join(_sentences(rng, [one.words for one in facts])), tuple(facts))
 
 
 def _fact(rng: random.Random, taste: Taste, side: Sentiment) -> Fact:
@@ -165,10 +163,19 @@ def _profile(named: Sequence[Taste], sides: Mapping[str, Sentiment]) -> tuple[tu
 def _review(
     rng: random.Random, named: Sequence[Taste], sides: Mapping[str, Sentiment]
 ) -> tuple[tuple[str, str], ...]:
-    texts = [lexicon.phrase(taste, sides[taste.name] == "positive", rng) for taste in named]
-    lines = [f"{text[0].upper()}{text[1:]}." for text in texts]
+    phrases = [_fact(rng, taste, sides[taste.name]).words for taste in named]
+    return tuple(("review", line) for line in _sentences(rng, phrases))
+
+
+def _sentences(rng: random.Random, phrases: Sequence[str]) -> list[str]:
+    """A sentence for each phrase, and one that states nothing among them."""
+    lines = [_sentence(phrase) for phrase in phrases]
     lines.insert(rng.randint(0, len(lines)), rng.choice(lexicon.FILLERS))
-    return tuple(("review", line) for line in lines)
+    return lines
+
+
+def _sentence(phrase: str) -> str:
+    return f"{phrase[0].upper()}{phrase[1:]}."
 
 
 def _statement(rng: random.Random, taste: Taste, side: Sentiment, said: str) -> str:
@@ -179,4 +186,4 @@ def _statement(rng: random.Random, taste: Taste, side: Sentiment, said: str) -> 
     while True:
         text = lexicon.phrase(taste, side == "positive", rng)
         if text.lower() not in said.lower():
-            return f"{text[0].upper()}{text[1:]}."
+            return _sentence(text)
