@@ -54,6 +54,7 @@ def _one(seed):
 def _rows(predicted):
     rows = [Row(name, "rating", {}, N, users=USERS) for name in ("constant", "Bias")]
     costs = {"calls": 1234, "tokens": 56789, "seconds": 12.5, "dollars": 0.25, "hits": 7}
+    costs |= {"new_tokens": 4321, "pairs": 1300}
     return [*rows, Row(HOSTILE, "rating", {}, N, coverage=126 / N, readout="exact", **costs)]
 
 

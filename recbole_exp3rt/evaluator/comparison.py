@@ -70,7 +70,11 @@ class Column:
 
 @dataclass(frozen=True)
 class Line:
-    """A system: a figure for each column, and what it cost, as the mean over seeds."""
+    """A system: a figure for each column, and what it cost, as the mean over seeds.
+
+    `new_tokens` are those of all answers, stored ones too: what another computer would write.
+    `pairs_per_second` is None where the store answered more than a tenth.
+    """
 
     system: str
     seeds: int
@@ -82,6 +86,8 @@ class Line:
     tokens: float = 0.0
     dollars: float = 0.0
     seconds: float = 0.0
+    new_tokens: float = 0.0
+    pairs_per_second: float | None = None
 
 
 @dataclass(frozen=True)
@@ -351,6 +357,8 @@ def _line(
     name: str, runs: Sequence[Run[Any]], figures: Sequence[Figure | None], coverage: float | None
 ) -> Line:
     rows = [run.row for run in runs if run.row]
+    speeds = [row.pairs_per_second for row in rows]
+    known = [speed for speed in speeds if speed is not None]
 
     def mean(key: str, default: float = 0.0) -> float:
         return fmean(float(getattr(row, key)) for row in rows) if rows else default
@@ -366,4 +374,6 @@ def _line(
         mean("tokens"),
         mean("dollars"),
         mean("seconds"),
+        mean("new_tokens"),
+        fmean(known) if known and len(known) == len(speeds) else None,
     )

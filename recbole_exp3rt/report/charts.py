@@ -273,7 +273,8 @@ def user_lift(name: str, ranked: Ranked, k: int) -> Chart | None:
 
 def cost_charts(part: str, table: ComparisonTable) -> list[Chart]:
     """The main metric against seconds, tokens and dollars, where any system took some."""
-    made = [cost_chart(part, table, cost) for cost in ("seconds", "tokens", "dollars")]
+    costs = ("seconds", "tokens", "new_tokens", "dollars")
+    made = [cost_chart(part, table, cost) for cost in costs]
     return [chart for chart in made if chart]
 
 
@@ -288,22 +289,23 @@ def cost_chart(part: str, table: ComparisonTable, cost: str) -> Chart | None:
         if (figure := line.figures[at]) and not line.system.endswith(BOUND)
     ]
     paid = [one for one in known if one[2] > 0]
-    # a system whose answers all came from the store is not free
-    free = [one for one in known if one[2] <= 0 and not one[1].hits]
+    # what the store answered took nothing here, and is not free; new tokens count it too
+    counted = cost == "new_tokens"
+    free = [one for one in known if one[2] <= 0 and (counted or not one[1].hits)]
     free.sort(key=lambda one: one[3], reverse=not lower)
     if not paid or len(paid) + len(free) < 2:
         return None
-    form = ",.0f" if cost == "tokens" else ",.4f"
+    form, word = ",.0f" if "tokens" in cost else ",.4f", cost.replace("_", " ")
     rows = [
         [text_cell(line.system), number_cell(took, form), number_cell(value)]
         for _, line, took, value in [*paid, *free[:1]]
     ]
     titled = Table(
-        f"{part}-{key.replace('@', '-at-')}-by-{cost}",
-        f"{metric} against {cost}",
+        f"{part}-{key.replace('@', '-at-')}-by-{cost.replace('_', '-')}",
+        f"{metric} against {word}",
         f"What a run took, on a logarithmic axis. {'Lower' if lower else 'Higher'} and further "
-        f"left is better. The dotted line is the best system that took no {cost}, if there is any.",
-        (SYSTEM, Heading(cost, cost.capitalize()), Heading(key, metric)),
+        f"left is better. The dotted line is the best system that took no {word}, if there is any.",
+        (SYSTEM, Heading(cost, word.capitalize()), Heading(key, metric)),
         rows_of(rows),
     )
     numbers, lines, took, values = zip(*paid, strict=True)
@@ -311,8 +313,8 @@ def cost_chart(part: str, table: ComparisonTable, cost: str) -> Chart | None:
     if free:
         _, line, _, value = free[0]
         span = [min(took) / 3, max(took) * 3]
-        traces.append(drawing.reference(f"{line.system} (no {cost})", span, [value, value]))
-    return Chart(titled, drawing.figure(traces, cost, metric, xaxis={"type": "log"}))
+        traces.append(drawing.reference(f"{line.system} (no {word})", span, [value, value]))
+    return Chart(titled, drawing.figure(traces, word, metric, xaxis={"type": "log"}))
 
 
 def _systems(names: Collection[str]) -> list[Heading]:

@@ -135,8 +135,10 @@ def costs(table: ComparisonTable, name: str) -> Table:
         Heading("calls", "Calls"),
         Heading("hits", "Store hits"),
         Heading("tokens", "Tokens"),
+        Heading("new_tokens", "New tokens"),
         Heading("dollars", "Dollars"),
         Heading("seconds", "Seconds"),
+        Heading("pairs_per_second", "Pairs/s"),
     )
     rows = [
         (
@@ -146,15 +148,19 @@ def costs(table: ComparisonTable, name: str) -> Table:
             number_cell(line.calls, ",.0f"),
             number_cell(line.hits, ",.0f"),
             number_cell(line.tokens, ",.0f"),
+            number_cell(line.new_tokens, ",.0f"),
             number_cell(line.dollars, ",.4f"),
             number_cell(line.seconds, ",.1f"),
+            number_cell(line.pairs_per_second, ",.2f"),
         )
         for line in table.lines
         if not line.system.endswith(BOUND)
     ]
     lead = (
         "Calls are questions that a language model answered; store hits were answered before and "
-        "cost nothing. The first system that asks pays for the profiles that later ones use too."
+        "cost nothing. The first system that asks pays for the profiles that later ones use too. New "
+        "tokens are those that the answers consist of, stored ones too. Pairs a second stand where "
+        "hardly any answer came from the store."
     )
     return Table(name, "Costs and failures", lead, headings, rows_of(rows))
 

@@ -181,7 +181,8 @@ def test_costs_and_origins_are_told(tables):
     costs = next(t for t in tables if t["name"].endswith("rating-costs"))
     own = next(row for row in costs["rows"] if row[0]["text"] == HOSTILE)
     texts = [cell["text"] for cell in own[1:]]
-    assert texts == ["0.969", "exact", "1,234", "7", "56,789", "0.2500", "12.5"]
+    numbers = ["1,234", "7", "56,789", "4,321", "0.2500", "12.5", "104.00"]
+    assert texts == ["0.969", "exact", *numbers]
     runs = tables[-1]
     told = " ".join(cell["text"] for cell in runs["rows"][0])
     for fact in ("9.9", "2026-01-02 03:04:05", "12.3", "A processor, 2 cores, 8.0 GB, cpu"):
@@ -213,6 +214,7 @@ def test_plotly_knows_every_property_of_the_charts(said):
         "Predicted against true ratings",
         "RMSE against seconds",
         "RMSE against tokens",
+        "RMSE against new tokens",
         "RMSE against dollars",
         "Recall by depth",
         "NDCG by depth",
