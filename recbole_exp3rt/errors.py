@@ -12,7 +12,7 @@ class UsageError(ValueError):
 
 
 class NotHere(UsageError):
-    """Something that a run needs is not on this machine: a data set, a package, a key, a system."""
+    """Something that a run needs is not on this machine: a data set, a package, a key."""
 
 
 def first_difference(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> str | None:

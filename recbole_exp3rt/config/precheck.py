@@ -187,7 +187,7 @@ def check_model(name: str) -> None:
     """Raises: UsageError for a name that is no model, or a model that a run cannot feed."""
     if name not in all_models():
         hint = nearest(name, all_models())
-        raise NotHere(f"model={name} is not a model of this package or of RecBole{hint}")
+        raise UsageError(f"model={name} is not a model of this package or of RecBole{hint}")
     if needs_more(name):
         raise UsageError(
             f"model={name} needs a knowledge graph or another file, which a run does not have; "

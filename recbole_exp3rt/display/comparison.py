@@ -13,7 +13,13 @@ from rich.table import Table
 
 from recbole_exp3rt.display.tables import display
 from recbole_exp3rt.display.terminal import escape
-from recbole_exp3rt.evaluator.comparison import Column, ComparisonTable, Figure, Line
+from recbole_exp3rt.evaluator.comparison import (
+    Column,
+    ComparisonTable,
+    Figure,
+    Line,
+    verdict,
+)
 
 # Data set -> system -> "rmse", "rmse warm", "recall@5" … -> a printed figure
 Printed = Mapping[str, Mapping[str, Mapping[str, float]]]
@@ -25,8 +31,9 @@ VIEWS = {
 }
 LEGEND = (
     "±: half of the range over seeds. [low, high]: 95 of 100 draws of users and seeds. "
-    "*: differs from {reference} (p < 0.05, by user, corrected for the table)."
+    "*: better than {reference}, !: worse (p < 0.05, by user, corrected for the table)."
 )
+MARKS = {"better": "*", "worse": "!", "": ""}
 
 
 def show_comparison(
@@ -77,7 +84,8 @@ def _show(
         columns = [table.columns[place] for place in shown]
         rich = _table([_head(column) for column in columns])
         for line, label in zip(table.lines, labels, strict=True):
-            rich.add_row(escape(label), *(_said(line.figures[place]) for place in shown))
+            cells = [(line.figures[place], table.columns[place].metric) for place in shown]
+            rich.add_row(escape(label), *(_said(*one) for one in cells))
             below = _printed(printed.get(line.system, {}), columns)
             if any(below):
                 rich.add_row("  paper", *below, style="dim")
@@ -136,13 +144,13 @@ def _label(line: Line) -> str:
     return f"{line.system} ({line.seeds} seeds)" if line.seeds > 1 else line.system
 
 
-def _said(figure: Figure | None) -> str:
+def _said(figure: Figure | None, metric: str) -> str:
     """`1.8312 ±0.0040*` and below it its interval; `-` where there is none."""
     if figure is None:
         return "-"
     half = (figure.highest - figure.lowest) / 2
     spread = f" ±{half:.4f}" if half else ""
-    star = "*" if figure.against and figure.against.star else ""
+    star = MARKS[verdict(figure.against, metric)]
     interval = escape(f"[{figure.interval.low:.3f}, {figure.interval.high:.3f}]")
     return f"{figure.value:.4f}{spread}{star}\n{interval}"
 

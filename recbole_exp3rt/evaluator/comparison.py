@@ -41,9 +41,22 @@ View = Literal["all", "common", "filled"]
 BIAS, CONSTANT = "Bias", "constant"
 BOUND = "perfect order"  # of the same candidates: the most that a reranker can reach
 FEWEST = 100  # a slice with fewer rows gets no star
+RATING = ("rmse", "mae")  # the metrics of ratings, of which the lower one is the better one
 RATING_COLUMNS = tuple(
-    (metric, part) for part in ("all", "warm", "cold", "unseen") for metric in ("rmse", "mae")
+    (metric, part) for part in ("all", "warm", "cold", "unseen") for metric in RATING
 )
+
+
+def lower_is_better(metric: str) -> bool:
+    """Whether a metric counts errors."""
+    return metric.partition(" ")[0] in RATING
+
+
+def verdict(one: Comparison | None, metric: str) -> Literal["better", "worse", ""]:
+    """What a difference says of a system; nothing where it does not hold."""
+    if one is None or not one.star:
+        return ""
+    return "better" if (one.difference < 0) == lower_is_better(metric) else "worse"
 
 
 @dataclass(frozen=True, slots=True)

@@ -186,7 +186,7 @@ def study_report(rated: Rated) -> Report:
     tasks = len({one.task for one in rated.answers})
     part = Part(
         "study",
-        f"{rated.key.dataset or 'Explanations'}: {tasks} comparisons, {len(rated.raters)} raters",
+        f"{rated.key.dataset or 'Explanations'}: {tasks} comparisons, raters: {len(rated.raters)}",
         tuple(findings(rated)),
         tables,
         (figure_3("figure-3", found, several=several),) if found else (),

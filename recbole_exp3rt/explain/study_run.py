@@ -128,7 +128,7 @@ def report_study(
     texts = (rated_json(rated, report), markdown(report), html_page(report))
     for name, text in zip(REPORT, texts, strict=True):
         write_atomic(folder / name, text)
-    say(console, f"Study {key.study}: {len(rated.answers):,} answers of {len(rated.raters)} raters")
+    say(console, f"Study {key.study}: {len(rated.answers):,} answers, raters: {len(rated.raters)}")
     for line in findings(rated):
         say(console, line)
     say(console, f"Report: {folder / REPORT[-1]}")

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from recbole_exp3rt.evaluator.aligned import Ranked, Rated
-from recbole_exp3rt.evaluator.comparison import BOUND, ComparisonTable
+from recbole_exp3rt.evaluator.comparison import BOUND, ComparisonTable, lower_is_better
 from recbole_exp3rt.report import drawing
 from recbole_exp3rt.report.analysis import (
     BINS,
@@ -35,7 +35,6 @@ from recbole_exp3rt.report.content import (
 from recbole_exp3rt.report.tables import (
     SYSTEM,
     column_name,
-    lower_is_better,
     main_column,
     title_of,
 )

@@ -12,7 +12,7 @@ from typing import Any
 
 from recbole_exp3rt import __version__
 from recbole_exp3rt.evaluator.aligned import aligned_lists, aligned_ratings
-from recbole_exp3rt.evaluator.comparison import ComparisonTable, compare
+from recbole_exp3rt.evaluator.comparison import ComparisonTable, compare, lower_is_better
 from recbole_exp3rt.evaluator.results import Case, Results
 from recbole_exp3rt.report.charts import cost_charts, ranking_charts, rating_charts
 from recbole_exp3rt.report.content import (
@@ -30,7 +30,6 @@ from recbole_exp3rt.report.tables import (
     differences,
     figures,
     findings,
-    lower_is_better,
     paper_only,
 )
 

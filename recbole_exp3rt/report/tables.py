@@ -12,8 +12,9 @@ from recbole_exp3rt.evaluator.comparison import (
     ComparisonTable,
     Figure,
     Line,
+    lower_is_better,
+    verdict,
 )
-from recbole_exp3rt.evaluator.significance import Comparison
 from recbole_exp3rt.report.content import (
     MARKS,
     Cell,
@@ -28,7 +29,6 @@ from recbole_exp3rt.report.content import (
 
 # (system, column) or (data set, system, column) -> the paper's figure
 Paper = Mapping[tuple[str, ...], float]
-RATING = ("rmse", "mae")  # the metrics of ratings, of which the lower one is the better one
 VIEWS = {
     "all": "A missing answer counts as the largest possible error.",
     "common": "Only rows that every system answered.",
@@ -40,11 +40,6 @@ SYSTEM = Heading("system", "System", numeric=False)
 def column_name(column: Column) -> str:
     """`rmse`, `rmse cold`, `ndcg@10`: how a column is named in files and in `paper`."""
     return column.metric if column.slice == "all" else f"{column.metric} {column.slice}"
-
-
-def lower_is_better(metric: str) -> bool:
-    """Whether a metric counts errors."""
-    return metric.partition(" ")[0] in RATING
 
 
 def figures(table: ComparisonTable, name: str, paper: Paper | None) -> Table:
@@ -110,7 +105,7 @@ def differences(table: ComparisonTable, name: str) -> Table | None:
                 one.low,
                 one.high,
                 interval_text(one.low, one.high, "+.4f"),
-                star=_star(one, key),
+                star=verdict(one, key),
             )
             row += [cell, Cell(one.holm, _p(one.holm))]
         rows.append(row)
@@ -158,9 +153,9 @@ def costs(table: ComparisonTable, name: str) -> Table:
     ]
     lead = (
         "Calls are questions that a language model answered; store hits were answered before and "
-        "cost nothing. The first system that asks pays for the profiles that later ones use too. New "
-        "tokens are those that the answers consist of, stored ones too. Pairs a second stand where "
-        "hardly any answer came from the store."
+        "cost nothing. The first system that asks pays for the profiles that later ones use too. "
+        "New tokens are those that the answers consist of, stored ones too. Pairs a second stand "
+        "where hardly any answer came from the store."
     )
     return Table(name, "Costs and failures", lead, headings, rows_of(rows))
 
@@ -255,14 +250,8 @@ def _cell(figure: Figure | None, key: str) -> Cell:
         figure.interval.low,
         figure.interval.high,
         interval_text(figure.interval.low, figure.interval.high),
-        star=_star(figure.against, key),
+        star=verdict(figure.against, key),
     )
-
-
-def _star(one: Comparison | None, key: str) -> str:
-    if one is None or not one.star:
-        return ""
-    return "better" if (one.difference < 0) == lower_is_better(key) else "worse"
 
 
 def _best_marked(cells: list[Cell], lines: Sequence[Line], metric: str) -> list[Cell]:

@@ -1,12 +1,15 @@
 """Runs side by side: what a reader of a table relies on, on cases counted by hand."""
 
+import io
 import json
 import math
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from rich.console import Console
 
+from recbole_exp3rt.display.comparison import show_comparison
 from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.evaluator.comparison import compare, ndcg, recall
 from recbole_exp3rt.evaluator.results import Case, RankedLists, RatedRows, Results, Row
@@ -181,6 +184,18 @@ def test_a_slice_under_a_hundred_rows_gets_no_star():
         assert lines(table)["X"].figures[0].against.star is expected
 
 
+def test_the_terminal_says_whether_a_difference_that_holds_is_good_or_bad():
+    users, truth = tuple(f"u{k}" for k in range(200)), np.full(200, 3.0)
+    said = {"Bias": truth + 1, "good": truth + 0.5, "bad": truth + 2, "same": truth - 1}
+    part = RatedRows(users, users, truth, np.full(200, 9.0), said, (1, 5))
+    printed = io.StringIO()
+    found = compare([Results("films", "d", 1, rated=part)], draws=500)
+    show_comparison(Console(file=printed, width=200), found, slices=["all"])
+    rows = [line.split()[:2] for line in printed.getvalue().splitlines()]
+    for row in (["good", "0.5000*"], ["bad", "2.0000!"], ["same", "1.0000"]):
+        assert row in rows
+
+
 def test_what_is_equal_by_construction_is_no_test():
     """Recall at the depth of reranking is the generator's; it corrects no other p value."""
     users = tuple(f"u{k}" for k in range(200))
@@ -200,10 +215,14 @@ def test_costs_are_means_over_seeds():
     files = []
     for seed, calls in ((1, 10), (2, 30)):
         row = Row("X", "rating", {}, n=4, calls=calls, hits=2, dollars=0.5)
+        row = replace(row, new_tokens=calls * 8, pairs=calls, seconds=calls / seed)
         given = {"Bias": BIAS, "X": [2, 4, 3, NAN if seed == 1 else 5]}
         files.append(rated(given, seed=seed, rows=[row]))
     line = lines(compare(files, draws=50)[0])["X"]
     assert (line.calls, line.hits, line.dollars, line.coverage) == (20, 2, 0.5, 0.875)
+    assert (line.new_tokens, line.pairs_per_second) == (160, 1.5)
+    stored = rated(given, rows=[replace(row, calls=1)])  # the store answered the rest
+    assert lines(compare([stored], draws=50)[0])["X"].pairs_per_second is None
 
 
 def test_ranking_metrics_by_hand():

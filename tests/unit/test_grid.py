@@ -219,7 +219,6 @@ def test_a_row_asks_the_student_of_another_one(cell):
 @pytest.mark.parametrize(
     ("system", "values", "said"),
     [
-        ("TexKNN", {}, "TextKNN"),
         ("MF", {"datasets": ["nowhere"]}, "data set nowhere does not exist"),
         ("ZSRanker", {}, "ZSRanker reranks, and this grid rates"),
         (
@@ -233,9 +232,11 @@ def test_what_is_not_here_is_told_apart_from_what_is_wrong(cell, monkeypatch, sy
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     with pytest.raises(NotHere, match=said):
         parts_of(cell(system, **values))
-    with pytest.raises(UsageError) as wrong:
-        parts_of(cell(given={"epochs": -1}))
-    assert not isinstance(wrong.value, NotHere)
+    for mistake in (cell(given={"epochs": -1}), cell("TexKNN")):
+        with pytest.raises(UsageError) as wrong:
+            parts_of(mistake)
+        assert not isinstance(wrong.value, NotHere)
+    assert "did you mean TextKNN" in str(wrong.value)
 
 
 def test_rows_ask_a_student_as_it_is_where_none_is_to_be_trained(cell):
