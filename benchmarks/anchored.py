@@ -47,6 +47,7 @@ from recbole_exp3rt.records import Review
 from recbole_exp3rt.stages.anchoring import Priors
 from recbole_exp3rt.stages.choice import Choice
 from recbole_exp3rt.stages.pipeline import Pipeline
+from recbole_exp3rt.stages.prior import log_normal
 from recbole_exp3rt.stages.rating import CUE
 from recbole_exp3rt.train import train
 from recbole_exp3rt.trainer.fitting import fit
@@ -202,6 +203,16 @@ class Cell:
         return str(folder)
 
 
+def ratings(rater: Rater, pairs: Sequence[tuple[str, str]]) -> list[float | None]:
+    """Expected ratings; where the model has no weight they are the prior's, and nobody is asked."""
+    pipeline = rater.pipeline
+    if pipeline.settings.use_bias == "prior" and not (prior := pipeline.priors.of(False)).weight:
+        scale = pipeline.settings.scale
+        shares = np.exp(log_normal(pipeline.bias.rate(pairs), prior.sigma, scale))
+        return [float(one) for one in shares @ np.array(scale.levels, dtype=np.float64)]
+    return [p.expected if p else None for p in rater.rate(pairs)]
+
+
 def rate(cell: Cell, part: str, number: int | None, shown: str, given: dict[str, Any]) -> None:
     """Write the ratings of random rows of a part (None: of all) as the student says them."""
     file = cell.place.folder / "ratings" / f"{cell.name}.{part}{shown}.json"
@@ -212,7 +223,7 @@ def rate(cell: Cell, part: str, number: int | None, shown: str, given: dict[str,
     rater, split = place.rater(student), place.split
     rows = sample_rows(split.size(part), number or split.size(part), DRAW)
     pairs = [split.pairs(part)[row] for row in rows]
-    said = [p.expected if p else None for p in rater.rate(pairs)]
+    said = ratings(rater, pairs)
     prior = str(rater.pipeline.priors.of(False)) if place.way == "prior" else ""
     file.parent.mkdir(parents=True, exist_ok=True)
     told = {"rows": [int(row) for row in rows], "said": said, "prior": prior}
