@@ -276,13 +276,15 @@ def test_the_squared_error_does_not_depend_on_how_a_batch_is_laid_out(way, tiny,
         assert got[key][0] == pytest.approx(wanted[key][0], rel=1e-4), key
 
 
-@pytest.mark.parametrize(("loss", "data"), [("squared", "stars"), ("both", "digits")])
+@pytest.mark.parametrize(
+    ("loss", "data", "schedule"), [("squared", "stars", "constant"), ("both", "digits", "linear")]
+)
 def test_a_stopped_training_goes_on_as_if_it_was_not(
-    loss, data, tiny, tmp_path, monkeypatch, request
+    loss, data, schedule, tiny, tmp_path, monkeypatch, request
 ):
     data = request.getfixturevalue(data)
     given = {"rating_loss": loss, "learning_rate": 0.01, "checkpoint_minutes": 1e-6}
-    given |= {"stop_on": "rmse", "rating_loss_weight": 10}
+    given |= {"stop_on": "rmse", "rating_loss_weight": 10, "learning_rate_schedule": schedule}
     wanted = fit(tiny, data, tmp_path / "whole", **given)
     step, calls = lora_trainer.AnswerTrainer.training_step, []
 

@@ -208,6 +208,23 @@ def test_a_training_that_is_stopped_where_an_epoch_ends_goes_on_as_if_not(
     assert (tmp_path / "again" / name).read_bytes() == (whole / name).read_bytes()
 
 
+@pytest.mark.parametrize(
+    ("schedule", "shares"), [("constant", [1]), ("linear", [1, 0.75, 0.5, 0.25])]
+)
+def test_the_learning_rate_stays_or_falls(schedule, shares, tiny, data, tmp_path, monkeypatch):
+    step, rates = lora_trainer.AnswerTrainer.training_step, []
+
+    def watching(trainer, *args, **kwargs):
+        rates.append(trainer.optimizer.param_groups[0]["lr"])
+        return step(trainer, *args, **kwargs)
+
+    monkeypatch.setattr(lora_trainer.AnswerTrainer, "training_step", watching)
+    given = {"epochs": 2, "patience": 2, "train_rows": 6, "tasks": "rating", "batch_size": 3}
+    given |= {"learning_rate": 0.01, "learning_rate_schedule": schedule}
+    fit(tiny, data, tmp_path / "student", **given)
+    assert list(dict.fromkeys(rates)) == pytest.approx([0.01 * share for share in shares])
+
+
 def test_an_adapter_for_each_step(tiny, tmp_path):
     tasks = ("preference", "user_profile", "item_profile", "rating")
     data = students.write_data(tmp_path / "data", train=4, valid=2, tasks=tasks)

@@ -312,7 +312,7 @@ def training_arguments(
         output_dir=str(folder),
         num_train_epochs=settings.epochs,
         learning_rate=settings.learning_rate,
-        lr_scheduler_type="constant",
+        lr_scheduler_type=settings.learning_rate_schedule,
         weight_decay=settings.weight_decay,
         max_grad_norm=settings.max_grad_norm,
         optim="adamw_torch" if settings.optimizer == "adamw" else "paged_adamw_8bit",

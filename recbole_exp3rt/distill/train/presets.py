@@ -34,6 +34,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "rating_loss": ("ce", "squared", "both"),
     "rating_softmax": ("labels", "vocabulary"),
     "stop_on": ("loss", "rmse"),
+    "learning_rate_schedule": ("constant", "linear", "cosine"),
 }
 # Settings that do not change what a student learns.
 PLACES = {"data", "output", "overwrite", "preset", "threads", "checkpoint_minutes"}
@@ -45,6 +46,7 @@ USUAL: Mapping[str, Any] = {
     "rating_loss_weight": 1.0,
     "rating_softmax": "labels",
     "stop_on": "loss",
+    "learning_rate_schedule": "constant",
     "own_rationales": False,
 }
 
@@ -113,6 +115,7 @@ class TrainSettings:
     store_path: str | None
     max_tokens: int
     learning_rate: float
+    learning_rate_schedule: str
     epochs: int
     patience: int
     stop_on: str
