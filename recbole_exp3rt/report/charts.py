@@ -271,7 +271,7 @@ def user_lift(name: str, ranked: Ranked, k: int) -> Chart | None:
 
 
 def cost_charts(part: str, table: ComparisonTable) -> list[Chart]:
-    """The main metric against seconds, tokens and dollars, where any system took some."""
+    """The main metric against each cost that any system has."""
     costs = ("seconds", "tokens", "new_tokens", "dollars")
     made = [cost_chart(part, table, cost) for cost in costs]
     return [chart for chart in made if chart]
