@@ -15,13 +15,17 @@ from recbole_exp3rt.distill.annotate.examples import Example, read_examples
 from recbole_exp3rt.distill.train import own_rationales
 from recbole_exp3rt.distill.train.base import TrainableModel
 from recbole_exp3rt.distill.train.encode import encode
+from recbole_exp3rt.distill.train.monitor import watched as decisive
+from recbole_exp3rt.distill.train.own_ratings import OwnRatings
 from recbole_exp3rt.distill.train.own_rationales import Gap, Written, folds
 from recbole_exp3rt.distill.train.run import difference
 from recbole_exp3rt.errors import UsageError
-from recbole_exp3rt.llm.base import Completion, Message
+from recbole_exp3rt.llm.base import Completion, Failure, Message, answer_all
 from recbole_exp3rt.llm.card import CARD
+from recbole_exp3rt.llm.names import load_llm
 from recbole_exp3rt.llm.store import Store
 from recbole_exp3rt.scale import RatingScale
+from recbole_exp3rt.stages.rating import CUE, REASONING, prediction_of, rating_request
 from recbole_exp3rt.train import make_settings, train
 
 SCALE = RatingScale.between(1, 10)
@@ -274,3 +278,100 @@ def test_data_without_rationales_or_scale_is_refused(teacher_, more, said, tiny,
     with pytest.raises(UsageError, match=said) as caught:
         fit(tiny, data, tmp_path / "student")
     assert "\n" not in str(caught.value)
+
+
+# --- the ratings after its own rationales, as a run reads them
+
+
+OWN = {"own_rationales": False, "stop_on": "rmse", "patience": 3, "epochs": 3}
+OWN |= {"learning_rate": 0.03, "dtype": "float32"}
+
+
+@pytest.fixture(scope="module")
+def watched(fluent, taught, tmp_path_factory):
+    """A student that was watched while it learned, and what its training said."""
+    folder, said = tmp_path_factory.mktemp("watched") / "student", []
+    fit(fluent, taught, folder, said.append, **OWN)
+    return folder, said
+
+
+def test_the_best_epoch_is_the_one_whose_student_rates_best_after_its_own_rationales(
+    watched, taught
+):
+    folder, said = watched
+    metrics = json.loads((folder / CARD).read_text())["metrics"]
+    own = dict(metrics["eval_own_rmse"])
+    assert metrics["best_epoch"] == min(own, key=own.get)
+    assert own != dict(metrics["eval_rmse"])  # the teacher's rationales know the rating
+    line = next(line for line in said if "epoch 1: evaluation loss" in line)
+    assert f" and {own[1.0]:.4f} after its own rationales" in line
+
+    llm = load_llm(str(folder), device="cpu")
+    _, valid = examples_of(taught)
+    asked = [rating_request(e.messages, SCALE, 30) for e in valid]
+    errors = [
+        prediction_of(answer, "", "", SCALE).expected - SCALE.level_of(parts_of(example)[1])
+        for example, answer in zip(valid, answer_all(llm, asked), strict=True)
+    ]
+    rmse = math.sqrt(sum(error**2 for error in errors) / len(errors))
+    assert metrics["best_eval_own_rmse"] == pytest.approx(rmse, abs=1e-4)
+
+
+def test_what_decides_is_the_rmse_after_its_own_rationales_where_there_is_one():
+    log = [
+        {"epoch": 1.0, "eval_loss": 0.3, "eval_rmse": 1.2, "eval_own_rmse": 1.8},
+        {"epoch": 2.0, "eval_loss": 0.4, "eval_rmse": 1.1, "eval_own_rmse": 2.0},
+    ]
+    assert decisive(log, "rmse") == [(1.0, 1.8), (2.0, 2.0)]
+    assert decisive(log, "loss") == [(1.0, 0.3), (2.0, 0.4)]
+    for entry in log:
+        del entry["eval_own_rmse"]
+    assert decisive(log, "rmse") == [(1.0, 1.2), (2.0, 1.1)]
+
+
+def test_a_training_that_was_stopped_is_watched_as_one_that_was_not(
+    fluent, taught, watched, tmp_path, monkeypatch
+):
+    folder, _ = watched
+    rmse, calls = OwnRatings.rmse, []
+
+    def stopping(*args):
+        calls.append(1)
+        if len(calls) == 2:  # while the second epoch is read
+            raise SystemExit
+        return rmse(*args)
+
+    with monkeypatch.context() as patched, pytest.raises(SystemExit):
+        patched.setattr(OwnRatings, "rmse", stopping)
+        fit(fluent, taught, tmp_path / "again", **OWN)
+    fit(fluent, taught, tmp_path / "again", **OWN)
+    one, other = (json.loads((f / CARD).read_text()) for f in (folder, tmp_path / "again"))
+    for key in ("loss", "eval_loss", "eval_rmse", "eval_own_rmse", "best_epoch"):
+        assert one["metrics"][key] == other["metrics"][key], key
+    weights = (folder / "adapter_model.safetensors").read_bytes()
+    assert (tmp_path / "again" / "adapter_model.safetensors").read_bytes() == weights
+
+
+def test_a_student_that_says_what_the_base_says_rates_as_its_prior():
+    said = tuple(math.log(p) for p in (0.05, 0.05, 0.1, 0.1, 0.2, 0.2, 0.1, 0.1, 0.05, 0.05))
+    label = SCALE.labels[2]
+    example = Example("rating", (), f"{REASONING} a.\n{CUE} {label}", bias=6.0)
+    own = OwnRatings(None, [example], SCALE, 30, sigma=0.5)
+    answer = Completion("a.", "stop", 1, 1, said)
+    assert own._error(example, answer, said) == pytest.approx(6 - SCALE.level_of(label), abs=0.01)
+    plain = OwnRatings(None, [example], SCALE, 30)._error(example, answer, None)
+    mean = sum(math.exp(logp) * level for logp, level in zip(said, SCALE.levels, strict=True))
+    assert plain == pytest.approx(mean - SCALE.level_of(label))
+    nothing = own._error(example, Failure("too long"), said)
+    assert nothing == SCALE.highest - SCALE.level_of(label)  # as far off as can be
+
+
+def test_data_that_does_not_say_how_long_a_rationale_may_be_cannot_be_read(
+    fluent, taught, tmp_path
+):
+    data = shutil.copytree(taught, tmp_path / "data")
+    card = json.loads((data / "card.json").read_text())
+    del card["settings"]["max_new_tokens"]
+    (data / "card.json").write_text(json.dumps(card))
+    with pytest.raises(UsageError, match=r"stop_on=rmse: .* names no scale and max_new_tokens"):
+        fit(fluent, data, tmp_path / "student", **OWN)

@@ -17,6 +17,7 @@ class Fitted:
     tokens: int  # that the model read in training, without padding
     parts: list[tuple[int, float, float]]  # (step, cross entropy a token, squared error a rating)
     eval_rmse: list[tuple[float, float]]  # (epoch, RMSE in rating units)
+    eval_own_rmse: list[tuple[float, float]]  # the same after rationales of its own
     prior_base: list[float] | None  # of each label, in nats
 
     @property
@@ -27,9 +28,9 @@ class Fitted:
     def summary(self) -> dict[str, Any]:
         """The figures for the student's card."""
         more: dict[str, Any] = {"loss_parts": self.parts} if self.parts else {}
-        if self.eval_rmse:
-            best = dict(self.eval_rmse)[self.best_epoch]
-            more |= {"eval_rmse": self.eval_rmse, "best_eval_rmse": best}
+        for name in ("eval_rmse", "eval_own_rmse"):
+            if values := getattr(self, name):
+                more |= {name: values, f"best_{name}": dict(values)[self.best_epoch]}
         if self.prior_base is not None:
             more["prior_base"] = self.prior_base
         return {

@@ -10,6 +10,7 @@ import json
 import math
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from recbole_exp3rt.distill.train.label_tree import Labels
 from recbole_exp3rt.distill.train.monitor import BEST as BEST
 from recbole_exp3rt.distill.train.monitor import SECONDS, TrainingMonitor, evaluated, stops, watched
 from recbole_exp3rt.distill.train.order import EpochOrder
+from recbole_exp3rt.distill.train.own_ratings import OwnRatings
 from recbole_exp3rt.distill.train.packing import before_ends, one_row
 from recbole_exp3rt.distill.train.presets import TrainSettings
 from recbole_exp3rt.distill.train.prior_base import anchor
@@ -70,6 +72,7 @@ class AnswerTrainer(SFTTrainer):
     rating_ids: Sequence[int] = ()  # token ids of rating labels
     rating_length = 1  # the most tokens of a rating label
     end_ids: Sequence[int] = ()  # ids of end-of-turn tokens
+    own_rmse: Callable[[], float] | None = None  # after rationales of its own, in rating units
     _sums: Sequence[list[float]] = ()  # of the current step
 
     def compute_loss(
@@ -174,6 +177,8 @@ class AnswerTrainer(SFTTrainer):
             if pairs:
                 span = float(self.levels[-1] - self.levels[0])
                 logs["eval_rmse"] = span * math.sqrt(errors / pairs)
+            if self.own_rmse is not None:
+                logs["eval_own_rmse"] = self.own_rmse()
         elif "loss" in logs and self._sums:
             total, count, errors, pairs = map(sum, zip(*self._sums, strict=True))
             logs["cross_entropy"] = total / max(count, 1)
@@ -216,12 +221,14 @@ def fit(
     folder: Path,
     *,
     levels: Sequence[float] = (),
+    own: OwnRatings | None = None,
     say: Callable[[str], None] = print,
 ) -> Fitted:
     """Train an adapter of `model`; the best one is written to `folder/best`.
 
     `levels` of the scale, in rating units: for examples that have the place of their rating.
-    A training that was stopped in `folder` goes on from its last checkpoint.
+    `own`: what is read after each epoch. A training that was stopped in `folder` goes on from its
+    last checkpoint.
     """
     folder.mkdir(parents=True, exist_ok=True)
     try:
@@ -233,6 +240,8 @@ def fit(
     trainer.add_callback(monitor)
     monitor.trainer = trainer
     base = anchor(trainer, folder)
+    if own is not None:
+        trainer.own_rmse = partial(own.of_trainer, trainer, folder / "now")
     checkpoint = whole_checkpoint(folder)
     if checkpoint:
         say(f"  goes on from step {checkpoint.name.rpartition('-')[2]}")
@@ -254,6 +263,7 @@ def fit(
             if "squared_error" in log
         ],
         eval_rmse=evaluated(history, "eval_rmse"),
+        eval_own_rmse=evaluated(history, "eval_own_rmse"),
         prior_base=base,
     )
 

@@ -70,9 +70,11 @@ class TrainingMonitor(TrainerCallback):
         better = best == losses[-1]
         epoch, loss = evaluated(state.log_history, "eval_loss")[-1]
         rmse = evaluated(state.log_history, "eval_rmse")
+        own = evaluated(state.log_history, "eval_own_rmse")
         self.say(
             f"  epoch {epoch:.3g}: evaluation loss {loss:.4f} a token"
             + (f", RMSE {rmse[-1][1]:.4f}" if rmse else "")
+            + (f" and {own[-1][1]:.4f} after its own rationales" if own else "")
             + ("" if better else f", no better than {best[1]:.4f}")
         )
         if better:
@@ -117,14 +119,18 @@ class TrainingMonitor(TrainerCallback):
 def evaluated(history: Sequence[dict[str, Any]], what: str) -> list[tuple[float, float]]:
     """(epoch, value) of each evaluation in a trainer's log.
 
-    `what`: eval_loss, in nats for each token, or eval_rmse, in rating units.
+    `what`: eval_loss, in nats for each token; eval_rmse or eval_own_rmse, in rating units.
     """
     return [(log["epoch"], log[what]) for log in history if what in log]
 
 
 def watched(history: Sequence[dict[str, Any]], stop_on: str) -> list[tuple[float, float]]:
-    """(epoch, value) of what says which epoch is best; the loss where no rating was read."""
-    return evaluated(history, f"eval_{stop_on}") or evaluated(history, "eval_loss")
+    """(epoch, value) of what says which epoch is best; the loss where no rating was read.
+
+    Of the ratings, those after rationales of its own, as in a run, where it writes rationales.
+    """
+    names = ("eval_own_rmse", "eval_rmse", "eval_loss") if stop_on == "rmse" else ("eval_loss",)
+    return next(filter(None, (evaluated(history, name) for name in names)), [])
 
 
 def stops(losses: Sequence[tuple[float, float]], patience: int) -> bool:

@@ -31,6 +31,7 @@ from recbole_exp3rt.distill.train.encode import (
     encode,
     placed,
 )
+from recbole_exp3rt.distill.train.own_ratings import OwnRatings
 from recbole_exp3rt.distill.train.presets import GROUPS, USUAL, TrainResult, TrainSettings
 from recbole_exp3rt.errors import UsageError, first_difference
 from recbole_exp3rt.llm.base import LLMError
@@ -148,8 +149,7 @@ class Training:
     def _adapter(self, group: str, examples: Mapping[Task, Parts]) -> Mapping[str, Any]:
         """Train one adapter, or read its figures if it is finished."""
         settings, base = self.settings, self.base
-        target = self.output / group
-        done = target / CARD
+        done = (target := self.output / group) / CARD
         if done.is_file():
             return dict(json.loads(done.read_text(encoding="utf-8"))["metrics"])
         tokenizer = base.tokenizer()
@@ -163,6 +163,7 @@ class Training:
                     f"  {task}: {count['shortened']:,} prompts shortened, {count['left_out']:,} "
                     f"examples left out: over max_tokens={settings.max_tokens}"
                 )
+        own = OwnRatings.of(base, examples, self.card, self.scale, self.sigma)
         folder = self.output / WORK / (group or "mixed")
         settings = self._fit_memory(folder, [*train, *valid])
         try:
@@ -175,6 +176,7 @@ class Training:
                 settings,
                 folder,
                 levels=self.scale.levels if self.scale else (),
+                own=own,
                 say=self.say,
             )
         except Exception as error:
@@ -185,8 +187,8 @@ class Training:
                 f"gradient_checkpointing={settings.gradient_checkpointing}: the same command with "
                 "--micro_batch=1 --gradient_checkpointing=True goes on"
             ) from error
-        memory = {key: getattr(settings, key) for key in MEMORY}
-        metrics = {**fitted.summary(), "examples": counts, **memory}
+        metrics = {**fitted.summary(), "examples": counts}
+        metrics |= {key: getattr(settings, key) for key in MEMORY}
         self.say(
             f"  best after epoch {fitted.best_epoch:.3g}: {fitted.best_loss:.4f}; "
             f"{fitted.seconds:.0f} s, {metrics['tokens_per_second']:,.0f} tokens/s"
