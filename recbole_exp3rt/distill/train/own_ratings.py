@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate.utils import broadcast_object_list
 
 from recbole_exp3rt.distill.annotate.examples import Example, Parts, Task
 from recbole_exp3rt.distill.train.base import TrainableModel
@@ -77,15 +76,15 @@ class OwnRatings:
 
         The adapter stands in `folder` meanwhile.
         """
-        found = [0.0]
+        found = 0.0
         if trainer.accelerator.is_main_process:
             base = trainer.prior_base.tolist() if self.sigma is not None else None
             shutil.rmtree(folder, ignore_errors=True)
             trainer.accelerator.unwrap_model(trainer.model).save_pretrained(str(folder))
-            found = [self.rmse(folder, base)]
+            found = self.rmse(folder, base)
             shutil.rmtree(folder)
-        broadcast_object_list(found)
-        return found[0]
+        told = torch.tensor([found], dtype=torch.float64, device=trainer.accelerator.device)
+        return float(trainer.accelerator.gather(told)[0])
 
     def rmse(self, adapter: Path, prior_base: Sequence[float] | None = None) -> float:
         """RMSE of the expected ratings of the base with `adapter`, a peft folder; in rating units.
