@@ -24,8 +24,9 @@ from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.llm.base import Answer, Completion, answer_all
 from recbole_exp3rt.llm.local.transformers_llm import TransformersLLM
 from recbole_exp3rt.scale import RatingScale
-from recbole_exp3rt.stages.prior import anchored_logs, log_normal
-from recbole_exp3rt.stages.rating import REASONING, rating_request
+from recbole_exp3rt.stages.lists import Unreadable
+from recbole_exp3rt.stages.prior import Prior
+from recbole_exp3rt.stages.rating import REASONING, prediction_of, rating_request
 
 
 def has_rationale(example: Example) -> bool:
@@ -116,17 +117,15 @@ class OwnRatings:
         return math.sqrt(sum(error**2 for error in errors) / len(errors))
 
     def _error(self, example: Example, answer: Answer, prior_base: Sequence[float] | None) -> float:
-        label = label_of(example.answer)
-        assert label is not None
-        true, levels = self.scale.level_of(label), np.array(self.scale.levels)
-        said = answer.label_logp if isinstance(answer, Completion) else None
-        if said is None or not np.isfinite(max(said)):
-            return float(np.abs(levels - true).max())
-        logs = np.array([said])
-        base, prior = np.zeros(len(levels)), np.zeros_like(logs)
+        true = self.scale.level_of(str(label_of(example.answer)))
+        try:
+            if not isinstance(answer, Completion):
+                raise Unreadable(answer.reason)
+            said = prediction_of(answer, "", "", self.scale)
+        except Unreadable:
+            return max(abs(level - true) for level in self.scale.levels)
         if self.sigma is not None:
             assert prior_base is not None and example.bias is not None
-            base = np.array(prior_base)
-            prior = log_normal(np.array([example.bias]), self.sigma, self.scale)
-        p = np.exp(anchored_logs(logs, base.tolist(), prior, 1.0)[0])
-        return float(p @ levels) - true
+            prior = Prior(self.sigma, tuple(prior_base))
+            (said,) = prior.apply([said], np.array([example.bias]), self.scale)
+        return said.expected - true

@@ -26,6 +26,7 @@ from recbole_exp3rt.distill.train.batch_size import processes
 from recbole_exp3rt.distill.train.data import data_card, read
 from recbole_exp3rt.distill.train.encode import label_of
 from recbole_exp3rt.distill.train.named import NamedStudent
+from recbole_exp3rt.distill.train.own_ratings import has_rationale
 from recbole_exp3rt.distill.train.presets import TrainSettings
 from recbole_exp3rt.distill.train.student import Training, check_output, load_base
 from recbole_exp3rt.errors import UsageError
@@ -181,7 +182,7 @@ def _readable(
     """
     told = card.get("settings") or {}
     rows = [example for part in examples.get("rating", ((), ())) for example in part]
-    if not rows or not all(example.answer.startswith(REASONING) for example in rows):
+    if not rows or not all(map(has_rationale, rows)):
         raise UsageError(
             f"own_rationales=True: data {settings.data} has no rationales of a teacher; annotate "
             "with use_reasoning=True"
