@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from recbole_exp3rt.explain.statements import Statement
-from recbole_exp3rt.explain.verdicts import ITEM, USER, Claim, Found, Verdict
+from recbole_exp3rt.explain.verdicts import ITEM, USER, Claim, Found, Line, Verdict
 from recbole_exp3rt.sample.reading import Mention, read
 from recbole_exp3rt.stages.counts import StepCount
 
@@ -41,7 +41,8 @@ class OracleGrounder:
 def _check(claim: Claim) -> Found:
     """The first source that speaks of the taste decides; in a source, agreement wins.
 
-    Profiles speak of the user or of others; a review, as in arXiv 2512.24366, of the topic.
+    Profiles speak of the user or of others; a review, as in arXiv 2512.24366, of the topic. What
+    is said to be missing must not be named by others or by the review.
     """
     own = [m for m in read(claim.statement.text) if m.taste == claim.statement.topic]
     if not own:
@@ -49,6 +50,8 @@ def _check(claim: Claim) -> Found:
     if not own:
         return Found("neutral")
     stated = own[0]
+    if stated.missing and (line := _shown(stated.taste, claim.evidence)):
+        return Found("contradicted", line)
     for source in dict.fromkeys(line.source for line in claim.evidence):
         if source in (USER, ITEM) and stated.of_others != (source == ITEM):
             continue
@@ -62,6 +65,12 @@ def _check(claim: Claim) -> Found:
         if found:
             return Found(*next((one for one in found if one[0] == "entailed"), found[0]))
     return Found("neutral")
+
+
+def _shown(taste: str, evidence: Sequence[Line]) -> str:
+    """The first line, not of the user's profile, that names a taste; "" if there is none."""
+    lines = (line.text for line in evidence if line.source != USER)
+    return next((text for text in lines if any(m.taste == taste for m in read(text))), "")
 
 
 def _compare(stated: Mention, fact: Mention) -> Verdict:

@@ -19,6 +19,12 @@ class Taste:
     images: tuple[str, ...]
     liked: tuple[str, ...]
     disliked: tuple[str, ...]
+    article: str = ""
+
+    @property
+    def named(self) -> str:
+        """The name as a sentence has it: `a slow pace`, `lush music`."""
+        return f"{self.article} {self.name}".lstrip()
 
 
 LIKED_FRAMES = (
@@ -67,6 +73,7 @@ TASTES = (
             "it drags its feet until I nearly dozed off",
             "half an hour could go and nobody would notice",
         ),
+        article="a",
     ),
     Taste(
         "dark humour",
@@ -127,6 +134,7 @@ TASTES = (
             "I needed a map and resented it",
             "it turns so often that nothing matters",
         ),
+        article="a",
     ),
     Taste(
         "tender romance",
@@ -147,6 +155,7 @@ TASTES = (
             "too much kissing and cooing for my blood",
             "the sugar of those sweethearts gave me toothache",
         ),
+        article="a",
     ),
     Taste(
         "loud action",
@@ -207,6 +216,7 @@ TASTES = (
             "I watched through my fingers and hated that",
             "it is gloomy to the point of misery",
         ),
+        article="an",
     ),
     Taste(
         "witty dialogue",
@@ -287,6 +297,7 @@ TASTES = (
             "it just stops and I felt cheated",
             "would it hurt to tell us what happened",
         ),
+        article="an",
     ),
 )
 

@@ -28,6 +28,7 @@ _AVERAGE = re.compile(r"\[(User|Item) Average Rating\]\s*(-?[0-9.]+)")
 _GIVEN = re.compile(r"<User Rating>\s*(-?\d+(?:\.\d+)?)")
 _FROM = re.compile(r"(?<![\w.])(-?\d+(?:\.\d+)?) or (?:more|higher|above)")
 _RANGE = re.compile(r"from (-?\d+)\b.*? to (-?\d+)\b")
+_TITLE = re.compile(r"<Item Description>\s*Title: (.+?)(?: \(\d{4}\))?$", re.MULTILINE)
 _TOKEN = re.compile(r"\w+|[^\w\s]")
 
 NOT_MINE = (
@@ -162,16 +163,6 @@ def _levels(readout: Readout | None, prompt: str) -> dict[float, str] | None:
     return {level: str(level) for level in shown}
 
 
-def _matches(question: str) -> tuple[list[str], list[str], list[str], list[str]]:
-    """Features of the item: liked by the user, disliked by the user, all, liked by others."""
-    of_user, of_item = question.split("<Item Description>")[0], question.split("<Item Profile>")[1]
-    likes, dislikes = _sides(of_user)
-    praised, blamed = _sides(of_item)
-    features = list(dict.fromkeys(praised + blamed))
-    suits = [name for name in features if name in likes]
-    return suits, [name for name in features if name in dislikes], features, praised
-
-
 def _threshold(prompt: str) -> float:
     """The lowest label for which the instructions ask for a recommendation."""
     found = _FROM.search(prompt)
@@ -179,50 +170,77 @@ def _threshold(prompt: str) -> float:
 
 
 def _rationale(question: str, given: float, threshold: float) -> str:
-    """One simple sentence for each feature of the item, which a small student can learn.
+    """The reasons, which do not depend on the given rating, and the closing line, which does.
 
-    A last sentence follows only where the tastes contradict the given rating. A sentence for every
-    rating would reveal it, and a student that does not see the rating could not learn it.
+    Reasons that told the rating's side would be easy to rate by and impossible to write for a
+    student, which does not see the rating.
     """
-    suits, offends, features, _ = _matches(question)
-    verdicts = dict.fromkeys(features, "matters less")
-    verdicts |= dict.fromkeys(suits, "suits the user") | dict.fromkeys(offends, "bothers the user")
-    sentences = [f"The {name} {verdict}." for name, verdict in verdicts.items()]
-    recommended, balance = given >= threshold, len(suits) - len(offends)
-    if not sentences:
-        sentences.append("Nothing in it touches what the user cares about.")
-    if recommended and balance < 0:
-        sentences.append("Even so, the whole wins the user over.")
-    if not recommended and balance > 0:
-        sentences.append("Even so, the whole falls short for the user.")
-    return f"{' '.join(sentences)}\nRecommended: {'yes' if recommended else 'no'}"
+    verdict = "yes" if given >= threshold else "no"
+    return f"{_reasons(question)}\nRecommended: {verdict}"
 
 
 def _rate(question: str, lowest: float, highest: float) -> tuple[float, str]:
     """(expected rating in label units, reasons), from both averages and both profiles."""
-    suits, offends, _, praised = _matches(question)
+    tastes = _tastes(question)
     averages = {who: float(value.rstrip(".")) for who, value in _AVERAGE.findall(question)}
 
     step = (highest - lowest) / 9
     usual = lowest + USUAL * step
-    rating = usual + PER_MATCH * step * (len(suits) - len(offends))
+    rating = usual + PER_MATCH * step * _balance(tastes)
     for who, trust in (("User", TRUST_USER), ("Item", TRUST_ITEM)):
         rating += trust * (averages.get(who, usual) - usual)
-    return min(max(rating, lowest), highest), _reasons(suits, offends, praised, rating > usual)
+    return min(max(rating, lowest), highest), _reasons(question)
 
 
-def _reasons(suits: list[str], offends: list[str], praised: list[str], high: bool) -> str:
-    """At least three points, in short sentences."""
-    points = [f"The {name} is something this user looks for." for name in suits]
-    points += [f"The {name} is likely to bother this user." for name in offends]
-    others = [name for name in praised if name not in suits + offends]
-    points += [f"Others praise the {name}, which matters less here." for name in others]
-    if not suits:
-        points.append("None of the user's favourite qualities stands out.")
-    if not offends:
-        points.append("Nothing that the user avoids is prominent.")
-    points.append(f"Taken together, a {'favourable' if high else 'reserved'} verdict is likely.")
-    return " ".join(points)
+def _tastes(question: str) -> tuple[dict[str, bool], dict[str, bool]]:
+    """What the user likes and dislikes: name -> whether the item's profile has it."""
+    of_user, of_item = question.split("<Item Description>")[0], question.split("<Item Profile>")[1]
+    features = {name for side in _sides(of_item) for name in side}
+    likes, dislikes = ({name: name in features for name in side} for side in _sides(of_user))
+    return likes, dislikes
+
+
+def _balance(tastes: tuple[dict[str, bool], dict[str, bool]]) -> int:
+    """Tastes of the user that the item meets, minus those that it offends."""
+    likes, dislikes = tastes
+    return sum(likes.values()) - sum(dislikes.values())
+
+
+def _reasons(question: str) -> str:
+    """The user's tastes in turn, what the movie has of them, and what speaks for it on the whole.
+
+    Each word depends on what stands before it and on the question, so a small model can learn it.
+    """
+    tastes = likes, dislikes = _tastes(question)
+    sentences = [
+        _sentence(verb, side, has, lacks)
+        for verb, side, has, lacks in (
+            ("likes", likes, "offers", "lacks"),
+            ("dislikes", dislikes, "has", "does without"),
+        )
+        if side
+    ]
+    if not sentences:
+        sentences.append("Little is known of what the user likes or dislikes.")
+    found = _TITLE.search(question)
+    title = found[1] if found else "this movie"
+    balance = _balance(tastes)
+    if balance == 0:
+        sentences.append(f"All in all, as much speaks for {title} as against it.")
+    else:
+        more, less = ("for", "against") if balance > 0 else ("against", "for")
+        sentences.append(f"All in all, more speaks {more} {title} than {less} it.")
+    return " ".join(sentences)
+
+
+def _sentence(verb: str, side: dict[str, bool], has: str, lacks: str) -> str:
+    """A side of the user: one sentence, a taste after the other, first "this movie", then "it"."""
+    names = {taste.name: taste.named for taste in TASTES}
+    points = [
+        f"{names[name]}, which {'it' if place else 'this movie'} {has if there else lacks}"
+        for place, (name, there) in enumerate(side.items())
+    ]
+    return f"The user {verb} {'; '.join(points)}."
 
 
 def _log_gaussian(levels: Sequence[float], mean: float) -> tuple[float, ...]:

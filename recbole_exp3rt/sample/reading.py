@@ -20,22 +20,44 @@ Sentiment = Literal["positive", "negative", "neutral"]
 _GOOD = r"likes?|looks for|suits?|praises?|loves?"
 _BAD = r"dislikes?|bothers?|avoids?|criticises?|criticise"
 _CUE = re.compile(rf"\b(?:(?P<good>{_GOOD})|(?P<bad>{_BAD}))\b", re.IGNORECASE)
+_MISSING = re.compile(r"\bwhich (?:it|this movie) (?:lacks|does without)\b")
 _OTHERS = re.compile(r"\b(?:others|reviewers|people)\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
 class Mention:
-    """A taste in a sentence. `of_others`: the sentence says what others think of it."""
+    """A taste in a sentence.
+
+    `sentence`: of `The user likes A, …; B, …` the second mention has `The user likes B, …`.
+    `of_others`: it says what others think of the taste. `missing`: it says that the movie has none
+    of it; what others think and what the user thinks may be said of a taste that is missing.
+    """
 
     sentence: str
     taste: str
     sentiment: Sentiment
     of_others: bool = False
+    missing: bool = False
 
 
 def read(text: str) -> list[Mention]:
     """All mentions in a text, sentence by sentence; in a sentence by their place."""
-    return [mention for sentence in sentences(text) for mention in _of_sentence(sentence)]
+    return [
+        mention
+        for sentence in sentences(text)
+        for point in _points(sentence)
+        for mention in _of_sentence(point)
+    ]
+
+
+def _points(sentence: str) -> list[str]:
+    """The parts between semicolons, each with the subject and verb of the first one."""
+    first, *others = sentence.split("; ")
+    if not others or (cue := _CUE.search(first)) is None:
+        return [sentence]
+    start = first[: cue.end()]
+    named = [part if _CUE.search(part) else f"{start} {part}" for part in others]
+    return [part if part.endswith(".") else f"{part}." for part in (first, *named)]
 
 
 def _of_sentence(sentence: str) -> list[Mention]:
@@ -57,9 +79,10 @@ def _of_sentence(sentence: str) -> list[Mention]:
 
 def _named(sentence: str, taste: str) -> Mention:
     """A taste by its name: the first verb says how it is meant, and of whom."""
+    missing = _MISSING.search(sentence) is not None
     cue = _CUE.search(sentence)
     if cue is None:
-        return Mention(sentence, taste, "neutral")
+        return Mention(sentence, taste, "neutral", missing=missing)
     others = _OTHERS.search(sentence)
     of_others = others is not None and others.start() < cue.start()
-    return Mention(sentence, taste, "positive" if cue["good"] else "negative", of_others)
+    return Mention(sentence, taste, "positive" if cue["good"] else "negative", of_others, missing)

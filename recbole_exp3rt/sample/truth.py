@@ -76,8 +76,8 @@ class GroundTruth:
     def is_true(self, user: str, item: str, statement: str) -> bool | None:
         """Whether all that a statement says of the pair is true; None: it names no taste.
 
-        A movie has the taste, and the viewer feels so about it. What others think is true where
-        the movie has the taste, as audiences are divided.
+        A movie has the taste, or lacks it where the statement says so, and the viewer feels so
+        about it. What others think is true where the movie has the taste, as audiences are divided.
         Raises: KeyError for a user or an item that is not in the world.
         """
         said = read(statement)
@@ -86,10 +86,10 @@ class GroundTruth:
         return all(self._holds(user, item, mention) for mention in said)
 
     def _holds(self, user: str, item: str, mention: Mention) -> bool:
-        has = mention.taste in self._features[item]
+        as_said = (mention.taste in self._features[item]) != mention.missing
         if mention.of_others:
-            return has
-        return has and self._tastes[user].get(mention.taste, "neutral") == mention.sentiment
+            return as_said
+        return as_said and self._tastes[user].get(mention.taste, "neutral") == mention.sentiment
 
 
 def examples(n: int, seed: int = 0) -> list[Example]:

@@ -86,6 +86,32 @@ def test_sentences_of_the_sample_are_read(text, said):
     assert [(m.taste, m.sentiment, m.of_others) for m in read(text)] == said
 
 
+def test_a_sentence_with_many_tastes_is_read_one_by_one():
+    told = "The user dislikes a slow pace, which this movie has; lush music, which it does without."
+    assert [(m.sentence, m.taste, m.sentiment, m.missing) for m in read(told)] == [
+        ("The user dislikes a slow pace, which this movie has.", "slow pace", "negative", False),
+        ("The user dislikes lush music, which it does without.", "lush music", "negative", True),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("evidence", "verdict"),
+    [
+        ([], "neutral"),
+        ([Line(USER, "The user likes lush music.")], "entailed"),
+        ([Line(USER, "The user dislikes lush music.")], "contradicted"),
+        (
+            [Line(USER, "The user likes lush music."), Line(REVIEW, "I loved the soaring score.")],
+            "contradicted",
+        ),
+    ],
+)
+def test_what_is_missing_must_not_be_shown(evidence, verdict):
+    statement = Statement("The user likes lush music, which it lacks.", "lush music", "positive")
+    (found,) = ORACLE.check([Claim(statement, tuple(evidence))])
+    assert found.verdict == verdict
+
+
 def test_the_world_says_what_is_true():
     world = make_world(seed=3, users=50, movies=60, unseen=0, exactly_5=5)
     truth, viewer = GroundTruth(world), world.viewers[0]
@@ -96,6 +122,9 @@ def test_the_world_says_what_is_true():
         f"The {liked} suits the user.": True,
         f"The {liked} bothers the user.": False,
         f"The {absent} suits the user.": False,
+        f"The user likes {absent}, which it lacks.": True,
+        f"The user likes {liked}, which this movie lacks.": False,
+        f"The user dislikes {absent}, which it does without.": False,
         f"Others praise the {liked}.": True,
         f"Others praise the {absent}.": False,
         "It rained.": None,

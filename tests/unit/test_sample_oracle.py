@@ -156,11 +156,11 @@ def test_label_probabilities_are_those_of_a_distribution_over_the_scale():
         assert rated(USER, (("slow pace",), ()), scale=scale) > rated(USER, ((), ()), scale=scale)
 
 
-def test_the_reasoning_gives_three_points_and_the_rating_its_label():
+def test_the_reasoning_goes_before_the_rating_of_the_best_label():
     item = (("slow pace", "lush music"), ("loud action",))
     asked = about_pair(USER, item)
     answer = ask(asked)
-    assert answer.text.count(".") >= 3 and "slow pace" in answer.text
+    assert answer.text.count(".") >= 3 and "a slow pace, which this movie offers" in answer.text
     assert not answer.text.startswith("Reasoning:") and "Predicted" not in answer.text
     whole = ask(replace(asked, prefill="", stop=(), readout=None)).text
     first, last = whole.split("\n")
@@ -178,7 +178,7 @@ def test_scoring_alone_generates_nothing():
 def test_the_token_limit_is_kept():
     asked = replace(about_pair(USER, (("slow pace",), ())), max_new_tokens=5)
     answer = ask(asked)
-    assert answer.text == "The slow pace is something"
+    assert answer.text == "The user likes a slow"
     assert (answer.finish, answer.new_tokens) == ("length", 5)
 
 
