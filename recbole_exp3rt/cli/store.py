@@ -18,6 +18,7 @@ HELP = """Copy and join stores of answers, and say what they hold.
 
 A STORE is the file of a store, such as saved/answers.sqlite, or a database:
 postgresql://user@host/database. Passwords come from PGPASSWORD or ~/.pgpass."""
+USUAL = "saved/answers.sqlite"  # `store_path` of properties/llm.yaml
 CONTEXT = {"help_option_names": ["-h", "--help"]}
 
 
@@ -27,10 +28,13 @@ def command() -> None:
 
 
 @command.command("stats", context_settings=CONTEXT, short_help="What a store holds.")
-@click.argument("store")
+@click.argument("store", default=USUAL)
 @click.pass_context
 def stats(ctx: click.Context, store: str) -> None:
-    """Print the answers and tokens of each model in STORE, and what was paid."""
+    """Print the answers and tokens of each model in STORE, and what was paid.
+
+    Without a name: the store that runs use, saved/answers.sqlite.
+    """
 
     def work() -> None:
         from rich.table import Table

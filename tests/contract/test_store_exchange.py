@@ -5,12 +5,14 @@ import pickle
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 
 from recbole_exp3rt.cli.main import main
 from recbole_exp3rt.errors import UsageError
 from recbole_exp3rt.llm.base import Completion, Message, Readout, Request
 from recbole_exp3rt.llm.store import open_store
 from recbole_exp3rt.llm.stores.exchange import export, load, merge
+from recbole_exp3rt.paths import properties_dir
 
 READOUT = Readout("Rating: ", ("1", "2"))
 
@@ -131,6 +133,15 @@ def test_the_commands_say_what_they_did(place, tmp_path, monkeypatch, capsys):
     assert main(["store", "stats", "none.sqlite"]) == 2
     assert "there is no store none.sqlite" in capsys.readouterr().err
     assert not (tmp_path / "none.sqlite").exists()
+
+
+def test_stats_without_a_name_are_those_of_the_store_that_runs_use(tmp_path, monkeypatch, capsys):
+    usual = yaml.safe_load((properties_dir() / "llm.yaml").read_text(encoding="utf-8"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / usual["store_path"]).parent.mkdir()
+    filled(usual["store_path"], 0, 2)
+    assert main(["store", "stats"]) == 0
+    assert "4 answers" in capsys.readouterr().out
 
 
 def test_an_export_is_parquet_and_its_name_says_no_other_form(tmp_path):
