@@ -28,7 +28,6 @@ _AVERAGE = re.compile(r"\[(User|Item) Average Rating\]\s*(-?[0-9.]+)")
 _GIVEN = re.compile(r"<User Rating>\s*(-?\d+(?:\.\d+)?)")
 _FROM = re.compile(r"(?<![\w.])(-?\d+(?:\.\d+)?) or (?:more|higher|above)")
 _RANGE = re.compile(r"from (-?\d+)\b.*? to (-?\d+)\b")
-_TITLE = re.compile(r"<Item Description>\s*Title: (.+?)(?: \(\d{4}\))?$", re.MULTILINE)
 _TOKEN = re.compile(r"\w+|[^\w\s]")
 
 NOT_MINE = (
@@ -181,12 +180,12 @@ def _rationale(question: str, given: float, threshold: float) -> str:
 
 def _rate(question: str, lowest: float, highest: float) -> tuple[float, str]:
     """(expected rating in label units, reasons), from both averages and both profiles."""
-    tastes = _tastes(question)
+    likes, dislikes = _tastes(question)
     averages = {who: float(value.rstrip(".")) for who, value in _AVERAGE.findall(question)}
 
     step = (highest - lowest) / 9
     usual = lowest + USUAL * step
-    rating = usual + PER_MATCH * step * _balance(tastes)
+    rating = usual + PER_MATCH * step * (sum(likes.values()) - sum(dislikes.values()))
     for who, trust in (("User", TRUST_USER), ("Item", TRUST_ITEM)):
         rating += trust * (averages.get(who, usual) - usual)
     return min(max(rating, lowest), highest), _reasons(question)
@@ -200,18 +199,12 @@ def _tastes(question: str) -> tuple[dict[str, bool], dict[str, bool]]:
     return likes, dislikes
 
 
-def _balance(tastes: tuple[dict[str, bool], dict[str, bool]]) -> int:
-    """Tastes of the user that the item meets, minus those that it offends."""
-    likes, dislikes = tastes
-    return sum(likes.values()) - sum(dislikes.values())
-
-
 def _reasons(question: str) -> str:
-    """The user's tastes in turn, what the movie has of them, and what speaks for it on the whole.
+    """The user's tastes in turn, and which of them the movie has.
 
     Each word depends on what stands before it and on the question, so a small model can learn it.
     """
-    tastes = likes, dislikes = _tastes(question)
+    likes, dislikes = _tastes(question)
     sentences = [
         _sentence(verb, side, has, lacks)
         for verb, side, has, lacks in (
@@ -222,14 +215,6 @@ def _reasons(question: str) -> str:
     ]
     if not sentences:
         sentences.append("Little is known of what the user likes or dislikes.")
-    found = _TITLE.search(question)
-    title = found[1] if found else "this movie"
-    balance = _balance(tastes)
-    if balance == 0:
-        sentences.append(f"All in all, as much speaks for {title} as against it.")
-    else:
-        more, less = ("for", "against") if balance > 0 else ("against", "for")
-        sentences.append(f"All in all, more speaks {more} {title} than {less} it.")
     return " ".join(sentences)
 
 

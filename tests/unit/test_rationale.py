@@ -20,7 +20,7 @@ def pair(likes=(), dislikes=(), praised=(), blamed=(), plot="A baker waits."):
     return Pair(
         Profile("user", "u", likes, dislikes),
         Profile("item", "i", praised, blamed),
-        Description("i", (("Title", "Film (1999)"), ("Plot", plot))),
+        Description("i", (("Title", "Film"), ("Plot", plot))),
         8.0,
         3.0,
     )
@@ -108,18 +108,16 @@ BOTH = pair(
 )
 
 
-def test_the_oracle_goes_through_the_users_tastes_and_weighs_them():
+def test_the_oracle_goes_through_the_users_tastes():
     assert say(BOTH, 8) == (
         "The user likes a slow pace, which this movie offers; lush music, which it offers. "
-        "The user dislikes loud action, which this movie has. "
-        "All in all, more speaks for Film than against it.\nRecommended: yes"
+        "The user dislikes loud action, which this movie has.\nRecommended: yes"
     )
     other = pair(likes=("open ending",), dislikes=("loud action", "eerie mood"))
     assert rationale.parse(say(other, 8)).text == (
         "The user likes an open ending, which this movie lacks. "
         "The user dislikes loud action, which this movie does without; "
-        "an eerie mood, which it does without. "
-        "All in all, as much speaks for Film as against it."
+        "an eerie mood, which it does without."
     )
 
 
@@ -135,13 +133,7 @@ def test_the_oracle_agrees_with_the_rating_and_its_reasons_do_not_tell_it(scale)
     assert not any(digit in text for digit in "0123456789")
 
 
-def test_the_oracle_sums_up_by_the_tastes():
-    offends = pair(dislikes=("loud action",), praised=("loud action",))
-    assert "more speaks against Film than for it" in say(offends, 9)
-
-
 def test_the_oracle_has_something_to_say_about_strangers():
     assert rationale.parse(say(pair(), 9)).text == (
-        "Little is known of what the user likes or dislikes. "
-        "All in all, as much speaks for Film as against it."
+        "Little is known of what the user likes or dislikes."
     )
