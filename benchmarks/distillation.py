@@ -177,6 +177,13 @@ def table(found: Mapping[str, Any], cards: Sequence[Mapping[str, Any]], command:
     lines.append("|---" * (len(parts) + 1) + "|")
     for name in ("student - Bias", "permuted - student"):
         lines.append(f"| {name} | {' | '.join(str(found[name][part]) for part in parts)} |")
+    bias, oracle = (found["rmse"][name]["all"][0] for name in ("Bias", "oracle teacher"))
+    shares = [(bias - run) / (bias - oracle) for run in found["rmse"]["student"]["all"]]
+    lines += [
+        "",
+        f"Of the way from Bias to the oracle the student goes {statistics.mean(shares):.2f} on all "
+        f"rows ({', '.join(f'{share:.2f}' for share in shares)}).",
+    ]
     return lines
 
 
