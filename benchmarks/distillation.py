@@ -45,7 +45,7 @@ from recbole_exp3rt.stages.rating import Pair
 from recbole_exp3rt.train import make_settings, train
 from recbole_exp3rt.trainer.fitting import fit
 
-NEW_TOKENS = 80  # of the reasoning
+NEW_TOKENS = 64  # of the reasoning
 Array = NDArray[np.float64]
 
 
