@@ -20,7 +20,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,16 +75,27 @@ def places(work: Path) -> dict[str, str]:
 
 def configuration(work: Path, student: str, **more: Any) -> Config:
     given = {"rating_model": student, "max_new_tokens": NEW_TOKENS, **places(work), **more}
-    config: Config = load_config("EXP3RT", "sample", (), given, Console(quiet=True), False)
+    config: Config = load_config("EXP3RT", "sample", (), given, Console(quiet=True), ())
     return config
 
 
-def rate(pipeline: Pipeline, split: Split, part: Part) -> tuple[Array, float]:
-    """Predictions of all rows of a part [n_rows], unreadable ones counted as far off; coverage."""
+class Rated(NamedTuple):
+    """All rows of a part: predictions [n_rows], unreadable ones counted as far off."""
+
+    predictions: Array
+    coverage: float
+    rationales: list[str]
+
+
+def rate(pipeline: Pipeline, split: Split, part: Part) -> Rated:
     pairs, truth = split.pairs(part), split.ratings(part)
-    said = [p.expected if p else float("nan") for p in pipeline.rate(pairs)]
-    raw = np.asarray(said, dtype=np.float64)
-    return filled(raw, truth, read_scale(split.config)), float(np.mean(~np.isnan(raw)))
+    said = list(pipeline.rate(pairs))
+    raw = np.array([p.expected if p else np.nan for p in said], dtype=np.float64)
+    return Rated(
+        filled(raw, truth, read_scale(split.config)),
+        float(np.mean(~np.isnan(raw))),
+        [p.rationale or "" if p else "" for p in said],
+    )
 
 
 def rater_of(work: Path, student: str, split: Split, **more: Any) -> Rater:
@@ -102,7 +113,7 @@ def evaluate(work: Path, students: Sequence[Path]) -> dict[str, Any]:
     masks |= user_slices(split.users("train"), split.users("test"))
     masks = {name: mask for name, mask in masks.items() if mask.any()}
     rows = np.arange(len(truth))
-    oracle, _ = rate(rater_of(work, "oracle", split).pipeline, split, "test")
+    oracle = rate(rater_of(work, "oracle", split).pipeline, split, "test")
     # the student sees the train part alone, and so does what it is compared with
     bias, refitted = (
         predict_ratings(fit("Bias", split.config, split, refit=again), split, rows)
@@ -112,19 +123,22 @@ def evaluate(work: Path, students: Sequence[Path]) -> dict[str, Any]:
         "constant": constant_ratings(split, rows),
         "Bias": bias,
         "Bias, refitted on train and validation": refitted,
-        "oracle teacher": oracle,
+        "oracle teacher": oracle.predictions,
     }
     errors = {name: (values - truth)[None] for name, values in one_row.items()}
-    own, permuted, untrained, coverage = [], [], [], []
+    own, permuted, coverage, as_oracle = [], [], [], []
     for number, student in enumerate(students):
         rater = rater_of(work, str(student), split)
-        predictions, covered = rate(rater.pipeline, split, "test")
-        own.append(predictions - truth)
-        coverage.append(covered)
-        permuted.append(rate(Permuted(rater.pipeline, number), split, "test")[0] - truth)
-    untrained.append(rate(rater_of(work, "smollm2", split).pipeline, split, "test")[0] - truth)
+        said = rate(rater.pipeline, split, "test")
+        own.append(said.predictions - truth)
+        coverage.append(said.coverage)
+        same = [a == b for a, b in zip(said.rationales, oracle.rationales, strict=True)]
+        as_oracle.append(statistics.mean(same))
+        moved = rate(Permuted(rater.pipeline, number), split, "test")
+        permuted.append(moved.predictions - truth)
+    untrained = rate(rater_of(work, "smollm2", split).pipeline, split, "test").predictions - truth
     errors |= {
-        "student, untrained": np.stack(untrained),
+        "student, untrained": untrained[None],
         "student": np.stack(own),
         "student, profiles permuted": np.stack(permuted),
     }
@@ -144,6 +158,7 @@ def evaluate(work: Path, students: Sequence[Path]) -> dict[str, Any]:
             p: differs("student, profiles permuted", "student", mask) for p, mask in masks.items()
         },
         "coverage": coverage,
+        "as_oracle": as_oracle,
     }
 
 
@@ -182,7 +197,9 @@ def table(found: Mapping[str, Any], cards: Sequence[Mapping[str, Any]], command:
     lines += [
         "",
         f"Of the way from Bias to the oracle the student goes {statistics.mean(shares):.2f} on all "
-        f"rows ({', '.join(f'{share:.2f}' for share in shares)}).",
+        f"rows ({', '.join(f'{share:.2f}' for share in shares)}). Of its rationales "
+        f"{', '.join(f'{share:.0%}' for share in found['as_oracle'])} are the oracle's, word for "
+        "word.",
     ]
     return lines
 
@@ -206,7 +223,8 @@ def main() -> None:
             train(make_settings({**own, **given}))
     found = evaluate(work, students)
     cards = [json.loads((student / CARD).read_text()) for student in students]
-    command = " ".join(["python benchmarks/distillation.py", *rest])
+    seeds = ["--seeds", *map(str, known.seeds)]
+    command = " ".join(["python benchmarks/distillation.py", *seeds, *rest])
     lines = table(found, cards, command)
     print("\n".join(lines), f"\n{time.monotonic() - start:.0f} s")
     out = Path(known.out)
