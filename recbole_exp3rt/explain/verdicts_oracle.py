@@ -23,11 +23,14 @@ class OracleGrounder:
         self.counts: dict[str, StepCount] = {}
 
     def cut(self, texts: Sequence[str]) -> list[tuple[Statement, ...] | None]:
-        """A statement for each taste in each sentence."""
+        """A statement for each taste in each sentence; what is missing speaks for no side."""
         return [
             tuple(
                 dict.fromkeys(
-                    Statement(said.sentence, said.taste, said.sentiment) for said in read(text)
+                    Statement(
+                        said.sentence, said.taste, "neutral" if said.missing else said.sentiment
+                    )
+                    for said in read(text)
                 )
             )
             for text in texts

@@ -92,6 +92,8 @@ def test_a_sentence_with_many_tastes_is_read_one_by_one():
         ("The user dislikes a slow pace, which this movie has.", "slow pace", "negative", False),
         ("The user dislikes lush music, which it does without.", "lush music", "negative", True),
     ]
+    (cut,) = ORACLE.cut([told])
+    assert [statement.sentiment for statement in cut] == ["negative", "neutral"]
 
 
 @pytest.mark.parametrize(
