@@ -179,7 +179,7 @@ def test_the_student_of_the_sample_comes_with_the_package(first):
     results, said = rate(first[0], eval_pairs=1, baselines=[])
     assert "+sample-student@" in results.about["steps"]["rating"]
     assert "not trained for this task" not in said
-    assert "the user" in said.split("Explanations")[1]  # it reasons as its teacher does
+    assert "The user " in said.split("Explanations")[1]  # it reasons as its teacher does
 
 
 def test_a_shipped_student_that_has_seen_a_splits_test_pairs_is_refused(first):
