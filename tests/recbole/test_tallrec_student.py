@@ -69,6 +69,7 @@ QUICK = {
     "learning_rate": 0.01,
     "epochs": 10,
     "device": "cpu",
+    "dtype": "float32",  # the same on every machine
 }
 
 
