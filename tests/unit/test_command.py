@@ -89,6 +89,7 @@ from recbole_exp3rt.cli.common import exit_code
 from recbole_exp3rt.paths import atomic
 
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # where the tests run by nohup
+signal.signal(signal.SIGINT, signal.default_int_handler)  # where a script runs them by &
 
 def work():
     with atomic("result") as part:
