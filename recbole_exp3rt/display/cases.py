@@ -11,6 +11,7 @@ from rich.console import Console
 from recbole_exp3rt.config.settings import Settings
 from recbole_exp3rt.display.terminal import escape
 from recbole_exp3rt.llm.base import LLM, Failure, LLMError, Request
+from recbole_exp3rt.llm.card import says
 from recbole_exp3rt.llm.thoughts import part
 from recbole_exp3rt.model.rater import Rater
 from recbole_exp3rt.recommender import Recommender
@@ -103,9 +104,14 @@ def show_unreadable(console: Console, counts: Mapping[str, StepCount]) -> None:
 def show_extractions(
     console: Console, rater: Rater, settings: Settings, rated: Sequence[tuple[str, str]]
 ) -> None:
-    """Where another model extracted the preferences: the student's own of a few reviews beside."""
+    """Where another model extracted the preferences: the student's own of a few reviews beside.
+
+    A student that was trained for other steps alone is not asked.
+    """
     student = rater.models.named(settings.student) if rater.models else None
     if settings.preference_model == settings.student or student is None:
+        return
+    if "preference" not in (says(settings.student, "tasks") or ["preference"]):
         return
     corpus = rater.pipeline.corpus
     users = dict.fromkeys(user for user, _ in rated)

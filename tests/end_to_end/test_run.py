@@ -179,6 +179,7 @@ def test_the_student_of_the_sample_comes_with_the_package(first):
     results, said = rate(first[0], eval_pairs=1, baselines=[])
     assert "+sample-student@" in results.about["steps"]["rating"]
     assert "not trained for this task" not in said
+    assert "by both models" not in said, "it was trained to rate alone"
     assert "The user " in said.split("Explanations")[1]  # it reasons as its teacher does
 
 
