@@ -29,8 +29,7 @@ class Mention:
     """A taste in a sentence.
 
     `sentence`: of `The user likes A, …; B, …` the second mention has `The user likes B, …`.
-    `of_others`: it says what others think of the taste. `missing`: it says that the movie has none
-    of it; what others think and what the user thinks may be said of a taste that is missing.
+    `of_others`: it says what others think of the taste. `missing`: it says that the movie lacks it.
     """
 
     sentence: str
